@@ -1,0 +1,1 @@
+"""GGUF models made by code: probes with provable behaviour and miniatures of every architecture."""
