@@ -1,0 +1,87 @@
+"""The project's tasks: `nox -s conformance`, `tests`, `lint`, `selftest`, `parity`, `bench`.
+
+Each session installs one locked requirement file (with hashes) and the project itself, nothing else.
+Anything after `--` goes to the command the session runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["conformance"]
+nox.options.error_on_missing_interpreters = True
+
+ROOT = Path(__file__).parent
+
+
+def install(session: nox.Session, requirements: str) -> None:
+    """Install the locked set and the project; a stamp saves the second run the seconds it takes to look."""
+    lock = ROOT / "requirements" / f"{requirements}.txt"
+    stamp = Path(session.create_tmp()) / "installed.txt"
+    wanted = lock.read_text(encoding="utf-8") + (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    session.install("--require-hashes", "-r", str(lock))
+    session.install("--no-deps", "-e", ".")
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def has_nvidia_device() -> bool:
+    """Say whether the NVIDIA driver's own tool is there: the cheapest sign of a device."""
+    return shutil.which("nvidia-smi") is not None
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """Judge a worker (default: the bundled one) against all 98 M0 requirements."""
+    install(session, "runtime")
+    if has_nvidia_device():
+        session.install("-r", "requirements/cuda.in")
+    session.run("python", "-m", "conformance", "run", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the unit tests."""
+    install(session, "dev")
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests"]))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, types and the walls between the rooms."""
+    install(session, "dev")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session
+def selftest(session: nox.Session) -> None:
+    """Prove the suite: every seeded defect caught with its exact clauses, no oddity flagged."""
+    install(session, "dev")
+    session.run("python", "-m", "conformance", "selftest", *session.posargs)
+
+
+@nox.session
+def parity(session: nox.Session) -> None:
+    """Climb the tolerance ladder against llama.cpp with the whole zoo of models."""
+    install(session, "dev")
+    session.run("python", "-m", "parity", *(session.posargs or ["ladder"]))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed and memory, each figure beside what a user would pick instead, in the same run."""
+    install(session, "dev")
+    if has_nvidia_device():
+        session.install("-r", "requirements/cuda.in")
+    session.run("python", "-m", "bench", *session.posargs, env={"PYTHONPATH": os.fspath(ROOT)})
