@@ -1,0 +1,1 @@
+"""Views of one finished run: report.json to terminal, HTML, JUnit, Markdown, badge, diff and matrix."""
