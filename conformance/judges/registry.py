@@ -92,34 +92,32 @@ def _evidence(subject: Subject) -> tuple[tuple[str, ...], int]:
     return tuple(exchange.id for exchange in subject.exchanges), 0
 
 
-def _place(subject: Subject, at: Event | float | None) -> tuple[Place | None, tuple[str, ...]]:
-    """Where, and the lines around it. `at`: an event, a body byte (int) or a time in seconds (float)."""
+def _place(subject: Subject, at: Event | int | None, t: float | None) -> tuple[Place | None, tuple[str, ...]]:
+    """Where, and the lines around it. `at`: an event or a body byte; `t`: seconds since its start."""
     if isinstance(subject, Launch):
-        t_ms = None if at is None or isinstance(at, Event) else float(at) * 1000
+        t_ms = None if t is None else t * 1000
         return Place(launch=subject.label, t_ms=t_ms), _log_lines(subject, t_ms)
     if isinstance(subject, Recording):
         return None, ()
     exchange = subject.exchange if isinstance(subject, Stream) else subject
     if isinstance(at, Event):
         place = Place(exchange.id, at.index, at.byte, at.at * 1000)
-    elif isinstance(at, float):
-        place = Place(exchange.id, None, None, at * 1000)
     elif at is not None:
-        time = exchange.time_of_byte(at)
+        time = exchange.time_of_byte(at) if t is None else t
         place = Place(exchange.id, None, at, None if time is None else time * 1000)
     else:
-        place = Place(exchange.id)
+        place = Place(exchange.id, None, None, None if t is None else t * 1000)
     if isinstance(subject, Stream):
         return place, _event_lines(subject, at)
     return place, ()
 
 
-def _event_lines(stream: Stream, at: Event | float | None) -> tuple[str, ...]:
+def _event_lines(stream: Stream, at: Event | int | None) -> tuple[str, ...]:
     if not stream.events:
         return ()
     if isinstance(at, Event):
         centre = at.index
-    elif isinstance(at, int):
+    elif at is not None:
         centre = max((event.index for event in stream.events if event.byte <= at), default=0)
     else:
         centre = len(stream.events) - 1
@@ -152,14 +150,15 @@ def fail(
     *,
     expected: str = "",
     actual: str = "",
-    at: Event | float | None = None,
+    at: Event | int | None = None,
+    t: float | None = None,
     clause: str = "",
     caused_by: str | None = None,
     status: Status = Status.FAIL,
 ) -> Finding:
     """The clause was broken here; the verdict makes WARN of it for a SHOULD."""
     exchanges, seen = _evidence(subject)
-    place, lines = _place(subject, at)
+    place, lines = _place(subject, at, t)
     return Finding(
         clause,
         status,
