@@ -80,7 +80,11 @@ class ModelLoadError(WorkerError):
 
 
 class DeviceError(WorkerError):
-    """The device failed; `status` is the number of M0-W-1501 that says how."""
+    """The device failed or cannot be used: absent, wrong index, driver trouble. The message names the cure.
+
+    Attributes:
+        status: the code of M0-W-1501 that says how.
+    """
 
     code = Code.CUDA_ERROR
 
@@ -89,19 +93,24 @@ class DeviceError(WorkerError):
         self.status = status
 
 
-class OutOfMemory(WorkerError):  # noqa: N818 (the field's name for it; "Error" would add nothing)
-    """An allocation did not fit: `needed` and `available` in bytes.
+class OutOfMemory(WorkerError):  # noqa: N818 - the name the field uses
+    """The device cannot hold what was asked for; nothing stays allocated.
 
     While a model loads this becomes INSUFFICIENT_VRAM and exit 1 (M0-W-1020), inside a job VRAM_OOM (M0-W-1021).
+
+    Attributes:
+        purpose: `weights`, `kv` or `intermediates`.
+        needed: bytes asked for.
+        available: bytes that were free.
     """
 
     code = Code.VRAM_OOM
 
-    def __init__(self, needed: int, available: int, what: str = "an allocation") -> None:
+    def __init__(self, purpose: str, *, needed: int, available: int) -> None:
         super().__init__(
-            f"{what} needs {needed} bytes but {available} bytes are available",
+            f"{purpose} need {needed} bytes but {available} bytes are available",
             facts={"bytes_needed": needed, "bytes_available": available},
         )
+        self.purpose = purpose
         self.needed = needed
         self.available = available
-        self.what = what

@@ -68,7 +68,7 @@ def uniform(seed: int, n: int) -> float:
 
 
 def penalize(logits: NDArray[np.float64], penalty: float, history: Collection[int]) -> None:
-    """Apply the repetition penalty in place: a generated token's logit is divided by it if positive, else multiplied."""
+    """Apply the repetition penalty in place: generated tokens' positive logits are divided by it, others multiplied."""
     if penalty == 1.0 or not history:
         return
     penalty = max(penalty, _SMALLEST_PENALTY)

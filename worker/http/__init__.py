@@ -1,0 +1,1 @@
+"""The HTTP room: routes, request schema, SSE framing. Never imports a device."""
