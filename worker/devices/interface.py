@@ -14,6 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from worker.errors import DeviceError as DeviceError  # noqa: PLC0414 - what a device raises, re-exported
+from worker.errors import OutOfMemory as OutOfMemory  # noqa: PLC0414
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
@@ -30,26 +33,6 @@ Vector: TypeAlias = Any  # float32 parameters: norm weights, biases, sinks
 Table: TypeAlias = Any  # cosines and sines of a rotary embedding
 
 KvType: TypeAlias = Literal["f16", "f32"]
-
-
-class DeviceError(Exception):
-    """A device that cannot be used: absent, wrong index, driver trouble. The message names the cure."""
-
-
-class OutOfMemory(Exception):  # noqa: N818 - the name the field uses
-    """The device cannot hold what was asked for.
-
-    Attributes:
-        purpose: ``weights``, ``kv`` or ``intermediates``.
-        needed: bytes asked for.
-        available: bytes that were free.
-    """
-
-    def __init__(self, purpose: str, *, needed: int, available: int) -> None:
-        super().__init__(f"{purpose} need {needed} bytes but {available} bytes are available")
-        self.purpose = purpose
-        self.needed = needed
-        self.available = available
 
 
 @dataclass(slots=True)
