@@ -1,0 +1,26 @@
+"""Probe models: tiny GGUF files whose weights make the next token a known function of the context.
+
+A worker that loads one of these files can be told what it must say, whatever engine it runs: see `script` (the next
+token follows from the current one), `dice` (a known distribution after every token), `position` (attention sees exactly
+the token three back) and `memory` (attention averages over everything seen). `catalogue` lists the ready-made ones.
+"""
+
+from models.probes.catalogue import Recipe, catalogue
+from models.probes.dice import dice
+from models.probes.form import FORMS, QUANTS, Probe
+from models.probes.memory import memory
+from models.probes.position import position
+from models.probes.script import metronome, script
+
+__all__ = [
+    "FORMS",
+    "QUANTS",
+    "Probe",
+    "Recipe",
+    "catalogue",
+    "dice",
+    "memory",
+    "metronome",
+    "position",
+    "script",
+]
