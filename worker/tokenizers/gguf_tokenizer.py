@@ -6,7 +6,8 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Literal
 
 from worker.tokenizers.base import Tokenizer, TokenizerError, reject_surrogates
-from worker.tokenizers.vocabulary import TokenType, Vocabulary
+from worker.tokenizers.end_rules import TokenType
+from worker.tokenizers.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -1,53 +1,16 @@
-"""The token list of a GGUF file: spellings, types, special ids, and what follows from the spellings.
-
-GGUF files often leave out what ends a generation, or type a control token as ordinary text. The rules here are
-llama.cpp's: the set of end tokens is guessed from spellings, and tokens that look like control tokens become such.
-"""
+"""The token list of a GGUF file: spellings, types and special ids; and finding special tokens in a text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import TYPE_CHECKING, Final, cast
 
 from worker.tokenizers.base import TokenizerError
+from worker.tokenizers.end_rules import NAMED_KEYS, TokenType, end_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-
-class TokenType(IntEnum):
-    """`tokenizer.ggml.token_type`."""
-
-    UNDEFINED = 0
-    NORMAL = 1
-    UNKNOWN = 2
-    CONTROL = 3
-    USER_DEFINED = 4
-    UNUSED = 5
-    BYTE = 6
-
-
-# Spellings that end a generation in one model family or another.
-_END_SPELLINGS: Final = (
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
-    "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
-    "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "[e~[",
-)  # fmt: skip
-
-# Fill-in-the-middle roles: metadata key, the spellings tried where the file names no id, and whether the role ends a
-# generation.
-_FILL_ROLES: Final = (
-    ("fim_pre_token_id", False, ("<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<PRE>", "\u2581<PRE>")),
-    ("fim_suf_token_id", False, ("<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<SUF>", "\u2581<SUF>")),
-    ("fim_mid_token_id", False, ("<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<MID>", "\u2581<MID>")),
-    ("fim_pad_token_id", True, ("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]")),
-    ("fim_rep_token_id", True, ("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>")),
-    ("fim_sep_token_id", True, ("<|file_sep|>",)),
-)
-
-# gpt-oss (harmony format): structure that a client wants to read, so it is shown as text.
-_HARMONY_TEXT: Final = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
 
 _C_SPACE: Final = " \t\n\v\f\r"
 
@@ -89,7 +52,9 @@ class Vocabulary:
         self.bos = self._special_id("bos_token_id", defaults)
         self.eos = self._special_id("eos_token_id", defaults)
         self.unknown = self._special_id("unknown_token_id", defaults)
-        self.eog = self._end_of_generation()
+        named = {key: self._special_id(key, {}) for key in NAMED_KEYS}
+        self.eog, retyped = end_rules(self.ids, {**named, "eos_token_id": self.eos})
+        self.irregular.update(retyped)
         self.specials = self._special_tokens(model_name.lower())
 
     def __len__(self) -> int:
@@ -133,35 +98,6 @@ class Vocabulary:
                 f"tokenizer.ggml.{key} = {value!r} is no id of the vocabulary's {len(self.spellings)} tokens"
             )
         return value
-
-    def _end_of_generation(self) -> frozenset[int]:
-        by_spelling = {self.ids[spelling] for spelling in _END_SPELLINGS if spelling in self.ids}
-        ends = set(by_spelling)
-        for token in by_spelling:
-            self.irregular[token] = TokenType.CONTROL
-        for key, is_end, spellings in _FILL_ROLES:
-            role = self._special_id(key, {})
-            if role is None:
-                role = next((self.ids[spelling] for spelling in spellings if spelling in self.ids), None)
-                if role is not None:
-                    self.irregular[role] = TokenType.CONTROL
-            if role is not None and is_end:
-                ends.add(role)
-        for spelling in _HARMONY_TEXT:
-            if spelling in self.ids:
-                self.irregular[self.ids[spelling]] = TokenType.USER_DEFINED
-        ends.update(
-            token
-            for token in (self.eos, self._special_id("eot_token_id", {}), self._special_id("eom_token_id", {}))
-            if token is not None
-        )
-        found = {self.spellings[token] for token in ends}
-        harmony = "<|return|>" in found and ("<|call|>" in found or "<|calls|>" in found)
-        solar = "<|flush|>" in found and ("<|call|>" in found or "<|calls|>" in found)
-        if "<|end|>" in found and (harmony or solar):  # there it closes one message of several, and is text
-            ends.discard(self.ids["<|end|>"])
-            self.irregular[self.ids["<|end|>"]] = TokenType.USER_DEFINED
-        return frozenset(ends)
 
     def _special_tokens(self, model_name: str) -> tuple[SpecialToken, ...]:
         phi3 = "phi-3" in model_name or "phi3" in model_name
