@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = Any  # activations, (T, features) float32
 Weight: TypeAlias = Any  # one or more stored matrices stacked along their rows
 Vector: TypeAlias = Any  # float32 parameters: norm weights, biases, sinks
+OwnStep: TypeAlias = Any  # the Step that the same device made
 Table: TypeAlias = Any  # cosines and sines of a rotary embedding
 
 KvType: TypeAlias = Literal["f16", "f32"]
@@ -105,6 +106,11 @@ class Rotation(Protocol):
 
 class Tap(Protocol):
     """Sees intermediate values by llama.cpp's checkpoint names; must copy what it keeps before it returns."""
+
+    @property
+    def all_rows(self) -> bool:
+        """Logits of every prompt token, and not of the last only; result_norm and result_output then have T rows."""
+        ...
 
     def wants(self, name: str) -> bool:
         """Whether values under this name are asked for; unasked ones are never brought to the host."""
@@ -262,11 +268,11 @@ class Device(Protocol):
 
     # Operations.
 
-    def embed(self, table: Weight, step: Step) -> Array:
+    def embed(self, table: Weight, step: OwnStep) -> Array:
         """Rows of the token embedding: (n_vocab, n_embd) by T tokens -> (T, n_embd)."""
         ...
 
-    def embed_positions(self, table: Weight, step: Step) -> Array:
+    def embed_positions(self, table: Weight, step: OwnStep) -> Array:
         """Rows of the learned position embedding at the step's positions: (n_ctx, n_embd) -> (T, n_embd)."""
         ...
 
@@ -290,7 +296,7 @@ class Device(Protocol):
         """Neighbouring columns, as views: (T, sum of sizes) -> (T, sizes[0]), (T, sizes[1]), ..."""
         ...
 
-    def rope(self, x: Array, table: Table, step: Step, *, head_dim: int) -> Array:
+    def rope(self, x: Array, table: Table, step: OwnStep, *, head_dim: int) -> Array:
         """Rotate every head of x by its token's position: (T, heads * head_dim), same shape (Su et al. 2021)."""
         ...
 
@@ -299,7 +305,7 @@ class Device(Protocol):
         q: Array,
         k: Array,
         v: Array,
-        step: Step,
+        step: OwnStep,
         layer: int,
         *,
         scale: float,
@@ -322,8 +328,11 @@ class Device(Protocol):
         """G sigmoid(1.702 g) (u + 1), g = min(gate, 7), u = clamp(up, -7, 7): (T, 2 n_ff) -> (T, n_ff) (gpt-oss)."""
         ...
 
-    def gelu(self, x: Array) -> Array:
-        """GELU by its tanh approximation (M0-W-1433)."""
+    def gelu(self, x: Array, *, table: bool = False) -> Array:
+        """GELU by its tanh approximation (M0-W-1433).
+
+        ``table`` rounds input and output to FP16 for abs(x) < 10, as llama.cpp's CPU table does; a device may refuse.
+        """
         ...
 
     def top_experts(self, router_logits: Array, k: int) -> tuple[Array, Array]:
@@ -347,6 +356,6 @@ class Device(Protocol):
         """
         ...
 
-    def last_rows(self, x: Array, step: Step) -> Array:
+    def last_rows(self, x: Array, step: OwnStep) -> Array:
         """The rows whose logits are wanted: (T, n_embd) -> (n_out, n_embd); n_out is 0, 1 or T."""
         ...

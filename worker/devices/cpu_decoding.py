@@ -1,0 +1,147 @@
+"""One job on the CPU device: prompt in chunks, then a token a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from worker.devices.cpu_cache import KvCache
+from worker.sampling import Sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from worker.devices.cpu import CpuDevice
+    from worker.devices.interface import Adapter, Array, Tap
+    from worker.sampling import SamplingParams
+
+# Prompt tokens of one pass: enough for BLAS to run at speed, few enough that a layer ends soon.
+CHUNK = 128
+
+
+class CpuStep:
+    """One forward pass. Implements :class:`worker.devices.interface.Step`.
+
+    Attributes:
+        tokens: (T,) ids.
+        position: absolute position of the first.
+        n_out: rows at the end whose logits are wanted.
+    """
+
+    __slots__ = ("_tap", "cache", "device", "model", "n_out", "n_tokens", "position", "tokens")
+
+    def __init__(
+        self,
+        device: CpuDevice,
+        model: Adapter,
+        cache: KvCache,
+        tap: Tap | None,
+        tokens: NDArray[np.intp],
+        position: int,
+        n_out: int,
+    ) -> None:
+        self.device = device
+        self.model = model
+        self.cache = cache
+        self.tokens = tokens
+        self.n_tokens = len(tokens)
+        self.position = position
+        self.n_out = n_out
+        self._tap = tap
+
+    def tap(self, name: str, layer: int, array: Array) -> None:
+        """See the interface."""
+        if self._tap is not None and self._tap.wants(name):
+            self._tap(name, layer, array)
+
+    def watches(self, name: str) -> bool:
+        """See the interface."""
+        return self._tap is not None and self._tap.wants(name)
+
+
+class CpuDecoding:
+    """Implements :class:`worker.devices.interface.Decoding`."""
+
+    def __init__(
+        self,
+        device: CpuDevice,
+        model: Adapter,
+        n_tokens: int,
+        sampling: SamplingParams,
+        *,
+        seed: int,
+        tap: Tap | None,
+    ) -> None:
+        self._device = device
+        self._model = model
+        self._capacity = n_tokens
+        self._sampler = Sampler(sampling, seed)
+        self._tap = tap
+        self._position = 0
+        self._token: int | None = None  # sampled last
+        self._pending = False  # the last sampled token has not been collected
+        self._logits = np.empty(0, np.float32)
+        self._kv_bytes = KvCache.size(model.cache, n_tokens)
+        device.reserve("kv", self._kv_bytes)
+        try:
+            self._cache: KvCache | None = KvCache(model.cache, n_tokens)
+        except MemoryError:
+            device.release("kv", self._kv_bytes)
+            raise
+
+    def prefill(self, tokens: Sequence[int]) -> Iterator[None]:
+        """See the interface."""
+        if not tokens:
+            raise ValueError("a prompt needs at least one token")
+        ids = np.asarray(tokens, np.intp)
+        if ids.min() < 0 or ids.max() >= self._model.n_vocab:
+            raise ValueError(f"prompt token outside the vocabulary of {self._model.n_vocab}")
+        every_row = self._tap is not None and self._tap.all_rows
+        for start in range(0, len(ids), CHUNK):
+            chunk = ids[start : start + CHUNK]
+            last = start + CHUNK >= len(ids)
+            yield from self._run(chunk, len(chunk) if every_row else int(last))
+        self._sample()
+
+    def launch(self) -> None:
+        """See the interface."""
+        self._pending = False
+
+    def collect(self) -> Generator[None, None, int]:
+        """See the interface."""
+        if self._token is None:
+            raise RuntimeError("collect() before prefill()")
+        if not self._pending:
+            yield from self._run(np.array([self._token], np.intp), 1)
+            self._sample()
+        return self._token
+
+    def logits(self) -> NDArray[np.float32]:
+        """See the interface."""
+        return self._logits.copy()
+
+    def close(self) -> None:
+        """See the interface."""
+        if self._cache is not None:
+            self._cache = None
+            self._device.release("kv", self._kv_bytes)
+
+    def _run(self, tokens: NDArray[np.intp], n_out: int) -> Generator[None, None, None]:
+        if self._cache is None:
+            raise RuntimeError("the job is closed")
+        if self._position + len(tokens) > self._capacity:
+            raise ValueError(f"the job was opened for {self._capacity} positions, no more fit")
+        if self._tap is not None:
+            self._tap.begin(tokens.tolist(), self._position)
+        step = CpuStep(self._device, self._model, self._cache, self._tap, tokens, self._position, n_out)
+        logits = yield from self._model.forward(step)
+        self._position += len(tokens)
+        if n_out:
+            self._logits = logits[-1]
+
+    def _sample(self) -> None:
+        self._token = self._sampler.next(self._logits)
+        self._pending = True
