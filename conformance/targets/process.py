@@ -239,6 +239,17 @@ class WorkerProcess:
             await asyncio.sleep(_POLL_S)
         return False
 
+    async def listening(self, within: float) -> bool:
+        """Wait until the port accepts a connection."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline and self.running:
+            if await port_accepts(self.address):
+                if self.launch.listening_at is None:
+                    self.launch.listening_at = self.now()
+                return True
+            await asyncio.sleep(_POLL_S)
+        return False
+
     async def exited(self, within: float) -> int | None:
         """Wait for the exit and the last output; the exit code (negative: killed by that signal) or None."""
         try:

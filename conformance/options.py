@@ -1,0 +1,101 @@
+"""The options of a run, declared once for the command line and for pytest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Disputes: TypeAlias = Literal["strict", "lenient", "report"]
+GATING_PROFILES = ("m0-wire", "m0-process", "m0")
+DEFAULT_REPORT_DIR = "reports/conformance"
+
+
+@dataclass(slots=True)
+class RunOptions:
+    """What the user asked for."""
+
+    worker_url: str | None = None
+    worker_command: str | None = None
+    profile: str | None = None
+    report_dir: Path = field(default_factory=lambda: Path(DEFAULT_REPORT_DIR))
+    seed: int = 1
+    timing_scale: float = 1.0
+    timeout: float = 60.0
+    start_timeout: float = 60.0
+    disputes: Disputes = "strict"
+    requirement: list[str] = field(default_factory=list)
+    expected: Path | None = None
+    allow_destructive: bool = False
+    allow_partial: bool = False
+    fail_fast: bool = False
+    max_examples: int = 25
+    gpu_device: int = 0
+
+    @classmethod
+    def of(cls, namespace: Any) -> RunOptions:
+        """From an argparse namespace (or pytest's `config.option`)."""
+        values = {item.name: getattr(namespace, item.name) for item in fields(cls) if hasattr(namespace, item.name)}
+        values["requirement"] = list(values.get("requirement") or [])
+        return cls(**values)
+
+    def words(self) -> list[str]:
+        """The same options as command-line words."""
+        result: list[str] = []
+        for item in fields(self):
+            flag, value = f"--{item.name.replace('_', '-')}", getattr(self, item.name)
+            if isinstance(value, bool):
+                result += [flag] if value else []
+            elif isinstance(value, list):
+                result += [f"{flag}={entry}" for entry in value]
+            elif value is not None:
+                result.append(f"{flag}={value}")
+        return result
+
+    def as_json(self) -> dict[str, Any]:
+        """For the report: every option that differs from its default."""
+        plain = RunOptions()
+        return {
+            item.name: str(value) if isinstance(value, Path) else value
+            for item in fields(self)
+            if (value := getattr(self, item.name)) != getattr(plain, item.name) and item.name != "report_dir"
+        }
+
+
+def add_options(add: Callable[..., Any]) -> None:
+    """Declare every option through `add`, which has the signature of `ArgumentParser.add_argument`."""
+    plain = RunOptions()
+    add("--worker-url", metavar="URL", default=None, help="judge a running worker: http://host:port")
+    add(
+        "--worker-command",
+        metavar="CMD",
+        default=None,
+        help="start and judge a worker; {worker_id} {model} {gpu_device} {port} are filled in, or M0-W-1100's four "
+        "arguments are appended; default: the bundled worker",
+    )
+    add("--profile", choices=GATING_PROFILES, default=None, help="default: the largest this situation allows")
+    add("--report-dir", metavar="DIR", type=Path, default=plain.report_dir, help="default: %(default)s")
+    add("--seed", metavar="N", type=int, default=plain.seed, help="of the suite's own choices; default: %(default)s")
+    add("--timing-scale", metavar="F", type=_positive, default=1.0, help="multiplies every time limit; default: 1")
+    add(
+        "--timeout", metavar="S", type=_positive, default=plain.timeout, help="longest exchange, default: %(default)s s"
+    )
+    add("--start-timeout", metavar="S", type=_positive, default=plain.start_timeout, help="longest start-up")
+    add("--disputes", choices=("strict", "lenient", "report"), default="strict", help="how disputed points are judged")
+    add("--requirement", metavar="GLOB", action="append", default=[], help="only checks of matching ids; repeatable")
+    add("--expected", metavar="FILE", type=Path, default=None, help="expected failures (TOML)")
+    add("--allow-destructive", action="store_true", help="with --worker-url: also checks that end the worker")
+    add("--allow-partial", action="store_true", help="a PARTIAL verdict exits 0")
+    add("--fail-fast", action="store_true", help="stop after the first failed check")
+    add("--max-examples", metavar="N", type=int, default=plain.max_examples, help="of generated checks; default: 25")
+    add("--gpu-device", metavar="N", type=int, default=0, help="device index given to the worker; default: 0")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise ValueError(text)
+    return value
