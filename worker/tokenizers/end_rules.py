@@ -49,12 +49,17 @@ _HARMONY_TEXT: Final = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|
 # Metadata keys (below tokenizer.ggml.) that name a token directly.
 NAMED_KEYS: Final = ("eot_token_id", "eom_token_id", *(key for key, _, _ in _FILL_ROLES))
 
+# Every spelling a rule looks at.
+RULED_SPELLINGS: Final = frozenset(
+    (*_END_SPELLINGS, *_HARMONY_TEXT, *(spelling for _, _, spellings in _FILL_ROLES for spelling in spellings))
+)
+
 
 def end_rules(ids: Mapping[str, int], named: Mapping[str, int | None]) -> tuple[frozenset[int], dict[int, TokenType]]:
     """The ids that end a generation, and the types that differ from what the file says.
 
     Args:
-        ids: id by spelling, at least of all tokens that are not ordinary text.
+        ids: id by spelling, of `RULED_SPELLINGS` at least.
         named: ids that metadata names, by key: `eos_token_id` and `NAMED_KEYS`.
     """
     ends = {ids[spelling] for spelling in _END_SPELLINGS if spelling in ids}

@@ -12,7 +12,7 @@ import tokenizers
 
 from worker.tokenizers.base import Tokenizer, TokenizerError, reject_surrogates
 from worker.tokenizers.byte_level import from_alphabet
-from worker.tokenizers.end_rules import NAMED_KEYS, TokenType, end_rules
+from worker.tokenizers.end_rules import NAMED_KEYS, RULED_SPELLINGS, TokenType, end_rules
 from worker.tokenizers.gguf_tokenizer import byte_of
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class HfJson(Tokenizer):
         config = _config(path)
         added = inner.get_added_tokens_decoder()
         ids = {token.content: number for number, token in added.items()}
+        ids.update((s, number) for s in RULED_SPELLINGS if (number := inner.token_to_id(s)) is not None)
         named = {key: self._named(source, key) for key in ("bos_token_id", "eos_token_id", *NAMED_KEYS)}
         self.bos_id = _first(named["bos_token_id"], ids.get(_spelling(config, "bos_token")))
         self.eos_id = _first(named["eos_token_id"], ids.get(_spelling(config, "eos_token")))
@@ -61,9 +62,10 @@ class HfJson(Tokenizer):
         self.add_bos = self.bos_id is not None and inner.encode("").ids[:1] == [self.bos_id]
         self.model_max_context = _max_context(source, config)
         # Added tokens are shown as spelt, or not at all; the others go through the decoder's rule.
+        types = {number: _type(token) for number, token in added.items()} | retyped
         self._shown = {
-            number: b"" if retyped.get(number, _type(token)) is TokenType.CONTROL else token.content.encode()
-            for number, token in added.items()
+            number: b"" if kind is TokenType.CONTROL else inner.id_to_token(number).encode()
+            for number, kind in types.items()
         }
 
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
