@@ -37,7 +37,7 @@ class Narrator:
         }
         self._stream: TextIO | None = sys.stdout if stream is None else stream
 
-    def event(self, event: str, *, level: str = "INFO", **fields: object) -> None:
+    def event(self, event: str, level: str = "INFO", /, **fields: object) -> None:
         """Write one line and flush it. A reader that went away ends the log, never the worker."""
         line = {"timestamp": timestamp(), "level": level, "event": event, **self._context, **fields}
         if self._stream is None:

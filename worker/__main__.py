@@ -1,0 +1,24 @@
+"""`python -m worker`, `m0-worker`: check the command line, take the port, and only then load anything heavy."""
+
+from __future__ import annotations
+
+import sys
+
+from worker.cli import UsageError, bind, parse
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a worker; the exit code is 0 after a shutdown, 1 after a failed start-up, 2 after a bad command line."""
+    try:
+        config = parse(sys.argv[1:] if arguments is None else arguments)
+        listener = bind(config.host, config.port)
+    except UsageError as error:
+        sys.stderr.write(f"m0-worker: {error}\n")
+        return 2
+    from worker.lifecycle import run  # noqa: PLC0415 - a refusal must not wait for NumPy
+
+    return run(config, listener)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
