@@ -44,6 +44,10 @@ class Model:
         """Bytes now in use on the device."""
         return replace(self.device.memory)
 
+    def kv_bytes(self, n_tokens: int) -> int:
+        """Bytes of the KV cache of a job of ``n_tokens`` positions."""
+        return self._adapter.cache.nbytes(n_tokens)
+
     def open(self, n_tokens: int, sampling: SamplingParams, *, seed: int, tap: Tap | None = None) -> Decoding:
         """Start a job of up to ``n_tokens`` positions; its KV cache is allocated here and freed by ``close()``.
 
