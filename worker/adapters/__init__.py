@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.adapters.base import Loader, ModelAdapter, ModelError, Options
+from worker.adapters.gpt2 import Gpt2
+from worker.adapters.gpt_oss import GptOss
 from worker.adapters.llama import Llama
+from worker.adapters.phi3 import Phi3
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from worker.devices.interface import Device
     from worker.gguf import GgufFile
 
-FAMILIES: tuple[type[ModelAdapter], ...] = (Llama,)
+FAMILIES: tuple[type[ModelAdapter], ...] = (Llama, Phi3, Gpt2, GptOss)
 ADAPTERS = {architecture: family for family in FAMILIES for architecture in family.architectures}
 
 __all__ = ["ADAPTERS", "ModelAdapter", "ModelError", "Options", "adapter_for", "load_adapter"]

@@ -64,25 +64,21 @@ class Llama(ModelAdapter):
         if rope.n_rot != head_dim:
             raise load.fail("bad-heads", f"rope.dimension_count {rope.n_rot} differs from the head's {head_dim}")
 
-        token_embd = load.weight(n_embd, ("token_embd.weight", n_vocab))
-        blocks = []
-        for i in range(n_layer):
+        def block(i: int) -> Block:
             qkv = [(f"blk.{i}.attn_{part}", n) for part, n in (("q", n_q), ("k", n_kv), ("v", n_kv))]
             biases = [(f"{name}.bias", n) for name, n in qkv]
-            blocks.append(
-                Block(
-                    attn_norm=load.vector((f"blk.{i}.attn_norm.weight", n_embd)),
-                    attn_qkv=load.weight(n_embd, *((f"{name}.weight", n) for name, n in qkv)),
-                    attn_qkv_bias=load.vector(*biases) if load.architecture == "qwen2" else load.bias(*biases),
-                    attn_output=load.weight(n_q, (f"blk.{i}.attn_output.weight", n_embd)),
-                    attn_output_bias=load.bias((f"blk.{i}.attn_output.bias", n_embd)),
-                    ffn_norm=load.vector((f"blk.{i}.ffn_norm.weight", n_embd)),
-                    ffn_gate_up=load.weight(
-                        n_embd, (f"blk.{i}.ffn_gate.weight", n_ff), (f"blk.{i}.ffn_up.weight", n_ff)
-                    ),
-                    ffn_down=load.weight(n_ff, (f"blk.{i}.ffn_down.weight", n_embd)),
-                )
+            return Block(
+                attn_norm=load.vector((f"blk.{i}.attn_norm.weight", n_embd)),
+                attn_qkv=load.weight(n_embd, *((f"{name}.weight", n) for name, n in qkv)),
+                attn_qkv_bias=load.vector(*biases) if load.architecture == "qwen2" else load.bias(*biases),
+                attn_output=load.weight(n_q, (f"blk.{i}.attn_output.weight", n_embd)),
+                attn_output_bias=load.bias((f"blk.{i}.attn_output.bias", n_embd)),
+                ffn_norm=load.vector((f"blk.{i}.ffn_norm.weight", n_embd)),
+                ffn_gate_up=load.weight(n_embd, (f"blk.{i}.ffn_gate.weight", n_ff), (f"blk.{i}.ffn_up.weight", n_ff)),
+                ffn_down=load.weight(n_ff, (f"blk.{i}.ffn_down.weight", n_embd)),
             )
+
+        token_embd = load.weight(n_embd, ("token_embd.weight", n_vocab))
         tied = not load.has("output.weight")
         return cls(
             cache=CacheShape(n_layer, n_kv_head, head_dim, options.kv_dtype),
@@ -93,7 +89,7 @@ class Llama(ModelAdapter):
             scale=load.number("attention.scale", head_dim**-0.5),
             rope=load.rotation(rope),
             token_embd=token_embd,
-            blocks=tuple(blocks),
+            blocks=tuple(block(i) for i in range(n_layer)),
             output_norm=load.vector(("output_norm.weight", n_embd)),
             output=token_embd if tied else load.weight(n_embd, ("output.weight", n_vocab)),
         )
