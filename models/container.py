@@ -65,7 +65,7 @@ def write(path: Path, architecture: str, metadata: Metadata, tensors: Iterable[T
     if alignment != 32:
         writer.add_custom_alignment(alignment)
     for key, value in metadata.items():
-        _add(writer, key, value)
+        add(writer, key, value)
     for tensor in tensors:
         writer.add_tensor(tensor.name, *_stored(tensor))
     writer.write_header_to_file()
@@ -84,7 +84,8 @@ def _stored(tensor: Tensor) -> tuple[npt.NDArray[np.generic], None, GGMLQuantiza
     return tensor.raw, None, GGMLQuantizationType[tensor.type]
 
 
-def _add(writer: gguf.GGUFWriter, key: str, value: object) -> None:
+def add(writer: gguf.GGUFWriter, key: str, value: object) -> None:
+    """Add one metadata entry with the type that Metadata says; an empty list is left out."""
     match value:
         case bool():
             writer.add_bool(key, value)
