@@ -6,6 +6,7 @@ A matrix whose float32 form still fits ``dense_budget`` is kept expanded, which 
 
 from __future__ import annotations
 
+import functools
 import platform
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 DENSE_BUDGET = 64 << 20  # bytes of weights kept in float32
 
 _LIMIT = np.float32(7)  # gpt-oss clamps gate and up
+_TEN = np.float32(10)  # beyond it llama.cpp's GELU table is not asked
 _ONE = np.float32(1)
 _GELU_A = np.float32(0.044715)
 _GELU_B = np.float32(0.7978845608028654)  # sqrt(2 / pi)
@@ -216,8 +218,8 @@ class CpuDevice:
         """See the interface."""
         if not table:
             return _gelu(x)
-        half = _gelu(x.astype(np.float16).astype(np.float32)).astype(np.float16).astype(np.float32)
-        return np.where(x <= -10, np.float32(0), np.where(x >= 10, x, half))
+        y: Floats = _gelu_table()[np.clip(x, -_TEN, _TEN).astype(np.float16).view(np.uint16)]
+        return np.where(x <= -_TEN, np.float32(0), np.where(x >= _TEN, x, y))
 
     def top_experts(self, router_logits: Floats, k: int) -> tuple[NDArray[np.int32], Floats]:
         """See the interface."""
@@ -297,6 +299,17 @@ def _sigmoid(x: Floats) -> Floats:
     y = np.exp(-np.maximum(x, np.float32(-88)))
     y += _ONE
     return np.divide(_ONE, y, out=y)
+
+
+@functools.cache
+def _gelu_table() -> Floats:
+    """GELU of every FP16 number, rounded to FP16, by its bits: (65536,)."""
+    x = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    x[~(np.abs(x) <= _TEN)] = 0  # never asked for, and NaN would warn
+    inner = (_GELU_B * x * (_ONE + _GELU_A * x * x)).astype(np.float64)
+    # A float64 tanh, for float32 ones differ in the last bit: 1 + tanh cancels, and the sum is then rounded to FP16.
+    y: Floats = np.float32(0.5) * x * (_ONE + np.tanh(inner).astype(np.float32))
+    return y.astype(np.float16).astype(np.float32)
 
 
 def _gelu(x: Floats) -> Floats:
