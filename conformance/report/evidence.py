@@ -1,0 +1,364 @@
+"""From stored recordings to what a page can show: exchanges and processes as rows, cut to a budget, every cut named.
+
+A run records tens of megabytes; a report must stay a file that can be mailed. So only recordings that a finding or a PASS
+points to are embedded, findings first, and of each only the rows around the place in question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from conformance.judges.views import stream_of
+from conformance.report.document import Report
+from conformance.report.redact import redact, redact_headers
+from conformance.report.text import duration, one_line, size, visible
+from conformance.report.view import all_clauses
+from conformance.wire.transcript import Exchange, Launch, Recording
+
+Store: TypeAlias = Callable[[str], Recording | None]
+"""From a recording's SHA-256 to the recording; None when it is not stored, or not what its name says."""
+
+BODY_LIMIT = 2_000
+"""Characters of a request body or of a plain response that are embedded."""
+ROW_LIMIT = 300
+"""Characters of one event or log line."""
+_HEAD, _AROUND, _TAIL = 10, 8, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event, body chunk or log line."""
+
+    number: int
+    at: float
+    """Seconds since the exchange's or process's start."""
+    kind: str
+    """Size of a read, stream of a log line; '' for an event, whose text names it."""
+    text: str
+    byte: int | None = None
+    """Offset in the body."""
+    skipped: int = 0
+    """Rows left out before this one."""
+
+
+@dataclass(slots=True)
+class Shown:
+    """One exchange or one process, ready to be drawn and listed."""
+
+    anchor: str
+    """Unique in the page."""
+    key: str
+    """Exchange id or launch label."""
+    title: str
+    subtitle: str
+    is_launch: bool
+    start: float
+    """On the recording's clock, seconds."""
+    end: float
+    arrivals: list[float] = field(default_factory=list)
+    """Of events (or chunks, or log lines) since `start`, seconds, ascending."""
+    noun: str = "event"
+    marks: list[tuple[float, str]] = field(default_factory=list)
+    """Moments with a name: headers, ready, SIGTERM, exit."""
+    facts: list[str] = field(default_factory=list)
+    request: list[str] = field(default_factory=list)
+    response: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    rows_total: int = 0
+    rows_after: int = 0
+    """Rows left out after the last one."""
+
+    @property
+    def span(self) -> float:
+        """Seconds from start to end."""
+        return max(self.end - self.start, 0.0)
+
+
+@dataclass(slots=True)
+class ShownRecording:
+    """One recording as the page holds it."""
+
+    sha: str
+    check: str
+    outcome: str
+    note: str
+    parts: list[Shown]
+    background: list[Shown]
+    """Exchanges and processes that are not embedded: only their names and times, for the drawing."""
+
+    @property
+    def anchor(self) -> str:
+        """Id of its place in the page."""
+        return f"r-{self.sha[:12]}"
+
+    def part(self, key: str | None, *, launch: bool = False) -> Shown | None:
+        """The exchange of this id, or the launch of this label."""
+        return next((part for part in self.parts if part.key == key and part.is_launch == launch), None)
+
+
+def folder_store(folder: Path) -> Store:
+    """Recordings stored as `<folder>/transcripts/<sha>.json`; one whose bytes do not match its name is not returned."""
+
+    def load(sha: str) -> Recording | None:
+        try:
+            recording = Recording.decode((folder / "transcripts" / f"{sha}.json").read_bytes())
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return recording if recording.sha == sha else None
+
+    return load
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What of one recording a report points to."""
+
+    places: dict[str, set[int]] = field(default_factory=dict)
+    """Exchange id or launch label to the events in question."""
+    failing: bool = False
+
+
+def wanted(report: Report) -> dict[str, Wanted]:
+    """Recordings that findings or PASS evidence point to: those of findings first, in the spec's order."""
+    found: dict[str, Wanted] = {}
+    for _, clause in all_clauses(report):
+        for finding in clause["findings"]:
+            if finding["transcript"]:
+                entry = found.setdefault(finding["transcript"], Wanted())
+                entry.failing = True
+                if at := finding["at"]:
+                    key = at["exchange"] or at.get("launch")
+                    if key:
+                        entry.places.setdefault(key, set()).update(() if at["event"] is None else {at["event"]})
+    for _, clause in all_clauses(report):
+        for sha in clause["evidence"]["sha"][:1]:
+            found.setdefault(sha, Wanted())
+    return found
+
+
+def embed(report: Report, store: Store, *, budget: int, parts_failing: int = 8, parts_passing: int = 3) -> list[ShownRecording]:
+    """Recordings to embed, those of findings first, until `budget` characters of evidence are spent.
+
+    Args:
+        report: the report whose findings and evidence are looked up.
+        store: where recordings come from.
+        budget: characters; a recording of a finding is always embedded with at least the part in question.
+        parts_failing: exchanges and processes shown of a recording with a finding.
+        parts_passing: the same for a sample of a PASS.
+    """
+    shown: list[ShownRecording] = []
+    spent = 0
+    for sha, want in wanted(report).items():
+        if spent > budget and not want.failing:
+            continue
+        recording = store(sha)
+        if recording is None:
+            continue
+        limit = parts_passing if not want.failing else parts_failing if spent <= budget else 1
+        view = show_recording(recording, sha, want.places, limit)
+        spent += weight(view)
+        shown.append(view)
+    return shown
+
+
+def weight(recording: ShownRecording) -> int:
+    """Roughly how many characters of page a recording takes."""
+    return sum(
+        600
+        + sum(len(line) for line in [*part.request, *part.response, *part.facts])
+        + sum(len(row.text) + 120 for row in part.rows)
+        + 8 * min(len(part.arrivals), 500)
+        for part in recording.parts
+    )
+
+
+def show_recording(recording: Recording, sha: str, places: dict[str, set[int]], limit: int) -> ShownRecording:
+    """The parts of a recording worth showing: those in question, then those that overlap them in time, then the rest."""
+    everything: list[Exchange | Launch] = [*recording.launches, *recording.exchanges]
+    focus = [item for item in everything if _key(item) in places]
+
+    def rank(index: int) -> tuple[int, int]:
+        item = everything[index]
+        return (0 if _key(item) in places else 1 if any(_overlap(item, other) for other in focus) else 2), index
+
+    chosen = set(sorted(range(len(everything)), key=rank)[:limit])
+    return ShownRecording(
+        sha=sha,
+        check=one_line(recording.check, 200),
+        outcome=recording.outcome,
+        note=one_line(redact(recording.note), 400),
+        parts=[
+            _show(item, f"{sha[:12]}-{index}", places.get(_key(item), set()))
+            for index, item in enumerate(everything)
+            if index in chosen
+        ],
+        background=[_outline(item) for index, item in enumerate(everything) if index not in chosen],
+    )
+
+
+def _key(item: Exchange | Launch) -> str:
+    return item.id if isinstance(item, Exchange) else item.label
+
+
+def _bounds(item: Exchange | Launch) -> tuple[float, float]:
+    if isinstance(item, Exchange):
+        last = max([item.closed_at or 0.0, item.head_at or 0.0, item.sent_at or 0.0, *(c.at for c in item.chunks[-1:])])
+    else:
+        last = max([item.exited_at or 0.0, item.ready_at or 0.0, *(line.at for line in item.lines[-1:])])
+        last = max([last, *(at for _, at in item.signals)])
+    return item.t0, item.t0 + last
+
+
+def _overlap(one: Exchange | Launch, other: Exchange | Launch) -> bool:
+    (a, b), (c, d) = _bounds(one), _bounds(other)
+    return a <= d and c <= b
+
+
+def _show(item: Exchange | Launch, anchor: str, events: set[int]) -> Shown:
+    return _show_exchange(item, anchor, events) if isinstance(item, Exchange) else _show_launch(item, anchor, events)
+
+
+def _outline(item: Exchange | Launch) -> Shown:
+    """Name and times only."""
+    start, end = _bounds(item)
+    launch = isinstance(item, Launch)
+    title = "worker process" if isinstance(item, Launch) else one_line(f"{item.method} {redact(item.path)}", 120)
+    arrivals = [line.at for line in item.lines] if isinstance(item, Launch) else [chunk.at for chunk in item.chunks]
+    return Shown("", _key(item), title, one_line(item.label, 80), launch, start, end, arrivals)
+
+
+def _show_exchange(x: Exchange, anchor: str, events: set[int]) -> Shown:
+    start, end = _bounds(x)
+    rows, noun = _body_rows(x)
+    picked, after = pick_rows(rows, events)
+    answer = f"{x.status} {x.reason}".strip() if x.status is not None else f"no answer: {x.end}"
+    facts = [answer]
+    if x.chunks:
+        facts.append(f"{size(len(x.body))} in {len(x.chunks):,} read" + ("s" if len(x.chunks) != 1 else ""))
+    if x.end != "eof":
+        facts.append(f"ended by {x.end}" + (f": {one_line(redact(x.error), 200)}" if x.error else ""))
+    shown = Shown(
+        anchor=f"x-{anchor}",
+        key=x.id,
+        title=one_line(f"{x.method} {redact(x.path)}", 120),
+        subtitle=one_line(x.label, 80),
+        is_launch=False,
+        start=start,
+        end=end,
+        arrivals=[row.at for row in rows],
+        noun=noun,
+        facts=[*facts, *rhythm([row.at for row in rows], end - start, noun)],
+        request=_request_lines(x),
+        response=_response_lines(x),
+        rows=picked,
+        rows_total=len(rows),
+        rows_after=after,
+    )
+    shown.marks = [(x.head_at, "headers")] if x.head_at is not None else []
+    return shown
+
+
+def _body_rows(x: Exchange) -> tuple[list[Row], str]:
+    if x.content_type == "text/event-stream" and x.chunks:
+        rows = [
+            Row(event.index, event.at, "", one_line(redact(event.text), ROW_LIMIT), event.byte)
+            for event in stream_of(x).events
+        ]
+        if rows:
+            return rows, "event"
+    rows, offset = [], 0
+    for number, chunk in enumerate(x.chunks):
+        text = chunk.data[: ROW_LIMIT * 4].decode("utf-8", "backslashreplace")
+        rows.append(Row(number, chunk.at, f"{size(len(chunk.data))}", one_line(redact(text), ROW_LIMIT), offset))
+        offset += len(chunk.data)
+    return rows, "read"
+
+
+def _request_lines(x: Exchange) -> list[str]:
+    lines = [one_line(f"{x.method} {redact(x.path)}", 300)]
+    lines += [one_line(f"{name}: {value}", 300) for name, value in redact_headers(x.request_headers)]
+    if x.request_body:
+        text = redact(x.request_body[: BODY_LIMIT * 4].decode("utf-8", "backslashreplace"))
+        lines += ["", visible(text[:BODY_LIMIT])]
+        if len(text) > BODY_LIMIT or len(x.request_body) > BODY_LIMIT * 4:
+            lines.append(f"[truncated: {size(len(x.request_body))} in all]")
+    return lines
+
+
+def _response_lines(x: Exchange) -> list[str]:
+    if x.status is None:
+        return [visible(redact(x.head[:BODY_LIMIT].decode("utf-8", "backslashreplace")))] if x.head else []
+    lines = [one_line(f"HTTP/{x.http_version.removeprefix('HTTP/')} {x.status} {x.reason}".rstrip(), 200)]
+    return lines + [one_line(f"{name}: {value}", 300) for name, value in redact_headers(x.headers)]
+
+
+def _show_launch(launch: Launch, anchor: str, events: set[int]) -> Shown:
+    start, end = _bounds(launch)
+    rows = [Row(n, line.at, line.stream, one_line(redact(line.text), ROW_LIMIT)) for n, line in enumerate(launch.lines)]
+    picked, after = pick_rows(rows, events)
+    facts = []
+    if launch.ready_at is not None:
+        facts.append(f"ready after {duration(launch.ready_at)}")
+    if launch.exit_code is not None:
+        when = f" after {duration(launch.exited_at)}" if launch.exited_at is not None else ""
+        facts.append(f"exit code {launch.exit_code}{when}")
+    else:
+        facts.append("still running at the end of the check")
+    if launch.dropped_lines:
+        facts.append(f"[truncated: {launch.dropped_lines:,} log lines forgotten by the ring buffer]")
+    marks = [(launch.ready_at, "ready")] if launch.ready_at is not None else []
+    marks += [(at, name) for name, at in launch.signals]
+    if launch.exited_at is not None:
+        marks.append((launch.exited_at, f"exit {launch.exit_code}"))
+    return Shown(
+        anchor=f"l-{anchor}",
+        key=launch.label,
+        title="worker process",
+        subtitle=one_line(launch.label, 80),
+        is_launch=True,
+        start=start,
+        end=end,
+        arrivals=[line.at for line in launch.lines],
+        noun="log line",
+        marks=marks,
+        facts=facts,
+        request=[one_line(redact(" ".join(launch.argv)), 600)]
+        + [one_line(redact(f"{name}={value}"), 200) for name, value in launch.env.items()],
+        rows=picked,
+        rows_total=len(rows),
+        rows_after=after,
+    )
+
+
+def pick_rows(rows: list[Row], events: Iterable[int]) -> tuple[list[Row], int]:
+    """The first rows, those around `events` and the last; each gap is counted in the row after it, the rest returned."""
+    keep = {*range(_HEAD), *range(len(rows) - _TAIL, len(rows))}
+    for event in events:
+        keep.update(range(event - _AROUND, event + _AROUND + 1))
+    picked: list[Row] = []
+    before = -1
+    for index in sorted(number for number in keep if 0 <= number < len(rows)):
+        row = rows[index]
+        gap = index - before - 1
+        picked.append(row if not gap else Row(row.number, row.at, row.kind, row.text, row.byte, gap))
+        before = index
+    return picked, len(rows) - 1 - before
+
+
+def rhythm(arrivals: list[float], span: float, noun: str) -> list[str]:
+    """How a stream came, in words: first arrival, longest silence, and whether everything came in one burst."""
+    if not arrivals:
+        return []
+    found = [f"first {noun} after {duration(arrivals[0])}"]
+    gaps = [later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)]
+    if len(arrivals) >= 3:
+        longest = max(range(len(gaps)), key=gaps.__getitem__)
+        burst = arrivals[-1] - arrivals[0]
+        if span > 0.05 and burst < 0.1 * span and arrivals[0] > 0.5 * span:
+            found.append(f"all {len(arrivals):,} {noun}s within {duration(burst)}, after the wait")
+        elif gaps[longest] > 0:
+            found.append(f"longest silence {duration(gaps[longest])}, before {noun} {longest + 1}")
+    return found
