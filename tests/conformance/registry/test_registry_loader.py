@@ -1,0 +1,221 @@
+"""Each way to break the registry is refused with a sentence that names file, key and fault."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conformance.registry import RegistryError, load_registry, read_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+EXECUTE = "registry/http.toml"
+
+
+def edit(spec: Path, name: str, old: str, new: str) -> None:
+    path = spec / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def append(spec: Path, name: str, text: str) -> None:
+    with (spec / name).open("a") as file:
+        file.write(text)
+
+
+def complaints(spec: Path) -> tuple[str, ...]:
+    with pytest.raises(RegistryError) as caught:
+        read_registry(spec)
+    return caught.value.problems
+
+
+def test_a_copy_reads_like_the_original(spec: Path) -> None:
+    copy = read_registry(spec)
+    assert copy.digest == load_registry().digest
+    assert list(copy.clauses) == list(load_registry().clauses)
+
+
+def test_line_ends_do_not_change_the_digest(spec: Path) -> None:
+    path = spec / EXECUTE
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_registry(spec).digest == load_registry().digest
+
+
+def test_any_changed_statement_changes_the_digest(spec: Path) -> None:
+    edit(spec, EXECUTE, "32769 is refused", "32770 is refused")
+    assert read_registry(spec).digest != load_registry().digest
+
+
+CLAUSE = '[M0-W-1300.new-one]\ntext = "Something that can be seen."\nobservable = "wire"\n'
+
+APPENDED = {
+    "unknown key of a clause": (CLAUSE + 'judge = "x"\n', "M0-W-1300/new-one has the unknown key 'judge'"),
+    "unknown key of a requirement": ('[M0-W-1300]\nlevels = "MUST"\n', "is no valid TOML"),
+    "missing text": ('[M0-W-1300.new-one]\nobservable = "wire"\n', "M0-W-1300/new-one needs a text in `text`"),
+    "missing observable": (
+        '[M0-W-1300.new-one]\ntext = "Something that can be seen."\n',
+        "has observable None; known: wire",
+    ),
+    "unknown level": (CLAUSE + 'level = "WILL"\n', "has level 'WILL'; known: MUST, SHOULD, MAY"),
+    "unknown status": (CLAUSE + 'status = "open"\n', "has status 'open'"),
+    "unknown basis": (CLAUSE + 'level_basis = "guess"\n', "has level_basis 'guess'"),
+    "deferred without a reason": (CLAUSE + 'status = "deferred"\n', "is deferred and must say why in `reason`"),
+    "active with a reason": (CLAUSE + 'reason = "none"\n', "is active and must not give a `reason`"),
+    "active but whitebox": (CLAUSE.replace('"wire"', '"whitebox"'), "is active, but seen only from inside"),
+    "whitebox but on the wire": (
+        CLAUSE + 'status = "whitebox"\nreason = "inside"\n',
+        "is whitebox, but observable is wire",
+    ),
+    "active document": (CLAUSE.replace('"wire"', '"document"'), "rests on a document"),
+    "disputed without a reading": (
+        CLAUSE + 'status = "disputed"\nreason = "open"\n',
+        "is disputed and must name its reading",
+    ),
+    "deferred in a gating profile": (
+        CLAUSE + 'status = "deferred"\nreason = "later"\nprofile = "m0-wire"\n',
+        "must be deferred exactly when its profile is m1-preview",
+    ),
+    "active in the preview": (CLAUSE + 'profile = "m1-preview"\n', "must be deferred exactly when"),
+    "unknown profile": (CLAUSE + 'profile = "m2"\n', "names the unknown profile 'm2'"),
+    "unknown reading": (CLAUSE + 'readings = ["E-NONE"]\n', "names the unknown reading 'E-NONE'"),
+    "a text for a list": (CLAUSE + 'readings = "E-FRAME"\n', "needs a list of texts in `readings`"),
+    "reading named twice": (CLAUSE + 'readings = ["E-FRAME", "E-FRAME"]\n', "names something twice in `readings`"),
+    "unknown dependency": (CLAUSE + 'depends_on = ["M0-W-1300/nothing"]\n', "depends on the unknown clause"),
+    "dependency on itself": (CLAUSE + 'depends_on = ["M0-W-1300/new-one"]\n', "M0-W-1300/new-one depends on itself"),
+    "inactive dependency": (
+        CLAUSE + 'depends_on = ["M0-W-1350/names"]\n',
+        "depends on M0-W-1350/names, which is not active",
+    ),
+    "no evidence at all": (CLAUSE + "min_evidence = 0\n", "has min_evidence 0"),
+    "truth as evidence": (CLAUSE + "min_evidence = true\n", "has min_evidence True"),
+    "name in capitals": (CLAUSE.replace("new-one", "NewOne"), "M0-W-1300/NewOne needs a kebab-case name"),
+    "the same clause twice": (CLAUSE + CLAUSE, "is no valid TOML"),
+    "an ID the spec does not have": (
+        CLAUSE.replace("1300", "1303"),
+        "M0-W-1303 is no requirement of the pinned spec",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), APPENDED.values(), ids=APPENDED.keys())
+def test_a_bad_table_is_refused(spec: Path, text: str, expected: str) -> None:
+    append(spec, EXECUTE, "\n" + text)
+    found = complaints(spec)
+    assert any(expected in problem for problem in found), found
+    assert all(EXECUTE in problem or problem.startswith("registry: ") for problem in found)
+
+
+def test_no_complaint_about_the_same_table_without_its_fault(spec: Path) -> None:
+    append(spec, EXECUTE, "\n" + CLAUSE)
+    assert "M0-W-1300/new-one" in read_registry(spec).clauses
+
+
+def test_a_title_must_be_the_headings(spec: Path) -> None:
+    edit(spec, EXECUTE, 'title = "Event Types"', 'title = "Kinds of Events"')
+    assert complaints(spec) == (
+        f"{EXECUTE}: M0-W-1310 has title 'Kinds of Events', the spec's heading says 'Event Types'",
+    )
+
+
+def test_an_unknown_scope_is_refused(spec: Path) -> None:
+    edit(spec, "registry/errors.toml", 'scope = "M0"', 'scope = "M2"')
+    assert complaints(spec) == ("registry/errors.toml: M0-W-1500 has scope 'M2'; known: M0, M0-opt, M1, dead",)
+
+
+def test_an_unknown_key_of_a_requirement_is_refused(spec: Path) -> None:
+    edit(spec, EXECUTE, 'title = "Event Types"', 'title = "Event Types"\nparent = "WORK-3050"')
+    assert any("M0-W-1310 has the unknown key 'parent'" in problem for problem in complaints(spec))
+
+
+def test_a_requirement_in_two_files_is_refused(spec: Path) -> None:
+    append(spec, "registry/logs.toml", '\n[M0-W-1310]\ntitle = "Event Types"\nlevel = "MUST"\nscope = "M0"\n')
+    assert complaints(spec) == ("registry/logs.toml: M0-W-1310 is already in registry/http.toml",)
+
+
+def test_a_requirement_in_no_file_is_missed(spec: Path) -> None:
+    (spec / "registry/errors.toml").unlink()
+    found = complaints(spec)
+    assert [problem.split()[1] for problem in found] == ["M0-W-1500", "M0-W-1501", "M0-W-1510"]
+    assert all("no file accounts for it" in problem for problem in found)
+
+
+def test_a_requirement_without_an_active_clause_says_why(spec: Path) -> None:
+    edit(spec, "registry/errors.toml", 'reason = "Integer codes between', 'notes = "')
+    found = complaints(spec)
+    assert any("M0-W-1501 has no active clause and must say why" in problem for problem in found)
+
+
+def test_a_requirement_without_a_clause_is_refused(spec: Path) -> None:
+    edit(spec, "registry/tests.toml", "[M0-W-1702.cmake]", "[M0-W-1701.cmake]")
+    assert "registry/tests.toml: M0-W-1702 has no clause" in complaints(spec)
+
+
+def test_a_retired_id_never_comes_back(spec: Path) -> None:
+    append(spec, "retired.toml", '"M0-W-1300/prompt-max" = "merged"\n')
+    assert complaints(spec) == (f"{EXECUTE}: M0-W-1300/prompt-max is a retired id; ids are never reused",)
+
+
+def test_the_lock_must_be_the_file_the_passages_came_from(spec: Path) -> None:
+    edit(spec, "SPEC.lock.toml", "lines = 2565", "lines = 2566")
+    assert complaints(spec) == ("SPEC.lock.toml: lines is 2566, but passages.json was made from 2565",)
+
+
+def _no_stance(spec: Path) -> None:
+    edit(spec, "readings.toml", 'stance = "deviation"', 'stance = "forbidden"')
+
+
+def _no_strict(spec: Path) -> None:
+    edit(spec, "readings.toml", 'refused = { stance = "strict", text = "answers 400" }', "")
+
+
+def _bad_default(spec: Path) -> None:
+    edit(spec, "readings.toml", 'default = "refused"', 'default = "off"')
+
+
+def _bad_name(spec: Path) -> None:
+    append(spec, "readings.toml", '\n[E-new]\ntopic = "x"\nproblem = "y"\nreading = "z"\n')
+
+
+def _lost_profile(spec: Path) -> None:
+    edit(spec, "profiles.toml", 'next = "m0-process"', 'next = "m0-more"')
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (_no_stance, "E-FRAME.json-type needs text and a stance out of strict, lenient, deviation"),
+        (_no_strict, "E-TOPKMAX has no variant that strict mode accepts"),
+        (_bad_default, "E-TOPKMAX has default 'off', which is no strict variant of it"),
+        (_bad_name, "E-new must be a table named E- and capital letters or digits"),
+        (_lost_profile, "m0-wire names the unknown profile 'm0-more'"),
+    ],
+    ids=["stance", "no strict variant", "default", "name", "profile"],
+)
+def test_bad_readings_and_profiles_are_refused(spec: Path, damage: Callable[[Path], None], expected: str) -> None:
+    damage(spec)
+    assert any(expected in problem for problem in complaints(spec))
+
+
+def test_files_that_cannot_be_read_are_named(spec: Path) -> None:
+    (spec / "readings.toml").unlink()
+    assert "readings.toml: cannot be read" in complaints(spec)[0]
+
+
+def test_broken_json_is_named(spec: Path) -> None:
+    (spec / "passages.json").write_text("{")
+    assert "passages.json: is no valid JSON" in complaints(spec)[0]
+
+
+def test_all_complaints_come_at_once(spec: Path) -> None:
+    edit(spec, EXECUTE, 'title = "Event Types"', 'title = "Kinds"')
+    append(spec, "registry/logs.toml", "\n[M0-W-9999]\n")
+    passages = json.loads((spec / "passages.json").read_text())
+    assert len(passages["requirements"]) == 98
+    found = complaints(spec)
+    assert len(found) == 2
+    assert str(RegistryError(list(found))).count("\n") == 2
