@@ -14,7 +14,7 @@ from conformance.registry import load_registry
 from conformance.requirements import Disposition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Mapping
 
     from conformance.requirements import Clause, Reading, Registry, Requirement
 
@@ -52,7 +52,7 @@ def list_clauses(
     """A line for every clause that fits, grouped by requirement.
 
     `pattern` is a glob over clause and requirement ids ("M0-W-13*", "*/cancel*"); `profile` keeps what that profile
-    holds, with what it includes. Raises UnknownNameError for an unknown profile or status.
+    holds, with what it includes. Ends with a line end. Raises UnknownNameError for an unknown profile or status.
     """
     if profile is not None and profile not in registry.profiles:
         raise UnknownNameError(profile, registry.profiles)
@@ -77,30 +77,33 @@ def list_clauses(
     total = ", ".join(f"{counts[kind]} {kind}" for kind in Disposition if counts[kind])
     requirements = len({clause.requirement for clause in shown})
     lines.append(f"{len(shown)} clauses of {requirements} requirements" + (f": {total}" if total else ""))
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
 
 
 def _line(clause: Clause) -> str:
     return f"  {clause.name:<26} {clause.level:<6} {clause.observable:<8} {_place(clause):<10} {clause.text}"
 
 
-def explain(registry: Registry, name: str, *, checks: Callable[[str], Iterable[str]] | None = None) -> str:
+def explain(registry: Registry, name: str, checks: Mapping[str, Iterable[str]] | None = None) -> str:
     """All that is known about a requirement, a clause, a reading or a profile, as plain text.
 
-    `checks` gives the names of the checks of a clause, where the caller knows them. Raises UnknownNameError.
+    `checks` holds every check and the clauses that it names, where the caller knows them. Ends with a line end.
+    Raises UnknownNameError.
     """
     if name in registry.requirements:
-        return _requirement(registry, registry.requirements[name])
-    if name in registry.clauses:
-        return _clause(registry, registry.clauses[name], checks)
-    if name in registry.readings:
-        return _reading(registry, registry.readings[name])
-    if name in registry.profiles:
-        return _profile(registry, name)
-    if name in registry.retired:
-        return f"{name} is retired: {registry.retired[name]}"
-    known = [*registry.requirements, *registry.clauses, *registry.readings, *registry.profiles]
-    raise UnknownNameError(name, difflib.get_close_matches(name, known, n=3))
+        text = _requirement(registry, registry.requirements[name])
+    elif name in registry.clauses:
+        text = _clause(registry, registry.clauses[name], checks)
+    elif name in registry.readings:
+        text = _reading(registry, registry.readings[name])
+    elif name in registry.profiles:
+        text = _profile(registry, name)
+    elif name in registry.retired:
+        text = f"{name} is retired: {registry.retired[name]}"
+    else:
+        known = [*registry.requirements, *registry.clauses, *registry.readings, *registry.profiles]
+        raise UnknownNameError(name, difflib.get_close_matches(name, known, n=3))
+    return text + "\n"
 
 
 def _requirement(registry: Registry, requirement: Requirement) -> str:
@@ -127,7 +130,7 @@ def _place(clause: Clause) -> str:
     return clause.profile if clause.status is Disposition.ACTIVE else clause.status
 
 
-def _clause(registry: Registry, clause: Clause, checks: Callable[[str], Iterable[str]] | None) -> str:
+def _clause(registry: Registry, clause: Clause, checks: Mapping[str, Iterable[str]] | None) -> str:
     requirement = registry.requirements[clause.requirement]
     parts = [
         clause.id,
@@ -149,7 +152,8 @@ def _clause(registry: Registry, clause: Clause, checks: Callable[[str], Iterable
         reading = registry.readings[name]
         parts.append(_paragraph(f"{name}", f"{reading.problem} Read as: {reading.reading}"))
     if checks is not None:
-        parts.append(f"checks      {', '.join(sorted(checks(clause.id))) or 'none'}")
+        own = sorted(check for check, names in checks.items() if clause.id in names)
+        parts.append("\n            ".join(["checks      " + (own[0] if own else "none"), *own[1:]]))
     return "\n".join(parts)
 
 
