@@ -15,6 +15,7 @@ import psutil
 
 from worker.devices.cpu_attention import attention
 from worker.devices.cpu_decoding import CpuDecoding
+from worker.devices.cpu_threads import set_blas_threads
 from worker.devices.cpu_weights import TILE_BYTES, CpuExperts, CpuMatrix
 from worker.devices.interface import DeviceError, Memory, OutOfMemory
 from worker.gguf import dequantize
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 DENSE_BUDGET = 64 << 20  # bytes of weights kept in float32
+ONE_THREAD_BYTES = 16 << 20  # up to here one core is faster than two that must wait for one another
 
 _LIMIT = np.float32(7)  # gpt-oss clamps gate and up
 _TEN = np.float32(10)  # beyond it llama.cpp's GELU table is not asked
+_LOWEST = np.float32(-88)  # exp(88) is still finite
 _ONE = np.float32(1)
 _GELU_A = np.float32(0.044715)
 _GELU_B = np.float32(0.7978845608028654)  # sqrt(2 / pi)
@@ -114,6 +117,7 @@ class CpuDevice:
         """See the interface."""
         for table in self._tables:
             table.grow(n_tokens)
+        set_blas_threads(1 if self.memory.weights <= ONE_THREAD_BYTES else None)
         return CpuDecoding(self, model, n_tokens, sampling, seed=seed, tap=tap)
 
     # Operations.
@@ -134,7 +138,7 @@ class CpuDevice:
         """See the interface."""
         if len(x) == 1:
             row = x[0]
-            y: Floats = x * np.float32((float(np.dot(row, row)) / row.size + eps) ** -0.5)
+            y: Floats = x * (float(row.dot(row)) / row.size + eps) ** -0.5
             y *= weight
             return y
         mean = np.einsum("tn,tn->t", x, x) / np.float32(x.shape[1])  # (T, n) -> (T,)
@@ -197,8 +201,8 @@ class CpuDevice:
         """See the interface."""
         n_ff = gate_up.shape[1] // 2
         gate, up = gate_up[:, :n_ff], gate_up[:, n_ff:]
-        y = _sigmoid(gate)
-        y *= gate
+        y = _one_plus_exp_minus(gate)
+        np.divide(gate, y, out=y)
         y *= up
         return y
 
@@ -209,8 +213,8 @@ class CpuDevice:
             np.minimum(gate_up[:, :n_ff], np.float32(7)),
             np.clip(gate_up[:, n_ff:], np.float32(-7), np.float32(7)),
         )
-        y = _sigmoid(gate * np.float32(1.702))
-        y *= gate
+        y = _one_plus_exp_minus(gate * np.float32(1.702))
+        np.divide(gate, y, out=y)
         y *= up + _ONE
         return y
 
@@ -294,11 +298,13 @@ class CpuRotation:
         return np.concatenate([y.reshape(n_tokens, -1, n_rot), kept], axis=-1).reshape(n_tokens, -1)  # -> (T, n)
 
 
-def _sigmoid(x: Floats) -> Floats:
-    # Written for negative exponents of at most 88, where exp is still finite; sigmoid(-88) is 6e-39.
-    y = np.exp(-np.maximum(x, np.float32(-88)))
+def _one_plus_exp_minus(x: Floats) -> Floats:
+    """1 + exp(-x), the reciprocal of the sigmoid."""
+    y = np.maximum(x, _LOWEST)
+    np.negative(y, out=y)
+    np.exp(y, out=y)
     y += _ONE
-    return np.divide(_ONE, y, out=y)
+    return y
 
 
 @functools.cache

@@ -60,12 +60,12 @@ def _mask(position: int, n_tokens: int, start: int, stop: int, window: int | Non
 
 def _softmax(scores: Floats, sinks: Floats | None) -> None:
     """Softmax along the last axis, in place; a sink joins the denominator and is then dropped."""
-    top = scores.max(axis=-1, keepdims=True)
+    top = np.maximum.reduce(scores, axis=-1, keepdims=True)
     if sinks is not None:
         top = np.maximum(top, sinks)
     scores -= top
     np.exp(scores, out=scores)
-    total = scores.sum(axis=-1, keepdims=True)
+    total = np.add.reduce(scores, axis=-1, keepdims=True)
     if sinks is not None:
         total += np.exp(sinks - top)
     scores /= total

@@ -53,11 +53,11 @@ class KvCache:
         nbytes = shape.nbytes(n_tokens)
         return 2 * nbytes if shape.dtype == "f16" and 2 * nbytes <= WIDE_BYTES else nbytes
 
-    def write(self, layer: int, position: int, k: NDArray[np.float32], v: NDArray[np.float32]) -> None:
+    def write(self, layer: int, position: int, k: NDArray[np.floating], v: NDArray[np.floating]) -> None:
         """Store keys and values (T, n_kv_head, head_dim) from ``position`` on."""
         stop = position + len(k)
-        if self._half and not self._narrow:
-            k, v = k.astype(np.float16).astype(np.float32), v.astype(np.float16).astype(np.float32)
+        if self._half:  # rounded here, widened again by the assignment if the cache is wide
+            k, v = k.astype(np.float16), v.astype(np.float16)
         self._keys[layer, :, position:stop] = k.swapaxes(0, 1)  # (T, n_kv_head, head_dim) -> (n_kv_head, T, head_dim)
         self._values[layer, :, position:stop] = v.swapaxes(0, 1)
 

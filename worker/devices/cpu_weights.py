@@ -56,7 +56,7 @@ class CpuMatrix:
     def rows(self, ids: NDArray[np.intp]) -> NDArray[np.float32]:
         """Some rows of a matrix of one part: (n,) -> (n, in)."""
         if self._dense is not None:
-            picked: NDArray[np.float32] = self._dense[ids]
+            picked: NDArray[np.float32] = self._dense.take(ids, 0)
             return picked
         part = self._parts[0]
         return dequantize(part.rows[ids], part.tensor.type, (len(ids), self.n_in))
@@ -82,7 +82,7 @@ class CpuMatrix:
 
 def _product(x: NDArray[np.float32], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     if len(x) == 1:  # a plain matrix-vector product: BLAS is twice as fast as through a one-row matrix
-        return np.dot(matrix, x[0])[None]  # type: ignore[no-any-return]
+        return matrix.dot(x[0])[None]  # type: ignore[no-any-return]
     return x @ matrix.T
 
 
