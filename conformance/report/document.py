@@ -1,7 +1,7 @@
 """Reading, checking and sealing report.json; reading the NDJSON that a run leaves behind.
 
-A report is refused when it cannot be trusted: the run never finished, the digest does not match, the document breaks its
-schema, or a newer suite wrote it. Every refusal is one sentence that names the file, what is wrong and what to do.
+A report is refused when it cannot be trusted: the run never finished, the digest does not match, the document breaks
+its schema, or a newer suite wrote it. Every refusal is one sentence that names the file, what is wrong and what to do.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class TruncatedRunError(ReportError):
 
 
 def canonical(report: Report) -> bytes:
-    """Canonical JSON of everything but the digest: sorted keys, no blanks, ASCII with escapes (lone surrogates survive)."""
+    """Canonical JSON of everything but the digest: sorted keys, no blanks, ASCII with escapes."""
     body = {key: value for key, value in report.items() if key != "digest"}
     return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
@@ -103,8 +103,8 @@ def read_report(path: Path) -> Report:
     _refuse_invalid(report, str(path))
     if report["digest"] != (found := digest(report)):
         raise WrongDigestError(
-            f"{path} was changed after the run: its digest says {report['digest'][:19]}…, its content gives {found[:19]}…; "
-            "run the suite again, or rejudge the stored recordings"
+            f"{path} was changed after the run: its digest says {report['digest'][:19]}…, its content gives "
+            f"{found[:19]}…; run the suite again, or rejudge the stored recordings"
         )
     return report
 

@@ -1,22 +1,26 @@
 """From stored recordings to what a page can show: exchanges and processes as rows, cut to a budget, every cut named.
 
-A run records tens of megabytes; a report must stay a file that can be mailed. So only recordings that a finding or a PASS
-points to are embedded, findings first, and of each only the rows around the place in question.
+A run records tens of megabytes; a report must stay a file that can be mailed. So only recordings that a finding or a
+PASS points to are embedded, findings first, and of each only the rows around the place in question.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from conformance.judges.views import stream_of
-from conformance.report.document import Report
 from conformance.report.redact import redact, redact_headers
 from conformance.report.text import duration, one_line, size, visible
 from conformance.report.view import all_clauses
 from conformance.wire.transcript import Exchange, Launch, Recording
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conformance.report.document import Report
 
 Store: TypeAlias = Callable[[str], Recording | None]
 """From a recording's SHA-256 to the recording; None when it is not stored, or not what its name says."""
@@ -139,7 +143,9 @@ def wanted(report: Report) -> dict[str, Wanted]:
     return found
 
 
-def embed(report: Report, store: Store, *, budget: int, parts_failing: int = 8, parts_passing: int = 3) -> list[ShownRecording]:
+def embed(
+    report: Report, store: Store, *, budget: int, parts_failing: int = 8, parts_passing: int = 3
+) -> list[ShownRecording]:
     """Recordings to embed, those of findings first, until `budget` characters of evidence are spent.
 
     Args:
@@ -176,7 +182,7 @@ def weight(recording: ShownRecording) -> int:
 
 
 def show_recording(recording: Recording, sha: str, places: dict[str, set[int]], limit: int) -> ShownRecording:
-    """The parts of a recording worth showing: those in question, then those that overlap them in time, then the rest."""
+    """The parts of a recording worth showing: those in question, then those at the same time, then the rest."""
     everything: list[Exchange | Launch] = [*recording.launches, *recording.exchanges]
     focus = [item for item in everything if _key(item) in places]
 
@@ -334,7 +340,7 @@ def _show_launch(launch: Launch, anchor: str, events: set[int]) -> Shown:
 
 
 def pick_rows(rows: list[Row], events: Iterable[int]) -> tuple[list[Row], int]:
-    """The first rows, those around `events` and the last; each gap is counted in the row after it, the rest returned."""
+    """The first rows, those around `events` and the last; a gap is counted in the row after it, the rest returned."""
     keep = {*range(_HEAD), *range(len(rows) - _TAIL, len(rows))}
     for event in events:
         keep.update(range(event - _AROUND, event + _AROUND + 1))
@@ -353,7 +359,7 @@ def rhythm(arrivals: list[float], span: float, noun: str) -> list[str]:
     if not arrivals:
         return []
     found = [f"first {noun} after {duration(arrivals[0])}"]
-    gaps = [later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(arrivals)]
     if len(arrivals) >= 3:
         longest = max(range(len(gaps)), key=gaps.__getitem__)
         burst = arrivals[-1] - arrivals[0]

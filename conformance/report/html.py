@@ -1,7 +1,7 @@
 """One self-contained HTML page from a report: no network, no font, no script but its own.
 
-The page carries a content security policy that names the digests of its one script and one style sheet, so a worker that
-manages to smuggle markup through two layers of escaping still runs nothing. All text passes `visible` before it is
+The page carries a content security policy that names the digests of its one script and one style sheet, so a worker
+that manages to smuggle markup through two layers of escaping still runs nothing. All text passes `visible` before it is
 escaped: what a worker sent is shown, never obeyed.
 """
 
@@ -11,21 +11,24 @@ import base64
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from conformance.report import view
-from conformance.report.document import Report
 from conformance.report.evidence import Shown, ShownRecording, Store, embed
 from conformance.report.redact import redact, redact_json
 from conformance.report.text import duration, visible
 from conformance.report.timeline import Timeline, draw
 from conformance.report.view import Json, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from conformance.report.document import Report
 
 _PAGE = Path(__file__).parent / "page"
 EVIDENCE_BUDGET = 1_500_000
@@ -141,6 +144,9 @@ class _Page:
             "profiles": [*view.LADDER, *(["m1-preview"] if view.preview(report) else [])],
             "dispositions": [name for name in view.DISPOSITIONS if dispositions.get(name)],
             "requirements": [self.requirement(requirement) for requirement in report["requirements"]],
+            "readings": [reading for reading in report["readings"] if reading["observed"]],
+            "unread": [reading for reading in report["readings"] if not reading["observed"]],
+            "ledger": _ledger(report),
             "kills": _kills(report),
             "unseen": view.unseen(report),
             "options": [(name, _plain(value)) for name, value in report["run"]["options"].items()],
@@ -156,7 +162,9 @@ class _Page:
             groups.setdefault(_area(requirement["id"]), []).append(requirement)
         order = list(dict.fromkeys(_AREAS.values()))
         return [
-            _Area(name, sorted(items, key=lambda item: str(item["id"])))
+            _Area(
+                name, [{**item, "gates": view.gates(item)} for item in sorted(items, key=lambda item: str(item["id"]))]
+            )
             for name, items in sorted(groups.items(), key=lambda group: order.index(group[0]))
         ]
 
@@ -168,7 +176,11 @@ class _Page:
 
     def clause(self, clause: Json) -> Json:
         evidence = clause["evidence"]
-        counted = [(evidence["exchanges"], "exchange"), (evidence["events"], "event"), (evidence["findings"], "judgement")]
+        counted = [
+            (evidence["exchanges"], "exchange"),
+            (evidence["events"], "event"),
+            (evidence["findings"], "judgement"),
+        ]
         samples = [
             {
                 "anchor": self.recordings[sha].anchor if sha in self.recordings else None,
@@ -280,9 +292,34 @@ def _plain(value: Any) -> str:
 
 
 def _icon(verdict: str) -> str:
-    colour = {"CONFORMANT": "176b36", "NON_CONFORMANT": "b3221b", "PARTIAL": "855300", "INCONCLUSIVE": "1f5794"}[verdict]
-    drawing = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><circle cx='8' cy='8' r='8' fill='#{colour}'/></svg>"
+    colour = {"CONFORMANT": "176b36", "NON_CONFORMANT": "b3221b", "PARTIAL": "855300", "INCONCLUSIVE": "1f5794"}[
+        verdict
+    ]
+    circle = f"<circle cx='8' cy='8' r='8' fill='#{colour}'/>"
+    drawing = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'>{circle}</svg>"
     return "data:image/svg+xml;base64," + base64.b64encode(drawing.encode()).decode()
+
+
+def _ledger(report: Report) -> Json | None:
+    """Entries of the expected failures, what went wrong first; None without a file of them."""
+    ledger = report.get("expected_ledger")
+    if not ledger:
+        return None
+    kinds = ("unexpected", "stale", "unmatched", "expired", "expected")
+    return {
+        "sentence": view.ledger_sentences(report)[0],
+        "entries": [
+            {
+                "kind": kind,
+                "clause": entry["clause"],
+                "key": str(entry.get("key") or entry.get("fingerprint") or ""),
+                "reason": str(entry.get("reason") or entry.get("hint") or entry.get("message") or ""),
+                "until": str(entry.get("until") or ""),
+            }
+            for kind in kinds
+            for entry in ledger[kind]
+        ],
+    }
 
 
 def _kills(report: Report) -> Json | None:
@@ -304,11 +341,13 @@ def _kills(report: Report) -> Json | None:
 
 def _strip(defect: Json, columns: Mapping[str, int]) -> Markup:
     kills, failed = set(defect["kills"]), set(defect["failed"])
-    kinds = {name: "side" for name in defect["collateral"]}
+    kinds = dict.fromkeys(defect["collateral"], "side")
     kinds |= dict.fromkeys(failed - kills - kinds.keys(), "stray")
     kinds |= {name: "kill" if name in failed else "miss" for name in kills}
     rects = Markup("").join(
-        Markup('<rect class="{}" x="{}" width="1" height="1"><title>{}</title></rect>').format(kind, columns[name], name)
+        Markup('<rect class="{}" x="{}" width="1" height="1"><title>{}</title></rect>').format(
+            kind, columns[name], name
+        )
         for name, kind in sorted(kinds.items(), key=lambda item: columns[item[0]])
     )
     words = {"kill": "turned red", "miss": "stayed green", "stray": "turned red unasked", "side": "may turn red"}

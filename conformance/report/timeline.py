@@ -1,19 +1,22 @@
 """Arrival times drawn: a steady stream is a staircase, a replayed one a cliff, a stalled one a plateau.
 
-One lane per exchange or process on the recording's clock. The lane in question is tall: its filled curve counts what has
-arrived by then, ticks below mark each arrival. The others are thin, so that a /cancel or a /health poll in the middle of
-a stream is seen in its place. Plain inline SVG without text or style: it stretches to any width and prints.
+One lane per exchange or process on the recording's clock. The lane in question is tall: its filled curve counts what
+has arrived by then, ticks below mark each arrival. The others are thin, so that a /cancel or a /health poll in the
+middle of a stream is seen in its place. Plain inline SVG without text or style: it stretches to any width and prints.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from conformance.report.evidence import Shown, ShownRecording
 from conformance.report.text import duration
+
+if TYPE_CHECKING:
+    from conformance.report.evidence import Shown, ShownRecording
 
 WIDTH = 1000
 """User units across; the drawing is stretched to the page."""
@@ -44,6 +47,8 @@ class Timeline:
     axis: list[str]
     """Labels of equal divisions, first is the start of the lane in question."""
     caption: str
+    moments: str
+    """What the dashed lines are, '' without any."""
     left_out: int
     """Overlapping lanes that were not drawn."""
 
@@ -83,6 +88,7 @@ def draw(recording: ShownRecording, focus: Shown, mark_at: float | None = None) 
         lanes=lanes,
         axis=[duration(step * n) for n in range(divisions + 1)],
         caption=" · ".join(focus.facts),
+        moments=", ".join(f"{name} {duration(at)}" for at, name in focus.marks),
         left_out=sum(len(group) for group in groups[_MAX_LANES:]),
     )
 
@@ -132,7 +138,9 @@ def _thin(parts: list[Shown], scale: _Scale, divisions: int) -> Markup:
             if name != "headers":
                 inner += _moment(scale(part.start + at), THIN, name, at)
     first = parts[0]
-    label = f"{len(parts)} times {first.title} {first.subtitle}" if len(parts) > 1 else f"{first.title} {first.subtitle}"
+    label = (
+        f"{len(parts)} times {first.title} {first.subtitle}" if len(parts) > 1 else f"{first.title} {first.subtitle}"
+    )
     return _svg(inner, THIN, f"{label}, {duration(first.start - scale.zero)} after the start", first, scale)
 
 
@@ -143,7 +151,8 @@ def _moment(x: int, height: int, name: str, at: float) -> Markup:
 def _svg(inner: Markup, height: int, summary: str, part: Shown, scale: _Scale) -> Markup:
     points = part.arrivals if len(part.arrivals) <= _MAX_POINTS else []
     return Markup(
-        '<svg class="lane-svg" viewBox="0 0 {w} {h}" height="{h}" preserveAspectRatio="none" role="img" aria-label="{label}" '
+        '<svg class="lane-svg" viewBox="0 0 {w} {h}" height="{h}" preserveAspectRatio="none" '
+        'role="img" aria-label="{label}" '
         'data-span="{span}" data-offset="{offset}" data-noun="{noun}" data-at="{at}">{inner}</svg>'
     ).format(
         w=WIDTH,
@@ -170,7 +179,7 @@ def _staircase(part: Shown, scale: _Scale, top: int, floor: int, end: int) -> Ma
     height = {scale(part.start + at): floor - (floor - top) * n / total for n, at in enumerate(part.arrivals, 1)}
     steps = "".join(f"H{x}V{y:.1f}".removesuffix(".0") for x, y in height.items())
     first = min(height)
-    return Markup('<path class="stair" d="M{} {}{}H{}V{}Z"/>').format(first, floor, Markup(steps), end, floor)
+    return Markup('<path class="stair" d="M{} {}{}H{}V{}Z"/>').format(first, floor, steps, end, floor)
 
 
 def _ticks(part: Shown, scale: _Scale, top: int, height: int) -> str:

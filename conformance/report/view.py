@@ -1,16 +1,18 @@
-"""What every view shows of a report: counts in words, the ladder of profiles, failures first, what nobody outside can see.
+"""What every view shows of a report: counts in words, the ladder of profiles, failures first, what is hidden.
 
-Nothing here judges: statuses and the verdict come from the report as they stand; this module only counts, groups and names.
+Nothing here judges: statuses and the verdict come from the report as they stand; this module counts, groups and names.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from conformance.report.document import Report
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from conformance.report.document import Report
 
 Json: TypeAlias = dict[str, Any]
 
@@ -67,8 +69,8 @@ class Tally:
 
     @property
     def applicable(self) -> int:
-        """Clauses that apply to this worker: all but NA."""
-        return sum(self.counts.values()) - self.counts.get("NA", 0)
+        """Clauses that count for this worker: all but NA and those only recorded (INFO)."""
+        return sum(self.counts.values()) - self.counts.get("NA", 0) - self.counts.get("INFO", 0)
 
     @property
     def rest(self) -> str:
@@ -81,7 +83,7 @@ class Tally:
 
     def __str__(self) -> str:
         rest = f" ({self.rest})" if self.rest else ""
-        return f"{self.level} {self.passed}/{self.applicable}{rest}"
+        return f"{self.level} {self.passed}/{self.applicable}{rest}" if self.applicable else f"{self.level} none{rest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class Problem:
     requirement: Json
     clause: Json
     finding: Json | None
+    gating: bool
+    """Whether it can touch the verdict: an active clause of the judged profile."""
 
     @property
     def status(self) -> str:
@@ -184,14 +188,42 @@ def ordered(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def attention(report: Report) -> list[Problem]:
-    """Everything a reader must look at, worst first, then in the spec's order: failures before warnings."""
+    """Everything a reader must look at: what gates first, then worst first, then in the spec's order."""
+    judged = profiles_within(report["profile"])
     found = []
     for requirement, clause in all_clauses(report):
+        gating = in_force(clause) and clause["profile"] in judged
         bad = [finding for finding in clause["findings"] if finding["status"] in _BAD]
-        found += [Problem(requirement, clause, finding) for finding in bad]
+        found += [Problem(requirement, clause, finding, gating) for finding in bad]
         if not bad and clause["status"] in _BAD and in_force(clause):
-            found.append(Problem(requirement, clause, None))
-    return sorted(found, key=lambda problem: outranks(problem.status))
+            found.append(Problem(requirement, clause, None, gating))
+    return sorted(found, key=lambda problem: (not problem.gating, outranks(problem.status)))
+
+
+def profiles_within(profile: str) -> tuple[str, ...]:
+    """The profile and those it includes."""
+    return LADDER[: LADDER.index(profile) + 1] if profile in LADDER else (profile,)
+
+
+def gates(requirement: Json) -> bool:
+    """Whether any clause of it can ever touch a verdict."""
+    return any(in_force(clause) for clause in requirement["clauses"])
+
+
+def ledger_sentences(report: Report) -> list[str]:
+    """What the file of expected failures said and what happened; [] without such a file."""
+    ledger = report.get("expected_ledger")
+    if not ledger:
+        return []
+    words = {
+        "expected": "happened as expected",
+        "unexpected": "unexpected",
+        "stale": "expected but did not happen: remove the entry",
+        "unmatched": "name no clause",
+        "expired": "past their day",
+    }
+    counts = [f"{len(ledger[name])} {text}" for name, text in words.items() if ledger[name]]
+    return ["expected failures: " + (", ".join(counts) if counts else "none listed")]
 
 
 def unseen(report: Report) -> list[Unseen]:
@@ -236,7 +268,10 @@ def summary_sentences(report: Report) -> list[str]:
     hidden = unseen(report)
     if hidden:
         parts = ", ".join(f"{len(group.ids)} {group.why}" for group in hidden)
-        lines.append(f"{sum(len(group.ids) for group in hidden)} of {total} requirements not visible from outside: {parts}")
+        lines.append(
+            f"{sum(len(group.ids) for group in hidden)} of {total} requirements not visible from outside: {parts}"
+        )
+    lines += ledger_sentences(report)
     if following := report["next_profile"]:
         lines.append(
             f"next profile {following['name']} lacks {following['lacks']}: "

@@ -1,18 +1,41 @@
-"""Recordings such as a run leaves them: steady, replayed, stalled, broken and hostile streams, processes that misbehave."""
+"""Recordings such as a run leaves them: steady, replayed, stalled, broken and hostile streams, bad processes."""
 
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from conformance.wire.transcript import Chunk, Exchange, Launch, LogLine, Recording, seconds
 
-HOSTILE = "<script>window.pwned=1</script><img src=x onerror='window.pwned=1'>&quot;\x1b[31m\x00\u202egnp.exe\u2066\ud800\"'`"
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterable
+
+HOSTILE = (
+    "<script>window.pwned=1</script><img src=x onerror='window.pwned=1'>&quot;\x1b[31m\x00\u202egnp.exe\u2066\ud800\"'`"
+)
 """Markup, an escape sequence, NUL, bidirectional overrides, a lone surrogate, quotes of every kind."""
 SECRET = "canary-5f1d0c"
 
-WORDS = "the worker holds one model in memory and streams every token as soon as it is known".split()
+WORDS = [
+    "the",
+    "worker",
+    "holds",
+    "one",
+    "model",
+    "in",
+    "memory",
+    "and",
+    "streams",
+    "every",
+    "token",
+    "as",
+    "soon",
+    "as",
+    "it",
+    "is",
+    "known",
+]
 
 
 def event(kind: str, payload: dict[str, object]) -> bytes:
@@ -20,7 +43,13 @@ def event(kind: str, payload: dict[str, object]) -> bytes:
 
 
 def execute(
-    pieces: list[str], times: list[float], *, exchange: str = "x1", label: str = "first", t0: float = 0.0, last: bytes = b""
+    pieces: list[str],
+    times: list[float],
+    *,
+    exchange: str = "x1",
+    label: str = "first",
+    t0: float = 0.0,
+    last: bytes = b"",
 ) -> Exchange:
     """A stream with one event a chunk; `times` holds the arrivals of started, each token and the terminal event."""
     blocks = [event("started", {"job_id": "j-1", "model": "script", "started_at": "2026-11-20T10:00:00Z", "seed": 7})]
@@ -32,8 +61,14 @@ def execute(
         label=label,
         method="POST",
         path="/execute",
-        request_headers=[("host", "127.0.0.1:41233"), ("content-type", "application/json"), ("authorization", f"Bearer {SECRET}")],
-        request_body=json.dumps({"job_id": "j-1", "prompt": "tell me", "max_tokens": len(pieces), "temperature": 0}).encode(),
+        request_headers=[
+            ("host", "127.0.0.1:41233"),
+            ("content-type", "application/json"),
+            ("authorization", f"Bearer {SECRET}"),
+        ],
+        request_body=json.dumps(
+            {"job_id": "j-1", "prompt": "tell me", "max_tokens": len(pieces), "temperature": 0}
+        ).encode(),
         host="127.0.0.1:41233",
         started_at=1795168800.0 + t0,
         t0=seconds(t0),
@@ -51,16 +86,33 @@ def execute(
     )
 
 
-def answer(status: int, body: object, *, exchange: str, label: str, path: str, t0: float = 0.0, method: str = "GET") -> Exchange:
+def answer(
+    status: int, body: object, *, exchange: str, label: str, path: str, t0: float = 0.0, method: str = "GET"
+) -> Exchange:
     """A plain JSON answer after 2 ms."""
     data = json.dumps(body).encode()
     return Exchange(
-        id=exchange, label=label, method=method, path=path, request_headers=[("host", "127.0.0.1:41233")],
-        request_body=b'{"job_id":"j-1"}' if method == "POST" else b"", host="127.0.0.1:41233", started_at=1795168800.0,
-        t0=seconds(t0), sent_at=0.0002, head_at=0.0019, closed_at=0.0021, status=status, http_version="1.1",
+        id=exchange,
+        label=label,
+        method=method,
+        path=path,
+        request_headers=[("host", "127.0.0.1:41233")],
+        request_body=b'{"job_id":"j-1"}' if method == "POST" else b"",
+        host="127.0.0.1:41233",
+        started_at=1795168800.0,
+        t0=seconds(t0),
+        sent_at=0.0002,
+        head_at=0.0019,
+        closed_at=0.0021,
+        status=status,
+        http_version="1.1",
         reason={200: "OK", 202: "Accepted", 400: "Bad Request", 500: "Internal Server Error"}.get(status, ""),
-        headers=[("content-type", "application/json")], head=b"", framing="length", chunks=[Chunk(0.002, data)], end="eof",
-    )  # fmt: skip
+        headers=[("content-type", "application/json")],
+        head=b"",
+        framing="length",
+        chunks=[Chunk(0.002, data)],
+        end="eof",
+    )
 
 
 def steady(count: int, step: float, rng: random.Random, start: float = 0.012) -> list[float]:
@@ -85,8 +137,15 @@ def recording(check: str, parts: Iterable[Exchange | Launch], clauses: Iterable[
     )
 
 
-def process(lines: list[tuple[float, str]], *, label: str = "worker", code: int | None = None, exited: float | None = None,
-            signals: list[tuple[str, float]] | None = None, ready: float | None = 0.61) -> Launch:  # fmt: skip
+def process(
+    lines: list[tuple[float, str]],
+    *,
+    label: str = "worker",
+    code: int | None = None,
+    exited: float | None = None,
+    signals: list[tuple[str, float]] | None = None,
+    ready: float | None = 0.61,
+) -> Launch:
     return Launch(
         label=label,
         argv=["python", "-m", "worker", "--model", "/home/ann/models/script.gguf", "--port", "41233"],
