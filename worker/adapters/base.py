@@ -158,6 +158,8 @@ class Loader:
                 rounded,
             )
         base = self.number("rope.freq_base", 10000.0)
+        if base <= 1.0:
+            raise self.fail("bad-value", f"rope.freq_base is {base}, it must be above 1")
         magnitude = self.number("rope.scaling.attn_factor", 1.0)
         return Rope(pairing, n_rot, base, factor, divisors, magnitude, yarn)
 

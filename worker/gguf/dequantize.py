@@ -35,7 +35,8 @@ def dequantize(raw: Bytes, kind: GgmlType, shape: tuple[int, ...]) -> Floats:
         A new float32 array of ``shape`` (F32: a view on ``raw``).
     """
     blocks = raw.reshape(-1, kind.block_bytes)
-    return _DEQUANTIZE[kind](blocks).reshape(shape)
+    with np.errstate(all="ignore"):  # a damaged scale may be infinite; the logits will tell
+        return _DEQUANTIZE[kind](blocks).reshape(shape)
 
 
 def _f16(blocks: Bytes, at: int) -> Floats:

@@ -164,7 +164,7 @@ class _Cursor:
         length = self.u64(f"length of {what}")
         if limit is not None and length > limit:
             raise self.fail("string-too-long", f"{what} is {length} bytes long, the limit is {limit}")
-        self.need(length, what)
+        self.need(length, f"{what}, a string of {length} bytes,")
         value = bytes(self.buffer[self.at : self.at + length])
         self.at += length
         return value
@@ -194,9 +194,9 @@ def parse_header(buffer: Buffer, path: str) -> Header:
     c.at = 4
     version = c.u32("version")
     if version != VERSION:
-        raise c.fail(
-            "bad-version", f"GGUF version is {version}, only version {VERSION} is supported", "convert the file again"
-        )
+        swapped = version == int.from_bytes(VERSION.to_bytes(4, "big"), "little")
+        what = "the file is big-endian" if swapped else f"GGUF version is {version}"
+        raise c.fail("bad-version", f"{what}, only little-endian version {VERSION} is supported", "convert it again")
     n_tensors = c.u64("tensor count")
     if n_tensors >= MAX_TENSORS:
         raise c.fail("too-many-tensors", f"tensor count is {n_tensors}, it must be below {MAX_TENSORS}")
