@@ -145,7 +145,7 @@ class _Cursor:
     def need(self, n: int, what: str) -> None:
         left = len(self.buffer) - self.at
         if n > left:
-            raise self.fail("truncated", f"{what} needs {n} bytes but the file has {left} left")
+            raise self.fail("truncated", f"the file is truncated: {what} needs {n} bytes, {left} are left")
 
     def scalar(self, fmt: str, what: str) -> int:
         size = struct.calcsize(fmt)
@@ -266,7 +266,8 @@ def _string_array(c: _Cursor, key: str, count: int) -> _Strings:
         append(at)
     if len(ends) != count + 1:
         c.at = ends[-1]
-        raise c.fail("truncated", f"string {len(ends) - 1} of {count} reaches past the end", where=f"key {key!r}")
+        what = f"the file is truncated: string {len(ends) - 1} of {count} reaches past its end"
+        raise c.fail("truncated", what, where=f"key {key!r}")
     c.at = at
     return _Strings(c.buffer, ends)
 
@@ -322,7 +323,7 @@ def _place(
             "bad-offset", f"offset {offset} lies outside the file: data at byte {start} of {size}", where=where
         )
     if end > size:
-        what = f"truncated: tensor data ends at byte {end} but the file has {size}"
+        what = f"the file is truncated: tensor data ends at byte {end}, the file at {size}"
         raise c.fail("truncated", what, where=where)
     return TensorInfo(name, shape, kind, start, nbytes)
 

@@ -1,0 +1,204 @@
+"""The GGUF reader on good, odd, broken and mutated files."""
+
+from __future__ import annotations
+
+import random
+import struct
+import time
+from typing import TYPE_CHECKING
+
+import gguf
+import numpy as np
+import pytest
+
+from models import miniatures
+from models.corrupt import CORRUPT, Corrupt
+from models.probes import metronome
+from worker.devices import open_device
+from worker.engine import load_model
+from worker.errors import OutOfMemory
+from worker.gguf import GgmlType, GgufError, GgufFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Faults that only a tokenizer can see.
+TOKENIZER_FAULTS = {"no-tokens", "unknown-pre-tokenizer"}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return metronome(tmp_path_factory.mktemp("gguf") / "metronome.gguf").path
+
+
+def test_reads_what_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    values = np.arange(64 * 32, dtype=np.float32).reshape(64, 32)
+    writer = gguf.GGUFWriter(path, "qwen2")
+    writer.add_name("näme")
+    writer.add_uint64("x.u64", 1 << 40)
+    writer.add_float64("x.f64", 0.1)
+    writer.add_int8("x.i8", -5)
+    writer.add_bool("x.yes", val=True)
+    writer.add_array("x.numbers", [3, 1, 2])
+    writer.add_array("x.bools", [True, False])
+    writer.add_array("x.strings", ["a", "", "ü€😀"])
+    writer.add_file_type(15)
+    writer.add_tensor("w", values)
+    writer.add_tensor("b", np.ones(3, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with GgufFile.open(path) as file:
+        assert (file.architecture, file.name, file.file_type) == ("qwen2", "näme", "Q4_K_M")
+        assert file.size == path.stat().st_size
+        found = {key: file.metadata[key] for key in file.metadata if key.startswith("x.")}
+        assert found == {
+            "x.u64": 1 << 40,
+            "x.f64": 0.1,
+            "x.i8": -5,
+            "x.yes": True,
+            "x.numbers": [3, 1, 2],
+            "x.bools": [True, False],
+            "x.strings": ["a", "", "ü€😀"],
+        }
+        assert list(file.tensors) == ["w", "b"]
+        info = file.tensors["w"]
+        assert (info.shape, info.type, info.nbytes) == ((64, 32), GgmlType.F32, values.nbytes)
+        raw = file.raw("w")
+        assert np.array_equal(raw.view(np.float32).reshape(64, 32), values)
+        assert not raw.flags.writeable
+        with pytest.raises(GgufError, match=r"tensor nothing is missing"):
+            file.raw("nothing")
+
+
+def test_a_tensor_is_a_view_that_outlives_close(small: Path) -> None:
+    file = GgufFile.open(small)
+    raw = file.raw("token_embd.weight")
+    before = raw.copy()
+    file.close()
+    file.close()
+    assert np.array_equal(raw, before)
+
+
+def test_file_type_falls_back_to_the_type_of_most_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("m")
+    writer.add_tensor("w", np.zeros((4, 34), np.uint8), raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+    writer.add_tensor("b", np.zeros(8, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with GgufFile.open(path) as file:
+        assert file.file_type == "Q8_0"
+
+
+def test_invalid_utf8_in_a_token_keeps_its_bytes(small: Path, tmp_path: Path) -> None:
+    with GgufFile.open(small) as file:
+        tokens = file.metadata["tokenizer.ggml.tokens"]
+        assert isinstance(tokens, list)
+        word = next(t for t in tokens if len(t) == 5)
+    data = small.read_bytes()
+    at = data.index(struct.pack("<Q", len(word.encode())) + word.encode()) + 8
+    patched = tmp_path / "patched.gguf"
+    patched.write_bytes(data[:at] + b"\xff" + data[at + 1 :])
+    with GgufFile.open(patched) as file:
+        changed = file.metadata["tokenizer.ggml.tokens"]
+        assert isinstance(changed, list)
+        found = next(t for t, old in zip(changed, tokens, strict=True) if t != old)
+        assert found.encode("utf-8", "surrogateescape")[:1] == b"\xff"
+
+
+@pytest.mark.parametrize("fault", [c for c in CORRUPT.values() if c.name not in TOKENIZER_FAULTS], ids=lambda c: c.name)
+def test_crafted_files(fault: Corrupt, tmp_path: Path) -> None:
+    path = fault.write(tmp_path / "c.gguf")
+    if fault.good:
+        load_model(GgufFile.open(path), open_device("cpu"))
+        return
+    with pytest.raises(GgufError) as refused:
+        load_model(GgufFile.open(path), open_device("cpu"))
+    error = refused.value
+    assert any(word.lower() in str(error).lower() for word in fault.words), str(error)
+    assert str(path) in error.where
+    assert error.cure
+    assert error.reason.replace("-", "").isalpha()
+
+
+@pytest.mark.parametrize("name", ["absent.gguf", "."])
+def test_unreadable(name: str, tmp_path: Path) -> None:
+    with pytest.raises(GgufError) as refused:
+        GgufFile.open(tmp_path / name)
+    assert refused.value.reason == "unreadable"
+
+
+def test_overlapping_tensors_are_refused(small: Path, tmp_path: Path) -> None:
+    data = small.read_bytes()
+    with GgufFile.open(small) as file:
+        first, second, *_ = sorted(file.tensors.values(), key=lambda t: t.offset)
+    record = data.index(second.name.encode())
+    n_dims = struct.unpack_from("<I", data, record + len(second.name))[0]
+    at = record + len(second.name) + 4 + 8 * n_dims + 4
+    moved = tmp_path / "overlap.gguf"
+    moved.write_bytes(data[:at] + struct.pack("<Q", 0) + data[at + 8 :])
+    with pytest.raises(GgufError, match=rf"overlaps tensor '{first.name}'|overlaps tensor '{second.name}'"):
+        GgufFile.open(moved)
+
+
+def test_mutated_files_load_or_are_refused(small: Path, tmp_path: Path) -> None:
+    data = small.read_bytes()
+    with GgufFile.open(small) as file:
+        header = min(t.offset for t in file.tensors.values())
+    rng = random.Random(20)
+    path = tmp_path / "mutant.gguf"
+    outcomes: dict[str, int] = {}
+    for _ in range(1500):
+        mutant = bytearray(data)
+        for _ in range(rng.choice([1, 1, 2, 8])):
+            at = rng.randrange(header - 8)
+            choice = rng.random()
+            if choice < 0.6:
+                mutant[at] = rng.randrange(256)
+            elif choice < 0.9:
+                mutant[at : at + 8] = rng.choice([b"\xff" * 8, bytes(8), struct.pack("<Q", 1 << 62), rng.randbytes(8)])
+            else:
+                del mutant[rng.randrange(header, len(mutant)) :]
+        path.write_bytes(mutant)
+        try:
+            load_model(GgufFile.open(path), open_device("cpu"))
+            outcome = "loads"
+        except GgufError as error:
+            outcome = error.reason
+        except OutOfMemory:
+            outcome = "memory"
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    assert {"loads", "truncated", "bad-value-type", "bad-dimensions"} <= outcomes.keys()
+
+
+def test_header_of_a_large_vocabulary_is_read_in_time(tmp_path: Path) -> None:
+    # M0-W-1620 allows one second for parsing; 152k tokens and 151k merges are Qwen2's.
+    path = miniatures.write(tmp_path / "small.gguf", "qwen2", "Q8_0")
+    with GgufFile.open(path) as file:
+        n_small = len(file.metadata)
+    tokens = [f"token{i}" for i in range(152_000)]
+    big = tmp_path / "big.gguf"
+    strings = b"".join(struct.pack("<Q", len(t)) + t.encode() for t in tokens)
+    key = b"zz.tokens"
+    entry = struct.pack("<Q", len(key)) + key + struct.pack("<IIQ", 9, 8, len(tokens)) + strings
+    data = path.read_bytes()
+    magic, version, n_tensors, n_keys = struct.unpack_from("<4sIQQ", data)
+    pad = -len(entry) % 32
+    name = b"zz.padding"
+    filler = struct.pack("<Q", len(name)) + name + struct.pack("<IQ", 8, 0)
+    entry += filler
+    pad = -len(entry) % 32
+    entry = entry[:-8] + struct.pack("<Q", pad) + b" " * pad
+    big.write_bytes(struct.pack("<4sIQQ", magic, version, n_tensors, n_keys + 2) + entry + data[24:])
+    start = time.process_time()
+    with GgufFile.open(big) as file:
+        opened = time.process_time() - start
+        assert file.metadata["zz.tokens"] == tokens
+        assert len(file.metadata) == n_small + 2
+    assert opened < 1.0
