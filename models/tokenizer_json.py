@@ -1,7 +1,8 @@
 """tokenizer.json files for made vocabularies, written as plain JSON in the Hugging Face tokenizers format.
 
 The patterns are the published ones of the models whose pre-tokenizer a vocabulary is named after. `gpt-4o-ascii` is the
-reading that llama.cpp gives `gpt-4o`: case is told apart in ASCII letters only, and combining marks end a word.
+reading that llama.cpp gives `gpt-4o`: case is told apart in ASCII letters only, a long s is no s, and combining marks
+end a word.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Final, cast
 
 from models.bytelevel import CONTROL, USER_DEFINED
-from models.vocabularies import SPACE_MARK, UNKNOWN, Made
+from models.vocabularies import CONTROL_LOOKING, SPACE_MARK, UNKNOWN, Made
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 
 _TAIL: Final = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _CONTRACTION: Final = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_ASCII_CONTRACTION: Final = r"'(?:[sStTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])"
 _LEAD: Final = r"[^\r\n\p{L}\p{N}]?"
 _O200K_TAIL: Final = r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
-def _cased(upper: str, lower: str) -> str:
-    tail = rf"(?:{_CONTRACTION})?"
+def _cased(upper: str, lower: str, contraction: str) -> str:
+    tail = rf"(?:{contraction})?"
     return rf"{_LEAD}{upper}*{lower}+{tail}|{_LEAD}{upper}+{lower}*{tail}{_O200K_TAIL}"
 
 
@@ -31,8 +33,8 @@ PATTERNS: Final = {
     "gpt-2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     "llama-bpe": rf"{_CONTRACTION}|{_LEAD}\p{{L}}+|\p{{N}}{{1,3}}{_TAIL}",
     "qwen2": rf"{_CONTRACTION}|{_LEAD}\p{{L}}+|\p{{N}}{_TAIL}",
-    "gpt-4o": _cased(r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"),
-    "gpt-4o-ascii": _cased(r"(?:(?=\p{L})[^a-z])", r"(?:(?=\p{L})[^A-Z])"),
+    "gpt-4o": _cased(r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]", _CONTRACTION),
+    "gpt-4o-ascii": _cased(r"(?:(?=\p{L})[^a-z])", r"(?:(?=\p{L})[^A-Z])", _ASCII_CONTRACTION),
 }
 
 
@@ -114,10 +116,10 @@ def _added(made: Made, *, stripping: bool = False) -> dict[int, dict[str, object
             "lstrip": False,
             "rstrip": stripping and spellings[number] not in {"<unk>", "<s>", "<|endoftext|>"},
             "normalized": False,
-            "special": kind in {CONTROL, UNKNOWN},
+            "special": kind != USER_DEFINED,
         }
         for number, kind in enumerate(kinds)
-        if kind in {CONTROL, UNKNOWN, USER_DEFINED}
+        if kind in {CONTROL, UNKNOWN, USER_DEFINED} or spellings[number] == CONTROL_LOOKING
     }
 
 

@@ -42,7 +42,7 @@ _PHI3: Final = (
     "<|endoftext|>", "<|assistant|>", "<|placeholder1|>", "<|end|>", "<|system|>", "<|user|>",
 )  # fmt: skip
 USER_DEFINED: Final = ("<tool_call>", "</tool_call>", "    ")
-_CONTROL_LOOKING: Final = "<|fim_prefix|>"  # typed as ordinary text, as some converters do
+CONTROL_LOOKING: Final = "<|fim_prefix|>"  # typed as ordinary text, as some converters do
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,22 @@ def train(symbols: str, count: int) -> list[tuple[str, str]]:
 @cache
 def _byte_merges() -> tuple[tuple[str, str], ...]:
     spelling = bytelevel.spell(corpus().encode())
-    return tuple(train(spelling, MERGES))
+    return (*train(spelling, MERGES), *_border_merges())
+
+
+def _border_merges() -> list[tuple[str, str]]:
+    """Merges of ASCII with the first and last bytes of other characters.
+
+    Whether a rare character counts as a letter decides only where a text is cut. Without these, no merge would ever
+    reach across such a cut, and a wrong character class would leave the ids as they are.
+    """
+    firsts = [bytelevel.spell(bytes([byte])) for byte in range(0xC2, 0xF5)]
+    lasts = [bytelevel.spell(bytes([byte])) for byte in range(0x80, 0xC0)]
+    return (
+        [("b", first) for first in firsts]
+        + [("7", first) for first in firsts]
+        + [(last, border) for border in ("b", "7", "!") for last in lasts]
+    )
 
 
 def byte_bpe(pre: str) -> Made:
@@ -111,11 +126,11 @@ def byte_bpe(pre: str) -> Made:
         vocabulary.merges.append(f"{left} {right}")
         vocabulary.strings.append(left + right)
         vocabulary.kinds.append(bytelevel.NORMAL)
-    vocabulary.strings.append(_CONTROL_LOOKING)
-    vocabulary.kinds.append(bytelevel.NORMAL)
     if pre == "llama-bpe":  # pieces that are tokens although no merge leads to them
         for word in (" worker", "haiku", "ZWJ", " unreachable"):
             vocabulary.add(word.encode())
+    vocabulary.strings.append(CONTROL_LOOKING)
+    vocabulary.kinds.append(bytelevel.NORMAL)
     for spelling in controls:
         vocabulary.control(spelling)
     for spelling in USER_DEFINED:

@@ -64,7 +64,7 @@ class HfJson(Tokenizer):
         # Added tokens are shown as spelt, or not at all; the others go through the decoder's rule.
         types = {number: _type(token) for number, token in added.items()} | retyped
         self._shown = {
-            number: b"" if kind is TokenType.CONTROL else inner.id_to_token(number).encode()
+            number: b"" if kind is TokenType.CONTROL else (inner.id_to_token(number) or "").encode()
             for number, kind in types.items()
         }
 
