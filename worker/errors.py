@@ -1,7 +1,7 @@
 """The worker's errors: the eight stable codes of M0-W-1500 and the exceptions that carry them.
 
-The set of codes is closed. Conditions the spec gives no code of their own (a full waiting line, a draining worker) use
-the nearest one and say so in their message; `docs/decisions.md` lists them.
+The set of codes is closed. Conditions that the spec gives no code of their own use the nearest one and say in their
+message what happened: a full waiting line and a draining worker answer INTERNAL with HTTP 503 and `retriable`.
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from worker.generation import Ending, Request
 
-# A step shorter than this gives the event loop one turn, a longer one as many turns as a new connection needs to be
-# accepted, read and answered: /health must not wait for several long steps.
-_LONG_STEP_S = 0.001
-_TURNS_OF_A_REQUEST = 5
+# The event loop gets its turns when this much time has passed, not at every step: a turn costs system calls. It then
+# gets as many as a new connection needs to be accepted, read and answered, for /health must not wait for several steps.
+_TURN_EVERY_S = 0.0005
+_TURNS = 4
 
 
 class Abort(Enum):
@@ -60,7 +60,7 @@ class DuplicateJobError(Refused):
 class Job:
     """One admitted request."""
 
-    __slots__ = ("_limit", "abort", "correlation_id", "request", "turn")
+    __slots__ = ("_limit", "_stoppable", "abort", "correlation_id", "request", "turn")
 
     def __init__(self, request: Request, correlation_id: str) -> None:
         self.request = request
@@ -68,12 +68,13 @@ class Job:
         self.abort: Abort | None = None
         self.turn: asyncio.Future[None] | None = None
         self._limit = asyncio.timeout(None)
+        self._stoppable = False  # true while the timeout is entered
 
     def stop(self, why: Abort) -> None:
         """End the job from outside; the first reason stays."""
         if self.abort is None:
             self.abort = why
-            if self.turn is not None and not self._limit.expired():
+            if self._stoppable and not self._limit.expired():
                 self._limit.reschedule(0)
 
     async def limited(self, work: Callable[[], Awaitable[Ending]]) -> Ending:
@@ -86,7 +87,11 @@ class Job:
             raise Aborted(self.abort)
         try:
             async with self._limit:
-                return await work()
+                self._stoppable = True
+                try:
+                    return await work()
+                finally:
+                    self._stoppable = False
         except TimeoutError:
             if not self._limit.expired():
                 raise  # somebody else's
@@ -171,11 +176,10 @@ async def drive(steps: Generator[str | None, None, Ending], write: Callable[[str
             text = next(steps)
             if text is not None:
                 await write(text)
-            if perf_counter() - turn_at > _LONG_STEP_S:
-                for _ in range(_TURNS_OF_A_REQUEST - 1):
+            if perf_counter() - turn_at > _TURN_EVERY_S:
+                for _ in range(_TURNS):
                     await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            turn_at = perf_counter()
+                turn_at = perf_counter()
     except StopIteration as finished:
         ending: Ending = finished.value
         return ending

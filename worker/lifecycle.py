@@ -9,7 +9,9 @@ import asyncio
 import gc
 import signal
 import sys
+import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from worker.callback import report_ready, uri
@@ -98,6 +100,12 @@ def _bring_up(config: WorkerConfig, device: Device, narrator: Narrator) -> Servi
         raise WorkerError(message, code=Code.INSUFFICIENT_VRAM, facts=facts) from error
     except OSError as error:
         raise ModelLoadError(f"the file cannot be read: {error.strerror}") from error
+    except WorkerError:
+        raise
+    except Exception as error:
+        trace = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error} at {Path(trace.filename).name}:{trace.lineno}"
+        raise ModelLoadError(f"the loader failed unexpectedly, {what}") from error
     narrator.event("model_load_complete", model=gguf.name or config.model.stem)
     return Service(config, model, tokenizer, _identity(config, gguf, device, model), narrator)
 
@@ -111,7 +119,7 @@ def _identity(config: WorkerConfig, gguf: GgufFile, device: Device, model: Model
         device_name=device.name,
         memory_kind="vram" if resident else "host",
         memory_total=model.memory.total + device.available(),
-        extra={"architecture": gguf.architecture},
+        extra={"architecture": gguf.architecture, **getattr(device, "properties", {})},
     )
 
 

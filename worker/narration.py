@@ -7,7 +7,9 @@ No line holds performance figures (M0-W-1901), save the byte counts that M0-W-11
 from __future__ import annotations
 
 import json
+import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, TextIO
@@ -46,4 +48,12 @@ class Narrator:
             self._stream.write(json.dumps(line, ensure_ascii=True, default=str) + "\n")
             self._stream.flush()
         except (OSError, ValueError):  # closed pipe, closed file
-            self._stream = None
+            self._silence(self._stream)
+
+    def _silence(self, stream: TextIO) -> None:
+        """Give up the log. What is still buffered must go somewhere, or Python exits with an error of its own."""
+        self._stream = None
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

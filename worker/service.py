@@ -36,7 +36,7 @@ class Identity:
         device_name: the product's name.
         memory_kind: "vram" or "host": where `vram_bytes_used` lies.
         memory_total: bytes of that memory the worker may use, or None.
-        extra: further fields, such as `sm` and `cuda_runtime_version`.
+        extra: further fields; a CUDA device adds its `properties`, `sm` and `cuda_runtime_version`.
     """
 
     model: str
@@ -182,10 +182,13 @@ class Service:
         )
 
     def narrate_end(self, job: Job, outcome: Outcome, result: str, detail: str) -> None:
-        """The execute_end event, and the counters: `result` is one of `metrics.OUTCOMES`."""
+        """The counters, and the execute_end event or, for a job whose turn never came, execute_skipped.
+
+        `result` is one of `metrics.OUTCOMES`.
+        """
         self.metrics.finished(result, len(outcome.texts), outcome.duration_ms())
         self.narrator.event(
-            "execute_end",
+            "execute_skipped" if outcome.begun_at is None else "execute_end",
             job_id=job.request.job_id,
             correlation_id=job.correlation_id,
             outcome=result,

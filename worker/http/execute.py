@@ -105,14 +105,17 @@ async def _stream(service: Service, exchange: Exchange, job: Job) -> None:
     """Send `started`, the tokens and exactly one terminal event (M0-W-1311)."""
     outcome = Outcome()
     texts, send = outcome.texts, exchange.send
-    begun = False
+    started = False
 
-    async def begin() -> None:
-        nonlocal begun
-        begun = True
-        service.narrate_start(job, remaining)
+    async def start() -> None:
+        nonlocal started
+        started = True
         request = job.request
         await exchange.write(sse.started(request.job_id, service.identity.model, timestamp(), request.seed))
+
+    async def begin() -> None:
+        service.narrate_start(job, remaining)
+        await start()
 
     async def write(text: str) -> None:
         await send({"type": "http.response.body", "body": sse.token(text, len(texts)), "more_body": True})
@@ -142,8 +145,8 @@ async def _stream(service: Service, exchange: Exchange, job: Job) -> None:
         terminal = sse.end(len(texts), round(outcome.duration_ms()), detail, ending.stop)
     try:
         async with asyncio.timeout(_PARTING_S):
-            if not begun:
-                await begin()
+            if not started:  # ended in the line: its stream is well-formed all the same
+                await start()
             await exchange.finish(terminal)
     except TimeoutError:
         detail = f"{detail}, client does not read"
