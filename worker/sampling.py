@@ -92,12 +92,15 @@ def _top_k(scores: NDArray[np.float64], k: int) -> NDArray[np.intp]:
     return np.sort(np.concatenate((above, level)))
 
 
-def _top_p(probs: NDArray[np.float64], top_p: float) -> NDArray[np.intp]:
-    """Indices, ascending, of the smallest set of likeliest tokens whose probability reaches top_p; never empty."""
+def _top_p(scores: NDArray[np.float64], probs: NDArray[np.float64], top_p: float) -> NDArray[np.intp]:
+    """Indices, ascending, of the smallest set of likeliest tokens whose probability reaches top_p; never empty.
+
+    Ranked by score, for different scores can round to one probability.
+    """
     head = _NUCLEUS_GUESS
     while True:
-        chosen = _top_k(probs, head) if head < probs.size else np.arange(probs.size)
-        order = chosen[np.argsort(-probs[chosen], kind="stable")]
+        chosen = _top_k(scores, head) if head < probs.size else np.arange(probs.size)
+        order = chosen[np.argsort(-scores[chosen], kind="stable")]
         reached = np.cumsum(probs[order]) >= top_p
         if reached[-1] or order.size == probs.size:
             count = int(np.argmax(reached)) + 1 if reached[-1] else order.size
@@ -132,11 +135,10 @@ def distribution(
     if 0 < params.top_k < scores.size:
         ids = _top_k(scores, params.top_k)
         scores = scores[ids]
-    scores -= scores.max()
-    probs = np.exp(scores, out=scores)
+    probs = np.exp(scores - scores.max())
     probs /= probs.sum()
     if params.top_p < 1.0:
-        kept = _top_p(probs, params.top_p)
+        kept = _top_p(scores, probs, params.top_p)
         ids, probs = ids[kept], probs[kept]
     if params.min_p > 0.0:
         likely = probs >= params.min_p * probs.max()
