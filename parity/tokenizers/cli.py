@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from parity.llamacpp import ReferenceUnavailableError
 from parity.tokenizers import vectors
-from parity.tokenizers.fuzz import BACKENDS, HF_JSON, fuzz, opened, pieces_that_differ
+from parity.tokenizers.fuzz import BACKENDS, HF_JSON, fuzz, opened, opened_file, pieces_that_differ
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,19 +32,19 @@ class FuzzResult:
     """Empty where every text and every piece is equal."""
 
 
-def fuzz_one(vocabulary: str, count: int, seed: int = 0) -> FuzzResult:
-    """Fuzz one vocabulary: pieces of all tokens, then `count` texts."""
+def fuzz_one(vocabulary: str | Path, count: int, seed: int = 0) -> FuzzResult:
+    """Fuzz one vocabulary, made or in a GGUF file: pieces of all tokens, then `count` texts."""
     started = time.perf_counter()
-    with opened(vocabulary) as pair:
-        pieces = [] if vocabulary == HF_JSON else pieces_that_differ(pair)
+    with opened_file(vocabulary) if isinstance(vocabulary, Path) else opened(vocabulary) as pair:
+        pieces = pieces_that_differ(pair)
         mismatch = fuzz(pair, count, seed)
-    problems = [f"{vocabulary}: piece {number} is {a!r} here, {b!r} in llama.cpp" for number, a, b in pieces[:5]]
+    problems = [f"{pair.name}: piece {number} is {a!r} here, {b!r} in llama.cpp" for number, a, b in pieces[:5]]
     if mismatch is not None:
         problems.append(mismatch.describe())
-    return FuzzResult(vocabulary, count, time.perf_counter() - started, "\n".join(problems))
+    return FuzzResult(pair.name, count, time.perf_counter() - started, "\n".join(problems))
 
 
-def fuzz_all(vocabularies: Sequence[str], count: int, seed: int = 0, jobs: int = 1) -> Iterable[FuzzResult]:
+def fuzz_all(vocabularies: Sequence[str | Path], count: int, seed: int = 0, jobs: int = 1) -> Iterable[FuzzResult]:
     """Fuzz several vocabularies, `jobs` at a time in processes of their own, the slowest first."""
     order = sorted(vocabularies, key=lambda name: name not in {"gpt-4o", HF_JSON})
     if jobs <= 1:
@@ -61,6 +61,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     fuzzing.add_argument("--count", type=int, default=10_000, help="texts per vocabulary (default: %(default)s)")
     fuzzing.add_argument("--seed", type=int, default=0)
     fuzzing.add_argument("--vocabulary", action="append", choices=BACKENDS, help="only this one; may be repeated")
+    fuzzing.add_argument("--model", action="append", type=Path, help="a GGUF file instead; may be repeated")
     fuzzing.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
     own = commands.add_parser("vectors", help="check llama.cpp's own vectors of real vocabularies")
     own.add_argument("--vocab-dir", type=Path, required=True, help="folder with ggml-vocab-*.gguf, .inp and .out files")
@@ -96,12 +97,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fuzz(arguments: argparse.Namespace) -> int:
-    names = arguments.vocabulary or list(BACKENDS)
+    names = [*(arguments.vocabulary or ()), *(arguments.model or ())] or list(BACKENDS)
     failed = 0
     for result in fuzz_all(names, arguments.count, arguments.seed, min(arguments.jobs, len(names))):
         verdict = "DIFFERENT" if result.problem else "equal"
         _say(
-            f"{result.vocabulary:10} {result.count:7} texts, seed {arguments.seed}: {verdict} ({result.seconds:.1f} s)"
+            f"{result.vocabulary:20} {result.count:7} texts, seed {arguments.seed}: {verdict} ({result.seconds:.1f} s)"
         )
         if result.problem:
             _say(result.problem)

@@ -91,6 +91,15 @@ def opened(name: str) -> Iterator[Pair]:
         yield Pair(name, made, ours, Model(path, vocab_only=True))
 
 
+@contextmanager
+def opened_file(path: Path) -> Iterator[Pair]:
+    """Open any GGUF file, real or made, with both."""
+    with GgufFile.open(path) as gguf:
+        ours = load_tokenizer(gguf, path.parent)
+        made = vocabularies.Made(path.stem, gguf.architecture, dict(gguf.metadata))
+    yield Pair(path.stem, made, ours, Model(path, vocab_only=True))
+
+
 def cases(pair: Pair, count: int, seed: int) -> Iterator[Case]:
     """The texts of a run, each with one of the four combinations of flags."""
     texts = Texts(pair.made, seed, settled=pair.name == HF_JSON)

@@ -161,10 +161,15 @@ def _readable(made: Made, spelling: str) -> str:
     """A token as text; one that is a part of a character becomes U+FFFD."""
     if made.metadata["tokenizer.ggml.model"] == "llama":
         return spelling.replace(SPACE_MARK, " ")
-    table = {character: byte for byte, character in enumerate(byte_characters())}
+    table = _bytes_of_characters()
     if any(character not in table for character in spelling):
         return spelling
     return bytes(table[character] for character in spelling).decode(errors="replace")
+
+
+@cache
+def _bytes_of_characters() -> dict[str, int]:
+    return {character: byte for byte, character in enumerate(byte_characters())}
 
 
 def _is_settled(character: str) -> bool:

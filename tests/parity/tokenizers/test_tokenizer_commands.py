@@ -13,6 +13,12 @@ def test_fuzz_says_equal(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("40 texts, seed 0: equal") == 2
 
 
+def test_fuzz_takes_any_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = vocabularies.make("llama-bpe").write(tmp_path / "some model.gguf")
+    assert cli.main(["fuzz", "--count", "40", "--model", str(path), "--jobs", "1"]) == 0
+    assert "some model                40 texts, seed 0: equal" in capsys.readouterr().out
+
+
 def test_fuzz_fails_on_a_difference(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Model, "tokenize", lambda *_, **__: [7])
     assert cli.main(["fuzz", "--count", "10", "--vocabulary", "gpt-2", "--jobs", "1"]) == 1
