@@ -13,7 +13,7 @@ from worker.gguf import GgufFile
 from worker.sampling import SamplingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
     from pathlib import Path
 
 GREEDY = SamplingParams(temperature=0.0)
