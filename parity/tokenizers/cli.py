@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Final
 
 from parity.llamacpp import ReferenceUnavailableError
 from parity.tokenizers import vectors
-from parity.tokenizers.fuzz import BACKENDS, HF_JSON, fuzz, opened, opened_file, pieces_that_differ
+from parity.tokenizers.fuzz import (
+    BACKENDS,
+    HF_JSON,
+    decoding_that_differs,
+    fuzz,
+    opened,
+    opened_file,
+    pieces_that_differ,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,8 +45,11 @@ def fuzz_one(vocabulary: str | Path, count: int, seed: int = 0) -> FuzzResult:
     started = time.perf_counter()
     with opened_file(vocabulary) if isinstance(vocabulary, Path) else opened(vocabulary) as pair:
         pieces = pieces_that_differ(pair)
+        decoding = decoding_that_differs(pair, count // 10, seed)
         mismatch = fuzz(pair, count, seed)
     problems = [f"{pair.name}: piece {number} is {a!r} here, {b!r} in llama.cpp" for number, a, b in pieces[:5]]
+    if decoding is not None:
+        problems.append(f"{pair.name}: ids {decoding[0]} decode to {decoding[1]!r}, in llama.cpp to {decoding[2]!r}")
     if mismatch is not None:
         problems.append(mismatch.describe())
     return FuzzResult(pair.name, count, time.perf_counter() - started, "\n".join(problems))

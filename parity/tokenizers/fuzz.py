@@ -88,7 +88,8 @@ def opened(name: str) -> Iterator[Pair]:
             tokenizer_json.write(path.with_name("tokenizer.json"), document)
         with GgufFile.open(path) as gguf:
             ours = load_tokenizer(gguf, path.parent)
-        yield Pair(name, made, ours, Model(path, vocab_only=True))
+        with Model(path, vocab_only=True) as reference:
+            yield Pair(name, made, ours, reference)
 
 
 @contextmanager
@@ -97,7 +98,8 @@ def opened_file(path: Path) -> Iterator[Pair]:
     with GgufFile.open(path) as gguf:
         ours = load_tokenizer(gguf, path.parent)
         made = vocabularies.Made(path.stem, gguf.architecture, dict(gguf.metadata))
-    yield Pair(path.stem, made, ours, Model(path, vocab_only=True))
+    with Model(path, vocab_only=True) as reference:
+        yield Pair(path.stem, made, ours, reference)
 
 
 def cases(pair: Pair, count: int, seed: int) -> Iterator[Case]:
@@ -157,6 +159,26 @@ def shrink(text: str, fails: Callable[[str], bool]) -> str:
         if size == 1:
             return text
         size //= 2
+
+
+def decoding_that_differs(pair: Pair, count: int, seed: int = 0) -> tuple[list[int], str, str] | None:
+    """The first of `count` random id sequences that we decode otherwise than llama.cpp: ids, ours, its.
+
+    Random ids cut characters into pieces, leave them unfinished and put bytes between that are no UTF-8 at all.
+    """
+    draw = random.Random(f"{seed}:{pair.name}:ids")  # noqa: S311  (test data)
+    pieces = [pair.reference.piece(number) for number in range(pair.reference.n_vocab)]
+    bytewise = [number for number, piece in enumerate(pieces) if len(piece) == 1 and piece[0] >= 0x80]
+    spaced = pair.made.metadata["tokenizer.ggml.model"] == "llama"
+    for _ in range(count):
+        pool = draw.choice((range(len(pieces)), bytewise or range(len(pieces))))
+        ids = draw.choices(pool, k=draw.randrange(1, 30))
+        data = b"".join(pieces[number] for number in ids)
+        expected = (data.removeprefix(b" ") if spaced else data).decode(errors="replace")
+        ours = pair.ours.decode(ids)
+        if ours != expected:
+            return ids, ours, expected
+    return None
 
 
 def pieces_that_differ(pair: Pair) -> list[tuple[int, bytes, bytes]]:

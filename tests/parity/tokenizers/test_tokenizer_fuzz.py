@@ -9,7 +9,17 @@ import pytest
 
 from models import vocabularies
 from parity.llamacpp import library
-from parity.tokenizers.fuzz import BACKENDS, HF_JSON, Pair, cases, fuzz, opened, pieces_that_differ, shrink
+from parity.tokenizers.fuzz import (
+    BACKENDS,
+    HF_JSON,
+    Pair,
+    cases,
+    decoding_that_differs,
+    fuzz,
+    opened,
+    pieces_that_differ,
+    shrink,
+)
 from worker.tokenizers import unicode_classes
 from worker.tokenizers.byte_bpe import ByteBpe
 from worker.tokenizers.pretokenizers import Splitter
@@ -34,6 +44,10 @@ def test_ids_are_equal(pair: Pair) -> None:
 
 def test_pieces_are_equal(pair: Pair) -> None:
     assert pieces_that_differ(pair) == []
+
+
+def test_random_ids_decode_equally(pair: Pair) -> None:
+    assert decoding_that_differs(pair, 300, seed=20_251) is None
 
 
 def test_special_ids_are_equal(pair: Pair) -> None:
@@ -184,6 +198,9 @@ def test_a_wrong_piece_is_found() -> None:
     with opened("qwen2") as pair:
         pair.ours.vocabulary.spellings[300] = "wrong"  # type: ignore[attr-defined]
         assert [number for number, _, _ in pieces_that_differ(pair)] == [300]
+        found = decoding_that_differs(pair, 2000)
+    assert found is not None
+    assert "wrong" in found[1]
 
 
 def test_shrinking_keeps_what_fails_and_nothing_else() -> None:
