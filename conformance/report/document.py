@@ -121,7 +121,7 @@ def read_stream(path: Path) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableReportError(f"{path} cannot be read: {error}") from error
     lines: list[dict[str, Any]] = []
-    rows = text.splitlines()
+    rows = text.removesuffix("\n").split("\n") if text.strip() else []
     for number, row in enumerate(rows, 1):
         try:
             value = json.loads(row)

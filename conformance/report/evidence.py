@@ -47,6 +47,12 @@ class Row:
     skipped: int = 0
     """Rows left out before this one."""
 
+    @property
+    def columns(self) -> str:
+        """Number, arrival, byte offset and kind in columns of fixed width."""
+        byte = "" if self.byte is None else f"{self.byte:>8,}"
+        return f"{self.number:>5}{self.at * 1e3:>12,.1f} ms{byte}  {self.kind:<10}".rstrip() + "  "
+
 
 @dataclass(slots=True)
 class Shown:
@@ -151,14 +157,15 @@ def embed(
     Args:
         report: the report whose findings and evidence are looked up.
         store: where recordings come from.
-        budget: characters; a recording of a finding is always embedded with at least the part in question.
+        budget: characters; beyond it recordings of findings keep only the part in question, half as much again beyond
+            it nothing more is embedded.
         parts_failing: exchanges and processes shown of a recording with a finding.
         parts_passing: the same for a sample of a PASS.
     """
     shown: list[ShownRecording] = []
     spent = 0
     for sha, want in wanted(report).items():
-        if spent > budget and not want.failing:
+        if spent > (1.5 * budget if want.failing else budget):
             continue
         recording = store(sha)
         if recording is None:
@@ -170,13 +177,25 @@ def embed(
     return shown
 
 
+def within(recordings: list[ShownRecording], budget: int) -> list[ShownRecording]:
+    """The first of them that `budget` characters, and half as much again for one of a finding, can hold."""
+    kept: list[ShownRecording] = []
+    spent = 0
+    for recording in recordings:
+        spent += weight(recording)
+        if kept and spent > 1.5 * budget:
+            break
+        kept.append(recording)
+    return kept
+
+
 def weight(recording: ShownRecording) -> int:
     """Roughly how many characters of page a recording takes."""
     return sum(
         600
         + sum(len(line) for line in [*part.request, *part.response, *part.facts])
         + sum(len(row.text) + 120 for row in part.rows)
-        + 8 * min(len(part.arrivals), 500)
+        + 16 * min(len(part.arrivals), 500)
         for part in recording.parts
     )
 

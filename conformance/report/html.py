@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from conformance.report import view
-from conformance.report.evidence import Shown, ShownRecording, Store, embed
+from conformance.report.evidence import Shown, ShownRecording, Store, embed, within
 from conformance.report.redact import redact, redact_json
 from conformance.report.text import duration, visible
 from conformance.report.timeline import Timeline, draw
@@ -31,10 +31,8 @@ if TYPE_CHECKING:
     from conformance.report.document import Report
 
 _PAGE = Path(__file__).parent / "page"
-EVIDENCE_BUDGET = 1_500_000
-"""Characters of embedded recordings; with 98 requirements the page stays below 3 MB."""
-_FINDINGS_A_CLAUSE = 12
-_TIMELINES_A_CLAUSE = 3
+MAX_BYTES = 3_000_000
+"""A page above this is rendered again with tighter limits."""
 _ATTENTION = 30
 _GLYPH = {"CONFORMANT": "PASS", "NON_CONFORMANT": "FAIL", "PARTIAL": "NOT_TESTED", "INCONCLUSIVE": "INCONCLUSIVE"}
 _BAR_ORDER = ("PASS", "INFO", "WARN", "INCONCLUSIVE", "BLOCKED", "ERROR", "FAIL", "NOT_TESTED", "NA")
@@ -47,19 +45,42 @@ _AREAS = {
 }  # fmt: skip
 
 
-def render_html(report: Report, store: Store | None = None, *, budget: int = EVIDENCE_BUDGET) -> str:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of a run one page holds; whatever is cut says so where it is cut."""
+
+    evidence: int = 1_200_000
+    """Characters of embedded recordings."""
+    findings: int = 400
+    """In all; each clause keeps at least one."""
+    timelines: int = 120
+    """Drawings beside findings."""
+    text: int = 1_500
+    """Characters of one field of a finding."""
+
+    def tighter(self) -> Limits:
+        """A third of each."""
+        return Limits(self.evidence // 3, self.findings // 3, self.timelines // 3, self.text // 3)
+
+
+def render_html(report: Report, store: Store | None = None, *, limits: Limits | None = None) -> str:
     """The page as text; write it as UTF-8.
 
     Args:
         report: a checked report.
         store: where recordings come from; without one the page shows findings without transcripts and timelines.
-        budget: characters of recordings to embed.
+        limits: how much to show; by default as much as fits `MAX_BYTES`.
     """
-    recordings = embed(report, store, budget=budget) if store else []
     clean = redact_json({key: value for key, value in report.items() if key != "recordings"})
     clean["recordings"] = report["recordings"]
-    context = _Page(clean, {recording.sha: recording for recording in recordings}).context()
-    return _environment().get_template("report.html.j2").render(context)
+    chosen = limits or Limits()
+    recordings = embed(report, store, budget=chosen.evidence) if store else []
+    while True:
+        shown = {recording.sha: recording for recording in within(recordings, chosen.evidence)}
+        page = _environment().get_template("report.html.j2").render(_Page(clean, shown, chosen).context())
+        if limits is not None or not chosen.findings or len(page.encode()) <= MAX_BYTES:
+            return page
+        chosen = chosen.tighter()
 
 
 @functools.cache
@@ -113,9 +134,15 @@ class _Area:
 class _Page:
     """Builds the template's context: everything the template prints, already cut and grouped."""
 
-    def __init__(self, report: Report, recordings: Mapping[str, ShownRecording]) -> None:
+    def __init__(self, report: Report, recordings: Mapping[str, ShownRecording], limits: Limits) -> None:
         self.report = report
         self.recordings = recordings
+        found = [len(clause["findings"]) for _, clause in view.all_clauses(report) if clause["findings"]]
+        self.findings_each = (
+            max(limits.findings // len(found), 1) if sum(found) > limits.findings else max(found, default=0)
+        )
+        self.timelines_left = limits.timelines
+        self.limits = limits
         self.clause_ids = {clause["id"] for _, clause in view.all_clauses(report)}
         self.keys = {f["key"]: c["id"] for _, c in view.all_clauses(report) for f in c["findings"]}
 
@@ -188,35 +215,48 @@ class _Page:
             }
             for sha in evidence["sha"][:3]
         ]
-        findings = clause["findings"][:_FINDINGS_A_CLAUSE]
+        findings = clause["findings"][: self.findings_each]
         return {
             **clause,
             "evidence_line": ", ".join(plural(n, noun) for n, noun in counted if n),
             "samples": samples,
-            "findings": [self.finding(finding, drawn=n < _TIMELINES_A_CLAUSE) for n, finding in enumerate(findings)],
+            "findings": [self.finding(finding) for finding in findings],
             "more": len(clause["findings"]) - len(findings),
         }
 
-    def finding(self, finding: Json, *, drawn: bool) -> Json:
+    def finding(self, finding: Json) -> Json:
         at = finding["at"] or {}
         recording = self.recordings.get(finding["transcript"])
         part = self.part(recording, at)
         cause = finding["caused_by"]
         timeline: Timeline | None = None
         mark = _moment(at, part)
-        if recording and part and drawn and (part.arrivals or part.marks):
+        if recording and part and self.timelines_left > 0 and (part.arrivals or part.marks):
+            self.timelines_left -= 1
             timeline = draw(recording, part, mark)
         return {
             **finding,
+            **{name: self.cut(finding[name]) for name in ("message", "expected", "actual") if finding[name]},
+            **{name: self.command(name, finding[name]) for name in ("curl", "replay")},
             "place": _place(at),
             "event": at.get("event"),
             "anchor": part.anchor if part else recording.anchor if recording else None,
-            "lines": [{"text": line, "hit": line.startswith(">")} for line in finding["lines"]],
+            "lines": [{"text": self.cut(line), "hit": line.startswith(">")} for line in finding["lines"]],
             "timeline": timeline,
             "marked": mark is not None,
             "note": self.missing(finding, recording),
             "cause_anchor": cause if cause in self.clause_ids else self.keys.get(cause),
         }
+
+    def cut(self, text: str) -> str:
+        """At most as much of a text as the limits allow, the rest counted."""
+        limit = self.limits.text
+        return text if len(text) <= limit else f"{text[:limit]}… [truncated: {len(text) - limit:,} more characters]"
+
+    def command(self, name: str, text: str | None) -> str | None:
+        """A command whole or not at all: half of one would be worse than none."""
+        whole = text is None or len(text) <= 2 * self.limits.text
+        return text if whole else f"# truncated: this {name} line is too long for this page, it stands in report.json"
 
     def missing(self, finding: Json, recording: ShownRecording | None) -> str | None:
         """Why there is no transcript to open."""

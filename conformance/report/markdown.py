@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from pathlib import Path
@@ -75,11 +76,16 @@ def escape(text: str, limit: int = 200) -> str:
     )
 
 
+def _html(text: str) -> str:
+    """One line inside an HTML block, where Markdown's own escapes would show."""
+    return html.escape(one_line(redact(text), 200))
+
+
 def _fold(problem: Problem) -> list[str]:
     clause, finding = problem.clause, problem.finding
     what = (finding["message"] if finding else None) or clause["reason"] or clause["text"]
     out = [
-        f"<details><summary><b>{problem.status}</b> {clause['id']} ({clause['level']}): {escape(what)}</summary>",
+        f"<details><summary><b>{problem.status}</b> {clause['id']} ({clause['level']}): {_html(what)}</summary>",
         "",
     ]
     out.append(f"Spec line {problem.requirement['line']}: {escape(clause['text'], 400)}")

@@ -176,10 +176,14 @@ def _staircase(part: Shown, scale: _Scale, top: int, floor: int, end: int) -> Ma
     total = len(part.arrivals)
     if not total:
         return Markup("")
-    height = {scale(part.start + at): floor - (floor - top) * n / total for n, at in enumerate(part.arrivals, 1)}
-    steps = "".join(f"H{x}V{y:.1f}".removesuffix(".0") for x, y in height.items())
-    first = min(height)
-    return Markup('<path class="stair" d="M{} {}{}H{}V{}Z"/>').format(first, floor, steps, end, floor)
+    steps, level = [], floor
+    for number, at in enumerate(part.arrivals, 1):
+        height = round(floor - (floor - top) * number / total)
+        if height != level:
+            steps.append(f"H{scale(part.start + at)}V{height}")
+            level = height
+    first = scale(part.start + part.arrivals[0])
+    return Markup('<path class="stair" d="M{} {}{}H{}V{}Z"/>').format(first, floor, "".join(steps), end, floor)
 
 
 def _ticks(part: Shown, scale: _Scale, top: int, height: int) -> str:
