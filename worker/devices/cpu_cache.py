@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from worker.gguf.dequantize import widen
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -13,22 +15,6 @@ if TYPE_CHECKING:
 
 # Below this a cache holds FP16 values in float32 words: the same numbers, and short contexts need no widening.
 WIDE_BYTES = 8 << 20
-
-_HALF_TO_SINGLE = np.float32(2.0**112)  # the difference of the two exponent biases, 127 - 15
-
-
-def widen(half: NDArray[np.float16]) -> NDArray[np.float32]:
-    """FP16 to float32, exact for every finite value; seven times as fast as NumPy's own conversion.
-
-    The 16 bits are sign-extended and shifted so that exponent and mantissa fall into a float32's fields, the three
-    exponent bits that repeat the sign are cleared, and one product corrects the bias, subnormals included.
-    """
-    bits = half.view(np.int16).astype(np.int32)
-    bits <<= 13
-    bits &= ~0x70000000
-    wide = bits.view(np.float32)
-    wide *= _HALF_TO_SINGLE
-    return wide
 
 
 class KvCache:

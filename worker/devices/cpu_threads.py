@@ -31,8 +31,12 @@ def _setter() -> Callable[[int], object] | None:
 
 
 def set_blas_threads(n: int | None) -> None:
-    """Use n threads, or with None all cores that this process may run on. Other BLAS builds keep their own setting."""
+    """Use n threads, or with None all cores but one. Other BLAS builds keep their own setting.
+
+    One core is left to whoever talks to the worker: OpenBLAS's threads spin while they wait for one another, and a
+    thread that has to share its core then costs thirty times what it would have saved.
+    """
     setter = _setter()
     if setter is not None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        setter(n or cores)
+        setter(n or max(1, cores - 1))

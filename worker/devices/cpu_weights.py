@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Floats = "NDArray[np.float32]"
 
 # Rows are expanded a cache-sized tile at a time, so that BLAS reads them back from the cache and not from memory.
-TILE_BYTES = 1 << 20
+TILE_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from engine_by_hand import GREEDY, drain, generate, load, next_token
 from worker.adapters import ADAPTERS, ModelError
 from worker.devices import open_device
 from worker.devices.cpu import CpuDevice
-from worker.devices.cpu_cache import KvCache, widen
+from worker.devices.cpu_cache import KvCache
 from worker.devices.interface import CacheShape
 from worker.engine import load_model
 from worker.errors import DeviceError, OutOfMemory
 from worker.gguf import GgufFile
+from worker.gguf.dequantize import widen
 from worker.sampling import SamplingParams
 
 
