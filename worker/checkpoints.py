@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -173,7 +173,7 @@ class JobRecorder:
                 for _ in self._condense():
                     pass
 
-    def write(self) -> Iterator[None]:
+    def write(self) -> Generator[None, None, None]:
         """Write what was recorded; yields between lines so that other work may run."""
         yield from self._condense()
         self._append()

@@ -8,13 +8,16 @@ if TYPE_CHECKING:
     from worker.devices.interface import Device
 
 
-def open_device(kind: str, index: int = 0, *, memory_limit: int | None = None) -> Device:
+def open_device(
+    kind: str, index: int = 0, *, memory_limit: int | None = None, dense_budget: int | None = None
+) -> Device:
     """Open a device.
 
     Args:
         kind: ``cuda`` or ``cpu``.
         index: among the devices of that kind.
         memory_limit: bytes it may use at most; by default what is free.
+        dense_budget: CPU only: bytes of weights that may be kept in float32, which is faster than stored blocks.
 
     Raises:
         DeviceError: no such device; the message names the cure.
@@ -24,6 +27,7 @@ def open_device(kind: str, index: int = 0, *, memory_limit: int | None = None) -
         from worker.devices.cuda import CudaDevice  # noqa: PLC0415
 
         return CudaDevice(index, memory_limit=memory_limit)
-    from worker.devices.cpu import CpuDevice  # noqa: PLC0415
+    from worker.devices.cpu import DENSE_BUDGET, CpuDevice  # noqa: PLC0415
 
-    return CpuDevice(index, memory_limit=memory_limit)
+    dense_budget = DENSE_BUDGET if dense_budget is None else dense_budget
+    return CpuDevice(index, memory_limit=memory_limit, dense_budget=dense_budget)

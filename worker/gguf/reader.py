@@ -66,8 +66,8 @@ class GgufFile:
             GgufError: missing, or no string.
         """
         value = self.require(key)
-        if not isinstance(value, str) or not value:
-            raise self.fail("bad-value", f"key {key} must be a non-empty string, not {value!r}")
+        if not isinstance(value, str):
+            raise self.fail("bad-value", f"key {key} must be a string, not {value!r:.60}")
         return value
 
     def require(self, key: str) -> object:

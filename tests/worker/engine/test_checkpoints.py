@@ -1,0 +1,210 @@
+"""The recorder: settings, lines, vectors, words for what is no number, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from engine_by_hand import GREEDY, drain, load, next_token
+
+from worker import checkpoints
+from worker.checkpoints import Recorder, Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OLD_FIELDS = ("ts", "team", "checkpoint", "token_idx", "dtype", "shape", "values")
+F32_MAX = float(np.finfo(np.float32).max)
+
+
+def settings(tmp_path: Path, **environment: str) -> Settings:
+    found = Settings.from_environment({"ORCH_LOG_FILE": str(tmp_path / "log.jsonl"), **environment})
+    assert found is not None
+    return found
+
+
+def lines(found: Settings) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in found.path.read_text().splitlines()]
+
+
+def record(found: Settings, model: Any, prompt: list[int], n: int) -> list[dict[str, Any]]:
+    tap = Recorder(found, model="m").job("job-1")
+    job = model.open(len(prompt) + n, GREEDY, seed=0, tap=tap)
+    drain(job.prefill(prompt))
+    for _ in range(n):
+        next_token(job)
+    job.close()
+    tap.close()
+    return lines(found)
+
+
+def test_off_without_a_file() -> None:
+    assert Settings.from_environment({}) is None
+    assert Settings.from_environment({"ORCH_LOG_FILE": ""}) is None
+
+
+def test_defaults(tmp_path: Path) -> None:
+    found = settings(tmp_path)
+    assert (found.team, found.values, found.all_rows, found.vectors) == ("m0-worker", 10, False, None)
+    assert found.names == frozenset({"result_output"})
+
+
+def test_environment(tmp_path: Path) -> None:
+    found = settings(
+        tmp_path,
+        ORCH_LOG_TEAM="blue",
+        ORCH_LOG_VALUES="3",
+        ORCH_LOG_CHECKPOINTS=" l_out-1, logits ,inp_embd,",
+        ORCH_LOG_ROWS="all",
+        ORCH_LOG_VECTORS="1",
+    )
+    assert found == Settings(
+        path=tmp_path / "log.jsonl",
+        team="blue",
+        values=3,
+        names=frozenset({"l_out-1", "result_output", "embd"}),
+        all_rows=True,
+        vectors=tmp_path / "log.jsonl.vectors",
+    )
+    assert settings(tmp_path, ORCH_LOG_CHECKPOINTS="all").names is None
+    assert settings(tmp_path, ORCH_LOG_VECTORS="0").vectors is None
+    assert settings(tmp_path, ORCH_LOG_VECTORS=str(tmp_path / "v")).vectors == tmp_path / "v"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ORCH_LOG_VALUES", "ten"), ("ORCH_LOG_VALUES", "-1"), ("ORCH_LOG_ROWS", "some"), ("ORCH_LOG_FILE", "/")],
+)
+def test_what_cannot_be_meant(name: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{name}|cannot write the recording {value}"):
+        settings(tmp_path, **{name: value})
+
+
+def test_logits_of_prompt_and_decode(miniature: Any, tmp_path: Path) -> None:
+    model = load(miniature("llama"))
+    found = record(settings(tmp_path), model, [5, 6, 7], 2)
+    assert [tuple(line)[:7] for line in found] == [OLD_FIELDS] * 3
+    assert [(line["checkpoint"], line["token_idx"], line["position"]) for line in found] == [
+        ("result_output", 2, 2),
+        ("result_output", 3, 3),
+        ("result_output", 4, 4),
+    ]
+    # The input tokens can be put together again from the lines.
+    assert found[0]["token_ids"] == [5, 6, 7]
+    assert [len(line["token_ids"]) for line in found] == [3, 1, 1]
+    assert found[1]["token_ids"] == [found[0]["top"][0][0]]
+    assert {line["request_id"] for line in found} == {"job-1"}
+    assert len({line["run_id"] for line in found}) == 1
+    assert (found[0]["dtype"], found[0]["shape"], found[0]["layer"], found[0]["n"]) == ("f32", "[320]", -1, 320)
+
+
+def test_figures_are_those_of_the_vector(miniature: Any, tmp_path: Path) -> None:
+    found = settings(tmp_path, ORCH_LOG_VECTORS="1", ORCH_LOG_VALUES="4")
+    model = load(miniature("qwen2"))
+    line = record(found, model, [1, 2, 3, 4], 1)[-1]
+    assert found.vectors is not None
+    whole = found.vectors.read_bytes()
+    raw = whole[line["vector"]["offset"] : line["vector"]["offset"] + line["vector"]["bytes"]]
+    vector = np.frombuffer(raw, "<f4")
+    assert line["n"] == vector.size == 320
+    assert [np.float32(v) for v in line["values"]] == list(vector[:4])
+    assert (np.float32(line["min"]), np.float32(line["max"])) == (vector.min(), vector.max())
+    assert line["mean"] == pytest.approx(vector.astype(np.float64).mean(), rel=1e-12)
+    assert line["l2"] == pytest.approx(float(np.linalg.norm(vector.astype(np.float64))), rel=1e-12)
+    assert line["crc32"] == f"{zlib.crc32(raw):08x}"
+    order = np.argsort(-vector, kind="stable")[:10]
+    assert [i for i, _ in line["top"]] == order.tolist()
+    assert [np.float32(v) for _, v in line["top"]] == list(vector[order])
+
+
+def test_every_checkpoint_of_every_row(miniature: Any, tmp_path: Path) -> None:
+    model = load(miniature("gpt-oss"))
+    found = record(settings(tmp_path, ORCH_LOG_CHECKPOINTS="all", ORCH_LOG_ROWS="all"), model, [1, 2, 3], 0)
+    keys = [(line["checkpoint"], line["occurrence"], line["position"]) for line in found]
+    assert len(set(keys)) == len(keys)
+    for name in ("embd", "Qcur-0", "kqv_out-1", "ffn_moe_topk-0", "l_out-1", "result_norm", "result_output"):
+        assert {(name, 0, p) for p in range(3)} <= set(keys), name
+    assert ("Qcur-1", 1, 0) in keys
+    types = {line["checkpoint"]: line["dtype"] for line in found}
+    assert (types["ffn_moe_topk-0"], types["embd"]) == ("i32", "f32")
+
+
+def test_one_layer_of_a_checkpoint(miniature: Any, tmp_path: Path) -> None:
+    model = load(miniature("llama"))
+    found = record(settings(tmp_path, ORCH_LOG_CHECKPOINTS="l_out-1,embd"), model, [1, 2], 0)
+    assert {line["checkpoint"] for line in found} == {"l_out-1", "embd"}
+
+
+def test_what_is_no_number_is_a_word(tmp_path: Path) -> None:
+    found = settings(tmp_path)
+    tap = Recorder(found).job("j")
+    tap.begin([1], 0)
+    tap("result_output", -1, np.array([[np.nan, np.inf, -np.inf, 1e-30, -0.0, F32_MAX]], np.float32))
+    tap.close()
+    (line,) = lines(found)
+    assert line["values"][:3] == ["nan", "inf", "-inf"]
+    assert [np.float32(v) for v in line["values"][3:]] == [np.float32(1e-30), 0.0, np.float32(F32_MAX)]
+    assert (line["min"], line["max"], line["mean"], line["l2"]) == ("nan", "nan", "nan", "nan")
+    assert "NaN" not in found.path.read_text()
+
+
+def test_the_recorder_copies_what_it_sees(tmp_path: Path) -> None:
+    found = settings(tmp_path)
+    tap = Recorder(found).job("j")
+    buffer = np.array([[1, 2, 3]], np.float32)
+    tap.begin([1], 0)
+    tap("result_output", -1, buffer)
+    buffer[:] = 9
+    tap.close()
+    assert lines(found)[0]["values"] == [1, 2, 3]
+
+
+def test_nothing_is_lost_when_writing_is_interrupted(tmp_path: Path) -> None:
+    found = settings(tmp_path)
+    tap = Recorder(found).job("j")
+    for position in range(5):
+        tap.begin([position], position)
+        tap("result_output", -1, np.full((1, 4), position, np.float32))
+    steps = tap.write()
+    next(steps)
+    next(steps)
+    assert lines(found) == []
+    steps.close()
+    tap.close()
+    tap.close()
+    assert [line["token_idx"] for line in lines(found)] == [0, 1, 2, 3, 4]
+
+
+def test_memory_is_bounded_while_a_job_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "HELD_BYTES", 1000)
+    found = settings(tmp_path)
+    tap = Recorder(found).job("j")
+    for position in range(100):
+        tap.begin([position], position)
+        tap("result_output", -1, np.full((1, 50), position, np.float32))
+        assert tap._held <= 1000
+    tap.close()
+    found_lines = lines(found)
+    assert [line["token_idx"] for line in found_lines] == list(range(100))
+    assert [line["token_ids"] for line in found_lines] == [[i] for i in range(100)]
+
+
+def test_jobs_and_runs_share_a_file(tmp_path: Path) -> None:
+    found = settings(tmp_path, ORCH_LOG_VECTORS="1")
+    for recorder in (Recorder(found), Recorder(found)):
+        for name in ("a", "b"):
+            tap = recorder.job(name)
+            tap.begin([1], 0)
+            tap("result_output", -1, np.ones((1, 2), np.float32))
+            tap.close()
+    every = lines(found)
+    assert [(line["request_id"], line["vector"]["offset"]) for line in every] == [
+        ("a", 0),
+        ("b", 8),
+        ("a", 16),
+        ("b", 24),
+    ]
+    assert len({line["run_id"] for line in every}) == 2
