@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, TypeAlias
 
 from conformance.judges.views import stream_of
@@ -39,9 +40,9 @@ class Row:
     number: int
     at: float
     """Seconds since the exchange's or process's start."""
-    kind: str
+    kind: str = ""
     """Size of a read, stream of a log line; '' for an event, whose text names it."""
-    text: str
+    text: str = ""
     byte: int | None = None
     """Offset in the body."""
     skipped: int = 0
@@ -77,7 +78,6 @@ class Shown:
     request: list[str] = field(default_factory=list)
     response: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-    rows_total: int = 0
     rows_after: int = 0
     """Rows left out after the last one."""
 
@@ -257,7 +257,7 @@ def _outline(item: Exchange | Launch) -> Shown:
 
 def _show_exchange(x: Exchange, anchor: str, events: set[int]) -> Shown:
     start, end = _bounds(x)
-    rows, noun = _body_rows(x)
+    rows, noun, text_of = _body_rows(x)
     picked, after = pick_rows(rows, events)
     answer = f"{x.status} {x.reason}".strip() if x.status is not None else f"no answer: {x.end}"
     facts = [answer]
@@ -278,28 +278,29 @@ def _show_exchange(x: Exchange, anchor: str, events: set[int]) -> Shown:
         facts=[*facts, *rhythm([row.at for row in rows], end - start, noun)],
         request=_request_lines(x),
         response=_response_lines(x),
-        rows=picked,
-        rows_total=len(rows),
+        rows=_with_texts(picked, text_of),
         rows_after=after,
     )
     shown.marks = [(x.head_at, "headers")] if x.head_at is not None else []
     return shown
 
 
-def _body_rows(x: Exchange) -> tuple[list[Row], str]:
+def _body_rows(x: Exchange) -> tuple[list[Row], str, Callable[[int], str]]:
+    """Rows without text, what one is called, and where to get the text of one."""
     if x.content_type == "text/event-stream" and x.chunks:
-        rows = [
-            Row(event.index, event.at, "", one_line(redact(event.text), ROW_LIMIT), event.byte)
-            for event in stream_of(x).events
-        ]
-        if rows:
-            return rows, "event"
-    rows, offset = [], 0
-    for number, chunk in enumerate(x.chunks):
-        text = chunk.data[: ROW_LIMIT * 4].decode("utf-8", "backslashreplace")
-        rows.append(Row(number, chunk.at, f"{size(len(chunk.data))}", one_line(redact(text), ROW_LIMIT), offset))
-        offset += len(chunk.data)
-    return rows, "read"
+        events = stream_of(x).events
+        if events:
+            return [Row(event.index, event.at, byte=event.byte) for event in events], "event", lambda n: events[n].text
+    starts = accumulate((len(chunk.data) for chunk in x.chunks), initial=0)
+    rows = [
+        Row(number, chunk.at, size(len(chunk.data)), byte=start)
+        for number, (chunk, start) in enumerate(zip(x.chunks, starts, strict=False))
+    ]
+    return rows, "read", lambda n: x.chunks[n].data[: ROW_LIMIT * 4].decode("utf-8", "backslashreplace")
+
+
+def _with_texts(rows: list[Row], text_of: Callable[[int], str]) -> list[Row]:
+    return [replace(row, text=one_line(redact(text_of(row.number)), ROW_LIMIT)) for row in rows]
 
 
 def _request_lines(x: Exchange) -> list[str]:
@@ -322,8 +323,7 @@ def _response_lines(x: Exchange) -> list[str]:
 
 def _show_launch(launch: Launch, anchor: str, events: set[int]) -> Shown:
     start, end = _bounds(launch)
-    rows = [Row(n, line.at, line.stream, one_line(redact(line.text), ROW_LIMIT)) for n, line in enumerate(launch.lines)]
-    picked, after = pick_rows(rows, events)
+    picked, after = pick_rows([Row(n, line.at, line.stream) for n, line in enumerate(launch.lines)], events)
     facts = []
     if launch.ready_at is not None:
         facts.append(f"ready after {duration(launch.ready_at)}")
@@ -352,8 +352,7 @@ def _show_launch(launch: Launch, anchor: str, events: set[int]) -> Shown:
         facts=facts,
         request=[one_line(redact(" ".join(launch.argv)), 600)]
         + [one_line(redact(f"{name}={value}"), 200) for name, value in launch.env.items()],
-        rows=picked,
-        rows_total=len(rows),
+        rows=_with_texts(picked, lambda n: launch.lines[n].text),
         rows_after=after,
     )
 
@@ -368,7 +367,7 @@ def pick_rows(rows: list[Row], events: Iterable[int]) -> tuple[list[Row], int]:
     for index in sorted(number for number in keep if 0 <= number < len(rows)):
         row = rows[index]
         gap = index - before - 1
-        picked.append(row if not gap else Row(row.number, row.at, row.kind, row.text, row.byte, gap))
+        picked.append(replace(row, skipped=gap) if gap else row)
         before = index
     return picked, len(rows) - 1 - before
 

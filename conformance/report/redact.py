@@ -18,13 +18,18 @@ _HEADER_IN_TEXT = re.compile(
     r"(?i)\b(authorization|proxy-authorization|cookie|set-cookie|x-api-key|api-key|x-auth-token)(\s*[:=]\s*)([^\r\n'\"]+)"
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
-_URL_PASSWORD = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@:]+:[^\s/@]+@")
+# Every repetition is bounded: a hostile text must not cost more than its length.
+_URL_PASSWORD = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,20}://)[^\s/@:]{1,200}:[^\s/@]{1,200}@")
 _HOME = re.compile(r"(?<![\w.])/(?:home|Users)/[^/\s\"'\\:]+|(?<![\w./])/root(?=[/\s\"':]|$)")
 _WINDOWS_HOME = re.compile(r"(?i)\b[a-z]:(?:\\\\?|/)users(?:\\\\?|/)[^\\/\s\"']+")
+# Most texts hold none of it: one look spares five substitutions.
+_MAYBE = re.compile(r"(?i)authorization|cookie|api-key|auth-token|bearer|basic|://|/home/|/users/|/root|users\\")
 
 
 def redact(text: str) -> str:
     """The text without credentials and home folders: '/home/ann/m.gguf' becomes '~/m.gguf'."""
+    if not _MAYBE.search(text):
+        return text
     text = _HEADER_IN_TEXT.sub(rf"\1\2{REDACTED}", text)
     text = _BEARER.sub(rf"\1 {REDACTED}", text)
     text = _URL_PASSWORD.sub(rf"\1{REDACTED}@", text)

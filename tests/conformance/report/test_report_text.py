@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -86,3 +87,13 @@ def test_redaction_reaches_headers_and_nested_json() -> None:
     assert redact_headers([("Cookie", SECRET), ("accept", "*/*")]) == [("Cookie", "[redacted]"), ("accept", "*/*")]
     value = {"a": [{"Authorization": SECRET, "path": "/home/ann/x"}], "n": 1, "b": None}
     assert redact_json(value) == {"a": [{"Authorization": "[redacted]", "path": "~/x"}], "n": 1, "b": None}
+
+
+@pytest.mark.parametrize(
+    "text", ["a-" * 50_000 + "://", "authorization" + " " * 100_000, "bearer " * 30_000, "/home/" * 30_000]
+)
+def test_a_hostile_text_costs_no_more_than_its_length(text: str) -> None:
+    begin = time.perf_counter()
+    redact(text)
+    visible(text)
+    assert time.perf_counter() - begin < 2  # quadratic would be minutes
