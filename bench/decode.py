@@ -1,4 +1,4 @@
-"""Decode speed on the Qwen2.5-0.5B shape (Q4_K_M, made by code): the CPU worker's engine beside llama.cpp, same file."""
+"""Decode speed on the Qwen2.5-0.5B shape (Q4_K_M, made by code): the CPU worker beside llama.cpp, same file."""
 
 from __future__ import annotations
 
