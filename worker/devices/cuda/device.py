@@ -1,0 +1,206 @@
+"""The CUDA device: memory, weights, and operations that are recorded and fused instead of run one by one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from worker.devices.cuda import driver
+from worker.devices.cuda.decoding import CudaDecoding
+from worker.devices.cuda.engine import Engine
+from worker.devices.cuda.memory import Pool
+from worker.devices.cuda.program import N_TABLES, Act, Norm
+from worker.devices.cuda.rotation import CudaRotation
+from worker.devices.cuda.weights import Matrix, WeightLoader
+from worker.gguf.dequantize import dequantize
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.devices.cuda.decoding import CudaStep
+    from worker.devices.cuda.memory import Buffer
+    from worker.devices.cuda.recorder import Node
+    from worker.devices.interface import Adapter, Memory, Rotation, StoredTensor, Tap
+    from worker.sampling import SamplingParams
+
+
+class CudaDevice:
+    """One NVIDIA device. Implements :class:`worker.devices.interface.Device`."""
+
+    kind: Literal["cuda"] = "cuda"
+
+    def __init__(self, index: int = 0, *, memory_limit: int | None = None) -> None:
+        properties = driver.use(index)
+        self.index = index
+        name = properties["name"]
+        self.name = name.decode() if isinstance(name, bytes) else str(name)
+        self.compute_capability = 10 * int(properties["major"]) + int(properties["minor"])
+        self.multiprocessors = int(properties["multiProcessorCount"])
+        self.pool = Pool(memory_limit)
+        self.stream = driver.new_stream()
+        self.tables: list[CudaRotation] = []
+        self.resident = True
+        self._loader: WeightLoader | None = WeightLoader(self.pool, self.stream)
+        self._engines: dict[int, Engine] = {}
+        self._vectors: set[Buffer] = set()
+
+    @property
+    def memory(self) -> Memory:
+        """Bytes in use."""
+        return self.pool.memory
+
+    def available(self) -> int:
+        """Bytes that can still be allocated."""
+        return self.pool.available()
+
+    def check_residency(self) -> bool:
+        """Ask the driver where the weights are; ``resident`` keeps the answer (M0-W-1012)."""
+        with driver.Errors("the residency check failed"):
+            self.resident = self.pool.resident()
+        return self.resident
+
+    def close(self) -> None:
+        """Free everything (M0-W-1401)."""
+        self.stream.synchronize()
+        self._engines.clear()
+        self.pool.close()
+
+    # Loading.
+
+    def weight(self, tensors: Sequence[StoredTensor]) -> Matrix:
+        """See the interface."""
+        if self._loader is None:
+            self._loader = WeightLoader(self.pool, self.stream)
+        with driver.Errors("copying weights to the device failed"):
+            return self._loader.matrix(tensors)
+
+    def vector(self, tensors: Sequence[StoredTensor]) -> Buffer:
+        """See the interface."""
+        joined = np.ascontiguousarray(
+            np.concatenate([dequantize(t.data, t.type, t.shape) for t in tensors], axis=-1), np.float32
+        )
+        with driver.Errors("copying parameters to the device failed"):
+            buffer = self.pool.allocate(joined.nbytes, "weights")
+            driver.upload(buffer.address, joined)
+        return buffer
+
+    def rotation(self, rotation: Rotation) -> CudaRotation:
+        """See the interface."""
+        if len(self.tables) == N_TABLES:
+            raise ValueError(f"a device keeps {N_TABLES} rotary tables at most")
+        table = CudaRotation(rotation, len(self.tables), self.pool)
+        self.tables.append(table)
+        return table
+
+    def open(
+        self, model: Adapter, n_tokens: int, sampling: SamplingParams, *, seed: int, tap: Tap | None = None
+    ) -> CudaDecoding:
+        """See the interface."""
+        if self._loader is not None:
+            self._loader.done()
+            self._loader = None
+        engine = self._engines.get(id(model))
+        if engine is None:
+            engine = self._engines[id(model)] = Engine(self, model)
+        with driver.Errors("opening a job failed"):
+            return CudaDecoding(engine, n_tokens, sampling, seed=seed, tap=tap)
+
+    # Operations: each node knows the pass that it belongs to, and the pass does the work.
+
+    def embed(self, table: Matrix, step: CudaStep) -> Node:
+        """See the interface."""
+        return step.trace.embed(table)
+
+    def embed_positions(self, table: Matrix, step: CudaStep) -> Node:
+        """See the interface."""
+        return step.trace.embed_positions(table)
+
+    def add(self, x: Node, y: Node) -> Node:
+        """See the interface."""
+        return x.trace.add(x, y)
+
+    def rms_norm(self, x: Node, weight: Buffer, eps: float) -> Node:
+        """See the interface."""
+        return x.trace.norm(x, Norm.RMS, weight.address, 0, eps)
+
+    def layer_norm(self, x: Node, weight: Buffer, bias: Buffer, eps: float) -> Node:
+        """See the interface."""
+        return x.trace.norm(x, Norm.LAYER, weight.address, bias.address, eps)
+
+    def linear(self, x: Node, weight: Matrix, bias: Buffer | None = None, residual: Node | None = None) -> Node:
+        """See the interface."""
+        return x.trace.linear(x, weight, _address(bias), residual)
+
+    def split(self, x: Node, *sizes: int) -> tuple[Node, ...]:
+        """See the interface."""
+        return x.trace.split(x, sizes)
+
+    def rope(self, x: Node, table: CudaRotation, step: CudaStep, *, head_dim: int) -> Node:  # noqa: ARG002
+        """See the interface."""
+        return x.trace.rope(x, table, head_dim)
+
+    def attend(
+        self,
+        q: Node,
+        k: Node,
+        v: Node,
+        step: CudaStep,
+        layer: int,
+        *,
+        scale: float,
+        window: int | None = None,
+        sinks: Buffer | None = None,
+    ) -> Node:
+        """See the interface."""
+        return step.trace.attend(q, k, v, layer, scale=scale, window=window, sinks=_address(sinks))
+
+    def swiglu(self, gate_up: Node) -> Node:
+        """See the interface."""
+        return gate_up.trace.activate(gate_up, Act.SWIGLU)
+
+    def swiglu_oai(self, gate_up: Node) -> Node:
+        """See the interface."""
+        return gate_up.trace.activate(gate_up, Act.SWIGLU_OAI)
+
+    def gelu(self, x: Node, *, table: bool = False) -> Node:
+        """See the interface."""
+        if table:
+            raise ValueError("llama.cpp's GELU table belongs to its CPU code; the CUDA device computes GELU")
+        return x.trace.activate(x, Act.GELU)
+
+    def top_experts(self, router_logits: Node, k: int) -> tuple[Node, Node]:
+        """See the interface."""
+        return router_logits.trace.top_experts(router_logits, k)
+
+    def experts(
+        self,
+        x: Node,
+        ids: Node,
+        weights: Node,  # noqa: ARG002 - travels with the ids
+        gate_up: Matrix,
+        gate_up_bias: Buffer,
+        down: Matrix,
+        down_bias: Buffer,
+        residual: Node | None = None,
+    ) -> Node:
+        """See the interface."""
+        return x.trace.experts(x, ids, gate_up, _address(gate_up_bias), down, _address(down_bias), residual)
+
+    def last_rows(self, x: Node, step: CudaStep) -> Node:
+        """See the interface."""
+        return step.trace.last_rows(x)
+
+
+def _address(buffer: Buffer | None) -> int:
+    return 0 if buffer is None else buffer.address
+
+
+def describe(device: CudaDevice) -> dict[str, Any]:
+    """What /health and reports say about the device."""
+    return {
+        "name": device.name,
+        "sm": device.compute_capability,
+        "cuda_runtime_version": driver.runtime_version(),
+        "multiprocessors": device.multiprocessors,
+    }

@@ -1,0 +1,216 @@
+"""A model on the device: its recorded passes, compiled kernels and captured graph, shared by all jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from worker.devices.cuda import driver
+from worker.devices.cuda.program import DEFINES, RESULT, RING, STATE, shared_bytes
+from worker.devices.cuda.recorder import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from worker.devices.cuda.device import CudaDevice
+    from worker.devices.cuda.memory import Buffer
+    from worker.devices.cuda.recorder import Mark, Node
+    from worker.devices.interface import Adapter, Tap
+
+THREADS = 512
+# Positions whose attention splits the buffer for partial sums holds: splits of 2,048 tokens and more.
+MAX_POSITIONS = 1 << 17
+_SAMPLE_SCRATCH = 12 * 2048 * 8 + 3 * 1024 * 8
+
+
+class RecordStep:
+    """The Step that a one-token pass is recorded with."""
+
+    n_tokens = 1
+
+    def __init__(self, device: CudaDevice, trace: Recorder, tap: Tap | None) -> None:
+        self.device = device
+        self.trace = trace
+        self._tap = tap
+
+    def watches(self, name: str) -> bool:
+        """See the interface."""
+        return self._tap is not None and self._tap.wants(name)
+
+    def tap(self, name: str, layer: int, array: Node) -> None:
+        """See the interface."""
+        if self.watches(name):
+            self.trace.mark(name, layer, array)
+
+
+class Program:
+    """A recorded one-token pass on the device.
+
+    Attributes:
+        count: instructions; those from ``head`` on make logits and pick.
+        logits: their address.
+        types: bit set of the storage types it reads.
+        marks: checkpoints to show, in order.
+    """
+
+    def __init__(self, engine: Engine, tap: Tap | None) -> None:
+        device = engine.device
+        self._buffers: list[Buffer] = []
+        recorder = Recorder(self._allocate(device), engine.model.cache, engine.n_head, device.multiprocessors)
+        shape = engine.model.cache
+        recorder.partial = recorder.allocate(4 * engine.n_head * engine.max_splits * (shape.head_dim + 2))
+        step = RecordStep(device, recorder, tap)
+        logits = _run(engine.model.forward(step))
+        code, self.logits = recorder.finish(logits)
+        self.head = recorder.head if recorder.head is not None else 0
+        self.marks: list[Mark] = recorder.marks
+        self.count = len(code)
+        used = [int(part["type"]) for i in code for part in i["parts"][: int(i["n_parts"])]]
+        self.types = sum(1 << kind for kind in set(used))
+        group = engine.n_head // shape.n_kv_head
+        self.shared = max(shared_bytes(code[i], shape.head_dim, group) for i in range(self.count))
+        self.code = device.pool.allocate(code.nbytes, "intermediates")
+        driver.upload(self.code.address, code)
+        self.instructions: NDArray[Any] = code
+
+    def _allocate(self, device: CudaDevice) -> Callable[[int], int]:
+        # Many small buffers: carved out of larger pieces, each row aligned like an allocation of its own.
+        room = 0
+        at = 0
+
+        def allocate(nbytes: int) -> int:
+            nonlocal room, at
+            size = -(-nbytes // 256) * 256
+            if size > room:
+                buffer = device.pool.allocate(max(size, 1 << 21), "intermediates")
+                self._buffers.append(buffer)
+                driver.clear(buffer.address, buffer.nbytes, device.stream)
+                at, room = buffer.address, buffer.nbytes
+            address = at
+            at += size
+            room -= size
+            return address
+
+        return allocate
+
+    def free(self) -> None:
+        """Give the memory back."""
+        for buffer in [*self._buffers, self.code]:
+            buffer.free()
+
+
+class Engine:
+    """What jobs of one model share. There is one job at a time (M0-W-1301)."""
+
+    def __init__(self, device: CudaDevice, model: Adapter) -> None:
+        self.device = device
+        self.model = model
+        self.n_head = _count_heads(device, model)
+        shape = model.cache
+        if shape.head_dim % 8 or shape.head_dim > 256:
+            raise ValueError(f"heads of {shape.head_dim} features; a multiple of 8 up to 256 is needed")
+        self.max_splits = max(device.multiprocessors, 64)
+        self._sample = driver.Kernels("sampling.cu", DEFINES, cooperative=True)
+        pool = device.pool
+        self.state = pool.allocate(STATE.itemsize, "intermediates")
+        self._best = pool.allocate(8 * device.multiprocessors, "intermediates")
+        self._scratch = pool.allocate(_SAMPLE_SCRATCH, "intermediates")
+        self.seen = pool.allocate(model.n_vocab, "intermediates")
+        self.results = driver.pinned(RESULT, RING)
+        self.plain = Program(self, None)
+        self._graphs: dict[bool, Any] = {}
+        defines = {
+            **DEFINES,
+            "HEAD_DIM": shape.head_dim,
+            "GROUP": self.n_head // shape.n_kv_head,
+            "KV_F32": int(shape.dtype == "f32"),
+            "TYPES": self.plain.types,
+        }
+        self._decode = driver.Kernels("decode.cu", defines, cooperative=True)
+
+    def decode(self, program: Program, first: int, count: int) -> None:
+        """Enqueue instructions of a program."""
+        self._decode.launch(
+            "decode",
+            (self.device.multiprocessors,),
+            THREADS,
+            (
+                np.uint64(self.state.address),
+                np.uint64(program.code.address),
+                np.int32(first),
+                np.int32(count),
+                np.uint64(self._best.address),
+            ),
+            self.device.stream,
+            shared=program.shared,
+        )
+
+    def sample(self, logits: int) -> None:
+        """Enqueue the sampling chain on logits in device memory."""
+        grid = min(self.device.multiprocessors, 64)
+        while grid * THREADS * 8 < self.model.n_vocab:
+            grid *= 2
+        self._sample.launch(
+            "sample",
+            (min(grid, self.device.multiprocessors),),
+            THREADS,
+            (np.uint64(self.state.address), np.uint64(logits), np.uint64(self._scratch.address)),
+            self.device.stream,
+        )
+
+    def fetch(self) -> None:
+        """Enqueue the copy of the last results to the host."""
+        offset = int(STATE.fields["results"][1]) if STATE.fields is not None else 0
+        driver.download(self.results, self.state.address + offset, self.device.stream)
+
+    def step(self, *, greedy: bool) -> None:
+        """Enqueue one decode step: the whole program, the choice of a token, its copy to the host. One graph."""
+        graph = self._graphs.get(greedy)
+        if graph is None:
+
+            def launches() -> None:
+                self.decode(self.plain, 0, self.plain.count)
+                if not greedy:
+                    self.sample(self.plain.logits)
+                self.fetch()
+
+            with self.device.stream:
+                launches()  # the first launch compiles and loads, which a capture must not see; it is also the step
+            self.device.stream.synchronize()
+            self._graphs[greedy] = driver.capture(self.device.stream, launches)
+            return
+        graph.launch(self.device.stream)
+
+
+def _run(forward: Any) -> Any:
+    """The return value of a forward pass run to its end."""
+    while True:
+        try:
+            next(forward)
+        except StopIteration as stop:
+            return stop.value
+
+
+class _Heads(Exception):  # noqa: N818 - carries an answer
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+
+def _count_heads(device: CudaDevice, model: Adapter) -> int:
+    """Query heads, seen from the first attention: the cache's shape does not say."""
+
+    class Probe(Recorder):
+        def attend(self, q: Node, k: Node, v: Node, layer: int, **_: Any) -> Node:  # noqa: ARG002
+            raise _Heads(q.width)
+
+    probe = Probe(lambda nbytes: 256, model.cache, 1, device.multiprocessors)  # noqa: ARG005
+    try:
+        _run(model.forward(RecordStep(device, probe, None)))
+    except _Heads as heads:
+        return heads.width // model.cache.head_dim
+    raise ValueError("the model has no attention")
+

@@ -1,0 +1,71 @@
+// What a decode step is made of: instructions that one persistent launch carries out one after the other.
+// The layout is mirrored by program.py, field for field.
+#pragma once
+
+enum Op { EMBED = 0, MATVEC = 1, ATTEND = 2, COMBINE = 3, EXPERTS_UP = 4, EXPERTS_DOWN = 5, NORM = 6, ADD = 7, ROPE = 8, ACT = 9, CHOOSE = 10 };
+enum Norm { NO_NORM = 0, RMS = 1, LAYER = 2 };
+enum Act { NO_ACT = 0, SWIGLU = 1, SWIGLU_OAI = 2, GELU = 3 };
+
+#define MAX_PARTS 4
+#define MAX_CHOSEN 8
+
+struct Part {                   // a stored matrix, or E of them, of one type
+    const u8* base;
+    u64 expert_bytes;           // from one expert to the next
+    int type, octets, rows, row0;   // row0: its first row in the stacked output
+};
+
+struct Instruction {
+    int op, k, n_out, n_parts;  // k: length of x; n_out: of out, where it differs
+    Part parts[MAX_PARTS];
+    const float* x;
+    const float* x2;            // second operand: router logits, or the other addend
+    const float* norm_w;
+    const float* norm_b;
+    const float* bias;
+    const float* residual;
+    float* out;
+    float eps;
+    int norm, act, tiles;       // tiles: octets of output that blocks share out (pairs of octets with SwiGLU)
+    int flags;                  // 1: float copy of x wanted, 2: block sums wanted, 4: planes wanted, 8: pick the largest row
+    int prefetch;               // how many instructions ahead lie the weights to bring to L2 meanwhile; 0: none
+    int n_experts, n_chosen;
+    // attention
+    const float* k_in;
+    const float* v_in;
+    const float* sinks;
+    float* partial;             // unnormalized sums, then maxima and denominators
+    int n_head, n_kv_head, layer, window;
+    int table, n_rot, pairing, rotate;  // table: index into State::tables; pairing 0: (2j, 2j+1), 1: (j, j + n_rot/2)
+    float scale;
+    int max_splits;
+    int* chosen;                // CHOOSE: ids; out gets the weights
+};
+#ifdef INSTRUCTION_BYTES
+static_assert(sizeof(Instruction) == INSTRUCTION_BYTES, "program.py disagrees");
+#endif
+
+#define N_TABLES 4
+#define RING 8
+
+struct Result { int token, drawn, status, position; };
+
+struct State {                  // one job's position and sampler, all that changes from step to step
+    int token, position, drawn, status; // status: 1 once logits were not finite
+    u32 barrier, done, ticket, stage;
+    u8* cache;                  // keys of all layers, then values: (layer, kv head, position, head_dim)
+    u64 value_offset;           // bytes from a key to its value
+    u64 layer_bytes;
+    int capacity;               // positions
+    int vocab;                  // rows that may be drawn
+    int greedy, pad0;           // 1: the decode launch picks the token itself
+    const float* tables[N_TABLES];      // rows of n_rot/2 cosines, then n_rot/2 sines, by position
+    u64 seed_mixed;             // mix64(seed)
+    double temperature, penalty, top_p, min_p;
+    int top_k, n_logits;
+    u8* seen;                   // by token: 1 once generated
+    Result results[RING];
+};
+#ifdef STATE_BYTES
+static_assert(sizeof(State) == STATE_BYTES, "program.py disagrees");
+#endif

@@ -1,0 +1,365 @@
+"""A one-token forward pass written down as instructions, with neighbours fused where nobody watches between them.
+
+Operations return nodes. A node that could disappear into its consumer (a norm into the product behind it, a product
+into the activation behind it, a rotation into attention) waits; every other node has its memory at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from worker.devices.cuda.program import (
+    FLOAT_X,
+    INSTRUCTION,
+    PICK,
+    Act,
+    Norm,
+    Op,
+    can_pair,
+    empty,
+    put_parts,
+    subgroups,
+    x_flags,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.devices.cuda.rotation import CudaRotation
+    from worker.devices.cuda.weights import Matrix
+    from worker.devices.interface import CacheShape
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """A row of activations, (1, width); ``address`` is 0 as long as it waits for its consumer."""
+
+    trace: Recorder
+    width: int
+    address: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Embedded(Node):
+    """Embedding rows that wait for the positions' rows."""
+
+    instruction: Any = None
+
+
+@dataclass(eq=False, slots=True)
+class Normed(Node):
+    """A norm that waits for its product."""
+
+    x: int = 0
+    kind: Norm = Norm.NONE
+    weight: int = 0
+    bias: int = 0
+    eps: float = 0.0
+
+
+@dataclass(eq=False, slots=True)
+class Product(Node):
+    """A product that waits for its activation."""
+
+    instruction: Any = None
+    matrix: Matrix | None = None
+
+
+@dataclass(eq=False, slots=True)
+class View(Node):
+    """Columns of another node."""
+
+    parent: Node | None = None
+    offset: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Rotated(Node):
+    """A rotation that waits for attention."""
+
+    x: Node | None = None
+    table: CudaRotation | None = None
+    head_dim: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Chosen(Node):
+    """The router's choice: ids or weights."""
+
+    logits: Node | None = None
+    n_experts: int = 0
+    k: int = 0
+    weights: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """After ``after`` instructions, show ``width`` values at ``address`` as checkpoint ``name`` of ``layer``."""
+
+    after: int
+    name: str
+    layer: int
+    address: int
+    width: int
+    integers: bool
+
+
+@dataclass
+class Recorder:
+    """Collects one forward pass.
+
+    Attributes:
+        allocate: device memory for so many bytes, living as long as the program.
+        vector: address of a parameter vector.
+        instructions: what was recorded.
+        marks: checkpoints to show.
+        head: index of the first instruction behind ``last_rows``.
+    """
+
+    allocate: Callable[[int], int]
+    cache: CacheShape
+    n_head: int
+    grid: int
+    partial: int = 0
+    instructions: list[Any] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    head: int | None = None
+
+    def _buffer(self, width: int) -> int:
+        return self.allocate(4 * width)
+
+    def _emit(self, instruction: Any) -> None:
+        self.instructions.append(instruction)
+
+    # Nodes into memory.
+
+    def force(self, node: Node) -> int:
+        """The address of a node's values; emits what they wait for."""
+        if node.address:
+            return node.address
+        match node:
+            case View():
+                assert node.parent is not None  # noqa: S101 - made so by split()
+                return self.force(node.parent) + 4 * node.offset
+            case Embedded() | Product():
+                node.address = self._buffer(node.width)
+                node.instruction["out"] = node.address
+                self._emit(node.instruction)
+            case Normed():
+                instruction = empty(Op.NORM)
+                node.address = self._buffer(node.width)
+                instruction["k"], instruction["out"], instruction["flags"] = node.width, node.address, FLOAT_X
+                self._put_input(instruction, node, fuse=True)
+                self._emit(instruction)
+            case Rotated():
+                assert node.x is not None  # noqa: S101 - made so by rope()
+                assert node.table is not None  # noqa: S101
+                instruction = empty(Op.ROPE)
+                instruction["x"] = self.force(node.x)
+                node.address = self._buffer(node.width)
+                instruction["k"], instruction["out"] = node.width, node.address
+                self._put_rotation(instruction, node.table)
+                self._emit(instruction)
+            case Chosen():
+                self._choose(node)
+        return node.address
+
+    def _choose(self, node: Chosen) -> None:
+        assert node.logits is not None  # noqa: S101 - made so by top_experts()
+        instruction = empty(Op.CHOOSE)
+        instruction["x2"] = self.force(node.logits)
+        instruction["n_experts"], instruction["n_chosen"] = node.n_experts, node.k
+        ids, weights = self._buffer(node.k), self._buffer(node.k)
+        instruction["chosen"], instruction["out"] = ids, weights
+        node.address = weights if node.weights else ids
+        self._emit(instruction)
+
+    def _put_input(self, instruction: Any, x: Node, *, fuse: bool = False) -> None:
+        if isinstance(x, Normed) and (fuse or not x.address):
+            instruction["x"], instruction["norm"], instruction["eps"] = x.x, x.kind, x.eps
+            instruction["norm_w"], instruction["norm_b"] = x.weight, x.bias
+        else:
+            instruction["x"] = self.force(x)
+
+    @staticmethod
+    def _put_rotation(instruction: Any, table: CudaRotation) -> None:
+        instruction["rotate"], instruction["table"] = 1, table.slot
+        instruction["n_rot"], instruction["pairing"] = table.n_rot, table.pairing == "neox"
+
+    # Operations.
+
+    def embed(self, table: Matrix) -> Node:
+        """The token's embedding row."""
+        instruction = empty(Op.EMBED)
+        put_parts(instruction[0], table)
+        return Embedded(self, table.k, instruction=instruction)
+
+    def embed_positions(self, table: Matrix) -> Node:
+        """The position's embedding row, to be added to the token's."""
+        instruction = empty(Op.EMBED)
+        put_parts(instruction[0], table)
+        return Embedded(self, table.k, instruction=instruction)
+
+    def add(self, x: Node, y: Node) -> Node:
+        """X + y."""
+        if isinstance(x, Embedded) and isinstance(y, Embedded) and not y.address:
+            # The positions' rows join the token's: in the same instruction, or in a second one if somebody watched.
+            both = x.instruction.copy()
+            both["parts"][0][1] = y.instruction["parts"][0][0]
+            both["n_parts"] = 2
+            return Embedded(self, x.width, instruction=both)
+        instruction = empty(Op.ADD)
+        instruction["x"], instruction["x2"], instruction["k"] = self.force(x), self.force(y), x.width
+        out = self._buffer(x.width)
+        instruction["out"] = out
+        self._emit(instruction)
+        return Node(self, x.width, out)
+
+    def norm(self, x: Node, kind: Norm, weight: int, bias: int, eps: float) -> Node:
+        """A norm, to be fused into the product behind it."""
+        return Normed(self, x.width, x=self.force(x), kind=kind, weight=weight, bias=bias, eps=eps)
+
+    def linear(self, x: Node, matrix: Matrix, bias: int, residual: Node | None) -> Node:
+        """A product; waits for an activation unless it has a residual."""
+        instruction = empty(Op.MATVEC)
+        put_parts(instruction[0], matrix)
+        self._put_input(instruction, x)
+        instruction["flags"] = x_flags(matrix)
+        instruction["tiles"] = sum(part.octets for part in matrix.parts)
+        instruction["bias"] = bias
+        node = Product(self, matrix.rows, instruction=instruction, matrix=matrix)
+        if residual is not None:
+            instruction["residual"] = self.force(residual)
+            self.force(node)
+        return node
+
+    def split(self, x: Node, sizes: tuple[int, ...]) -> tuple[Node, ...]:
+        """Columns of x."""
+        views, at = [], 0
+        for size in sizes:
+            views.append(View(self, size, parent=x, offset=at))
+            at += size
+        return tuple(views)
+
+    def activate(self, x: Node, act: Act) -> Node:
+        """An activation, fused into the product before it if that still waits."""
+        width = x.width if act == Act.GELU else x.width // 2
+        if isinstance(x, Product) and not x.address and x.matrix is not None and (act == Act.GELU or can_pair(x.matrix)):
+            instruction = x.instruction
+            instruction["act"] = act
+            if act != Act.GELU:
+                octets = x.matrix.parts[0].octets
+                instruction["tiles"] = octets // 2 if len(x.matrix.parts) == 1 else octets
+            address = self._buffer(width)
+            instruction["out"] = address
+            self._emit(instruction)
+            return Node(self, width, address)
+        instruction = empty(Op.ACT)
+        instruction["x"], instruction["act"], instruction["n_out"] = self.force(x), act, width
+        address = self._buffer(width)
+        instruction["out"] = address
+        self._emit(instruction)
+        return Node(self, width, address)
+
+    def rope(self, x: Node, table: CudaRotation, head_dim: int) -> Node:
+        """A rotation, to be fused into attention."""
+        self.force(x)
+        return Rotated(self, x.width, x=x, table=table, head_dim=head_dim)
+
+    def attend(
+        self, q: Node, k: Node, v: Node, layer: int, *, scale: float, window: int | None, sinks: int
+    ) -> Node:
+        """Cache write and attention, in two instructions of which short contexts skip the second."""
+        instruction = empty(Op.ATTEND)
+        if isinstance(q, Rotated) and isinstance(k, Rotated) and not q.address and not k.address:
+            assert q.x is not None  # noqa: S101 - made so by rope()
+            assert k.x is not None  # noqa: S101
+            assert q.table is not None  # noqa: S101
+            self._put_rotation(instruction, q.table)
+            q, k = q.x, k.x
+        instruction["x"], instruction["k_in"], instruction["v_in"] = self.force(q), self.force(k), self.force(v)
+        shape = self.cache
+        instruction["n_head"], instruction["n_kv_head"], instruction["layer"] = self.n_head, shape.n_kv_head, layer
+        instruction["window"], instruction["sinks"], instruction["scale"] = window or 0, sinks, scale
+        blocks = shape.n_kv_head * subgroups(shape.head_dim, self.n_head // shape.n_kv_head)
+        instruction["max_splits"] = max(1, self.grid // blocks)
+        instruction["partial"] = self.partial
+        out = self._buffer(self.n_head * shape.head_dim)
+        instruction["out"] = out
+        self._emit(instruction)
+        combine = instruction.copy()
+        combine["op"] = Op.COMBINE
+        self._emit(combine)
+        return Node(self, self.n_head * shape.head_dim, out)
+
+    def top_experts(self, logits: Node, k: int) -> tuple[Node, Node]:
+        """The router's choice; experts() repeats it, so nothing is emitted unless somebody watches."""
+        self.force(logits)
+        return (
+            Chosen(self, k, logits=logits, n_experts=logits.width, k=k),
+            Chosen(self, k, logits=logits, n_experts=logits.width, k=k, weights=True),
+        )
+
+    def experts(
+        self, x: Node, chosen: Node, gate_up: Matrix, gate_up_bias: int, down: Matrix, down_bias: int, residual: Node | None
+    ) -> Node:
+        """The chosen experts' gate and up with their activation, then their weighted sum."""
+        if not isinstance(chosen, Chosen) or chosen.logits is None:
+            raise TypeError("experts() wants what top_experts() returned")
+        if not can_pair(gate_up):
+            raise ValueError("experts' gate and up must have equally many rows")
+        logits = self.force(chosen.logits)
+        up = empty(Op.EXPERTS_UP)
+        put_parts(up[0], gate_up)
+        self._put_input(up, x)
+        n_ff = down.k
+        hidden = self._buffer(n_ff * chosen.k)
+        up["x2"], up["n_experts"], up["n_chosen"] = logits, chosen.n_experts, chosen.k
+        up["bias"], up["out"], up["act"], up["flags"] = gate_up_bias, hidden, Act.SWIGLU_OAI, x_flags(gate_up)
+        self._emit(up)
+        instruction = empty(Op.EXPERTS_DOWN)
+        put_parts(instruction[0], down)
+        instruction["x"], instruction["x2"] = hidden, logits
+        instruction["n_experts"], instruction["n_chosen"] = chosen.n_experts, chosen.k
+        instruction["bias"], instruction["flags"] = down_bias, x_flags(down)
+        instruction["tiles"] = down.parts[0].octets
+        if residual is not None:
+            instruction["residual"] = self.force(residual)
+        out = self._buffer(down.rows)
+        instruction["out"] = out
+        self._emit(instruction)
+        return Node(self, down.rows, out)
+
+    def last_rows(self, x: Node) -> Node:
+        """The only row; what follows is the head, which prompt tokens skip."""
+        self.force(x)
+        self.head = len(self.instructions)
+        return x
+
+    def mark(self, name: str, layer: int, node: Node) -> None:
+        """Show a node's values as a checkpoint."""
+        address = self.force(node)
+        integers = isinstance(node, Chosen) and not node.weights
+        self.marks.append(Mark(len(self.instructions), name, layer, address, node.width, integers))
+
+    def finish(self, logits: Node) -> tuple[np.ndarray[Any, np.dtype[np.void]], int]:
+        """All instructions, with what to fetch ahead, and the address of the logits."""
+        if isinstance(logits, Product) and not logits.address:
+            logits.instruction["flags"] |= PICK
+        address = self.force(logits)
+        program = np.concatenate(self.instructions).astype(INSTRUCTION)
+        _prefetch(program)
+        return program, address
+
+
+def _prefetch(program: np.ndarray[Any, np.dtype[np.void]]) -> None:
+    """While an instruction runs, the next product's weights come to L2: up to three instructions ahead."""
+    weights = np.isin(program["op"], (Op.MATVEC,))
+    for at in np.flatnonzero(weights):
+        ahead = 1
+        while ahead < 2 and at - ahead > 0 and not weights[at - ahead]:
+            ahead += 1
+        if at - ahead >= 0:
+            program["prefetch"][at - ahead] = ahead
