@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from conformance.judges.views import stream_of
 from conformance.report.redact import redact, redact_headers
 from conformance.report.text import duration, one_line, size, visible
-from conformance.report.view import all_clauses
+from conformance.report.view import Json, all_clauses
 from conformance.wire.transcript import Exchange, Launch, Recording
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ BODY_LIMIT = 2_000
 ROW_LIMIT = 300
 """Characters of one event or log line."""
 _HEAD, _AROUND, _TAIL = 10, 8, 6
+_WORTH_NAMING = 0.02
+"""Silences shorter than this many seconds are not mentioned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +146,14 @@ def wanted(report: Report) -> dict[str, Wanted]:
                     if key:
                         entry.places.setdefault(key, set()).update(() if at["event"] is None else {at["event"]})
     for _, clause in all_clauses(report):
-        for sha in clause["evidence"]["sha"][:1]:
+        for sha in samples(report, clause)[:1]:
             found.setdefault(sha, Wanted())
     return found
+
+
+def samples(report: Report, clause: Json) -> list[str]:
+    """Recordings that a clause's status rests on, those of its own checks before the doctor's look at the worker."""
+    return sorted(clause["evidence"]["sha"], key=lambda sha: report["recordings"].get(sha) == "doctor")
 
 
 def embed(
@@ -202,7 +209,7 @@ def weight(recording: ShownRecording) -> int:
 
 def show_recording(recording: Recording, sha: str, places: dict[str, set[int]], limit: int) -> ShownRecording:
     """The parts of a recording worth showing: those in question, then those at the same time, then the rest."""
-    everything: list[Exchange | Launch] = [*recording.launches, *recording.exchanges]
+    everything: list[Exchange | Launch] = [*recording.exchanges, *recording.launches]
     focus = [item for item in everything if _key(item) in places]
 
     def rank(index: int) -> tuple[int, int]:
@@ -383,6 +390,6 @@ def rhythm(arrivals: list[float], span: float, noun: str) -> list[str]:
         burst = arrivals[-1] - arrivals[0]
         if span > 0.05 and burst < 0.1 * span and arrivals[0] > 0.5 * span:
             found.append(f"all {len(arrivals):,} {noun}s within {duration(burst)}, after the wait")
-        elif gaps[longest] > 0:
+        elif gaps[longest] >= _WORTH_NAMING:
             found.append(f"longest silence {duration(gaps[longest])}, before {noun} {longest + 1}")
     return found

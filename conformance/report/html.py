@@ -11,6 +11,7 @@ import base64
 import functools
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from conformance.report import view
-from conformance.report.evidence import Shown, ShownRecording, Store, embed, within
+from conformance.report.evidence import Shown, ShownRecording, Store, embed, samples, within
 from conformance.report.redact import redact, redact_json
 from conformance.report.text import duration, visible
 from conformance.report.timeline import Timeline, draw
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _PAGE = Path(__file__).parent / "page"
 MAX_BYTES = 3_000_000
 """A page above this is rendered again with tighter limits."""
+_ID = re.compile(r"(M0-(?:W|SYS)-[0-9.]*[0-9](?:/[a-z0-9-]+)?)")
 _ATTENTION = 30
 _GLYPH = {"CONFORMANT": "PASS", "NON_CONFORMANT": "FAIL", "PARTIAL": "NOT_TESTED", "INCONCLUSIVE": "INCONCLUSIVE"}
 _BAR_ORDER = ("PASS", "INFO", "WARN", "INCONCLUSIVE", "BLOCKED", "ERROR", "FAIL", "NOT_TESTED", "NA")
@@ -93,6 +95,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["whole_ids"] = _whole_ids
     environment.globals.update(
         plural=plural,
         duration=duration,
@@ -103,6 +106,14 @@ def _environment() -> Environment:
         bar_order=_BAR_ORDER,
     )
     return environment
+
+
+def _whole_ids(text: str) -> Markup:
+    """The text with its requirement and clause IDs kept from breaking at their hyphens."""
+    parts = _ID.split(visible(text))
+    return Markup("").join(
+        Markup('<span class="whole">{}</span>').format(p) if n % 2 else p for n, p in enumerate(parts)
+    )
 
 
 def _finalize(value: Any) -> Any:
@@ -208,18 +219,18 @@ class _Page:
             (evidence["events"], "event"),
             (evidence["findings"], "judgement"),
         ]
-        samples = [
+        shown = [
             {
                 "anchor": self.recordings[sha].anchor if sha in self.recordings else None,
                 "check": self.report["recordings"].get(sha, sha[:12]),
             }
-            for sha in evidence["sha"][:3]
+            for sha in samples(self.report, clause)[:2]
         ]
         findings = clause["findings"][: self.findings_each]
         return {
             **clause,
             "evidence_line": ", ".join(plural(n, noun) for n, noun in counted if n),
-            "samples": samples,
+            "samples": shown,
             "findings": [self.finding(finding) for finding in findings],
             "more": len(clause["findings"]) - len(findings),
         }

@@ -58,7 +58,7 @@ def lines(report: Report, *, full: int = FULL) -> Iterator[tuple[str, str]]:
     """(text, rich style) for each line of the view."""
     yield one_line(redact(report["verdict_line"]), 600), _VERDICT_STYLES[report["verdict"]]
     for sentence in view.summary_sentences(report):
-        yield f"  {sentence}", ""
+        yield f"  {one_line(redact(sentence), 600)}", ""
     yield f"  {_suite(report)}", "bright_black"
     problems = view.attention(report)
     told = [problem for problem in problems if problem.gating and problem.status != "WARN"]

@@ -52,6 +52,7 @@ DISPOSITION_WORDS = {
     "whitebox": "visible only in the worker's source or build",
     "excluded": "excluded",
 }
+_REASONS = 3
 _BAD = ("FAIL", "ERROR", "INCONCLUSIVE", "BLOCKED", "WARN")
 
 
@@ -200,6 +201,17 @@ def attention(report: Report) -> list[Problem]:
     return sorted(found, key=lambda problem: (not problem.gating, outranks(problem.status)))
 
 
+def untested_reasons(report: Report) -> list[tuple[str, int]]:
+    """Why clauses of the judged profile were not tested, the commonest reason first."""
+    judged = profiles_within(report["profile"])
+    counts = Counter(
+        str(clause["reason"])
+        for _, clause in all_clauses(report)
+        if in_force(clause) and clause["profile"] in judged and clause["status"] == "NOT_TESTED"
+    )
+    return counts.most_common()
+
+
 def profiles_within(profile: str) -> tuple[str, ...]:
     """The profile and those it includes."""
     return LADDER[: LADDER.index(profile) + 1] if profile in LADDER else (profile,)
@@ -261,6 +273,10 @@ def summary_sentences(report: Report) -> list[str]:
     lines = ["; ".join(str(tally) for tally in tallies(report)) or "no clause was judged"]
     by_status = ordered(report["summary"]["by_status"])
     lines.append(f"{total} requirements: " + ", ".join(f"{n} {WORDS[status]}" for status, n in by_status.items()))
+    if untested := untested_reasons(report):
+        parts = ", ".join(f"{plural(n, 'clause')} ({reason})" for reason, n in untested[:_REASONS])
+        rest = sum(n for _, n in untested[_REASONS:])
+        lines.append(f"not tested in {report['profile']}: {parts}" + (f", {rest} for other reasons" if rest else ""))
     if disputed := dispositions.get("disputed", 0):
         lines.append(f"{plural(disputed, 'clause')} disputed: observed and listed under readings, never counted")
     if deferred := dispositions.get("deferred", 0):

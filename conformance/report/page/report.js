@@ -253,6 +253,11 @@
   for (const id of ["tools", "theme", "help"]) $(id).hidden = false;
   label();
   apply();
+  // What is scrolled to must not hide under the tools while they stick to the top.
+  new ResizeObserver(() => {
+    const sticks = getComputedStyle($("tools")).position === "sticky";
+    root.style.scrollPaddingTop = sticks ? `${$("tools").offsetHeight + 8}px` : "1rem";
+  }).observe($("tools"));
   addEventListener("hashchange", () => arrive(true));
   arrive(location.hash !== "");
 })();

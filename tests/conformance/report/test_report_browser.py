@@ -134,7 +134,7 @@ def test_a_filtered_view_can_be_shared_as_its_address(watched: Watched, bad: Mad
 def test_counts_link_to_what_they_count(watched: Watched, bad: Made) -> None:
     page = watched.open(bad.page)
     page.locator(".levels").get_by_role("link", name="7 failed").click()
-    assert page.url.endswith("#level=MUST&status=FAIL")
+    assert page.url.endswith("#level=MUST&status=FAIL&profile=m0-process&standing=active,disputed")
     assert "M0-W-1824" in shown(page)
     page.locator(".rung-info").get_by_role("link", name="1 warning").click()
     assert shown(page) == ["M0-W-1621"]
@@ -170,7 +170,12 @@ def test_a_problem_leads_to_its_finding_and_the_finding_to_its_transcript(watche
 
 def test_an_address_of_a_clause_or_a_recording_opens_it(watched: Watched, bad: Made) -> None:
     page = watched.open(bad.page, "#M0-W-1340/sigterm-exit-zero")
-    expect(page.locator('[id="M0-W-1340/sigterm-exit-zero"]')).to_be_in_viewport()
+    head = page.locator('[id="M0-W-1340/sigterm-exit-zero"] h4')
+    expect(head).to_be_in_viewport()
+    below, tools = head.bounding_box(), page.locator("#tools").bounding_box()
+    assert below is not None
+    assert tools is not None
+    assert below["y"] >= tools["y"] + tools["height"]
     anchor = page.locator('[id="M0-W-1340/sigterm-exit-zero"] .finding a.open').get_attribute("href")
     page = watched.open(bad.page, str(anchor))
     expect(page.get_by_role("dialog")).to_contain_text("signal ignored")
