@@ -6,15 +6,16 @@ A matrix whose float32 form still fits ``dense_budget`` is kept expanded, which 
 
 from __future__ import annotations
 
-import functools
 import platform
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import psutil
 
+from worker.devices.cpu_activations import gelu, gelu_table, one_plus_exp_minus
 from worker.devices.cpu_attention import attention
 from worker.devices.cpu_decoding import CpuDecoding
+from worker.devices.cpu_rotation import CpuRotation
 from worker.devices.cpu_threads import set_blas_threads
 from worker.devices.cpu_weights import TILE_BYTES, CpuExperts, CpuMatrix
 from worker.devices.interface import DeviceError, Memory, OutOfMemory
@@ -36,10 +37,7 @@ ONE_THREAD_BYTES = 16 << 20  # up to here one core is faster than two that must 
 
 _LIMIT = np.float32(7)  # gpt-oss clamps gate and up
 _TEN = np.float32(10)  # beyond it llama.cpp's GELU table is not asked
-_LOWEST = np.float32(-88)  # exp(88) is still finite
 _ONE = np.float32(1)
-_GELU_A = np.float32(0.044715)
-_GELU_B = np.float32(0.7978845608028654)  # sqrt(2 / pi)
 
 
 class CpuDevice:
@@ -201,7 +199,7 @@ class CpuDevice:
         """See the interface."""
         n_ff = gate_up.shape[1] // 2
         gate, up = gate_up[:, :n_ff], gate_up[:, n_ff:]
-        y = _one_plus_exp_minus(gate)
+        y = one_plus_exp_minus(gate)
         np.divide(gate, y, out=y)
         y *= up
         return y
@@ -213,7 +211,7 @@ class CpuDevice:
             np.minimum(gate_up[:, :n_ff], np.float32(7)),
             np.clip(gate_up[:, n_ff:], np.float32(-7), np.float32(7)),
         )
-        y = _one_plus_exp_minus(gate * np.float32(1.702))
+        y = one_plus_exp_minus(gate * np.float32(1.702))
         np.divide(gate, y, out=y)
         y *= up + _ONE
         return y
@@ -221,8 +219,8 @@ class CpuDevice:
     def gelu(self, x: Floats, *, table: bool = False) -> Floats:
         """See the interface."""
         if not table:
-            return _gelu(x)
-        y: Floats = _gelu_table()[np.clip(x, -_TEN, _TEN).astype(np.float16).view(np.uint16)]
+            return gelu(x)
+        y: Floats = gelu_table()[np.clip(x, -_TEN, _TEN).astype(np.float16).view(np.uint16)]
         return np.where(x <= -_TEN, np.float32(0), np.where(x >= _TEN, x, y))
 
     def top_experts(self, router_logits: Floats, k: int) -> tuple[NDArray[np.int32], Floats]:
@@ -260,66 +258,3 @@ class CpuDevice:
     def last_rows(self, x: Floats, step: CpuStep) -> Floats:
         """See the interface."""
         return x[len(x) - step.n_out :]  # (T, n_embd) -> (n_out, n_embd)
-
-
-class CpuRotation:
-    """A rotary table, shaped so that one product with the features and one with their partners rotate all heads."""
-
-    def __init__(self, rotation: Rotation) -> None:
-        self._rotation = rotation
-        self._n_pairs = rotation.n_rot // 2
-        self._axis = -2 if rotation.pairing == "neox" else -1  # of (2, pairs) or (pairs, 2): where partners lie
-        self._cos = np.empty((0, 1, 1, 1), np.float32)
-        self._sin = self._cos
-
-    def grow(self, n_positions: int) -> None:
-        """Cover positions 0 to n_positions - 1."""
-        have = len(self._cos)
-        if n_positions <= have:
-            return
-        cos, sin = self._rotation.table(have, max(n_positions, 2 * have))
-        # (P, pairs) -> (P, 1, 1, pairs) and (P, 1, 2, pairs), or pairs and 2 the other way round
-        cos, sin = np.expand_dims(cos[:, None], self._axis), np.stack([-sin, sin], self._axis)[:, None]
-        self._cos = np.concatenate([self._cos, cos]) if have else cos
-        self._sin = np.concatenate([self._sin, sin]) if have else sin
-
-    def rotate(self, x: Floats, position: int, head_dim: int) -> Floats:
-        """Rotate the heads of x, (T, heads * head_dim), from ``position`` on."""
-        n_tokens, n_rot = len(x), 2 * self._n_pairs
-        heads = x.reshape(n_tokens, -1, head_dim)  # (T, n) -> (T, heads, head_dim)
-        pair = (2, self._n_pairs) if self._axis == -2 else (self._n_pairs, 2)
-        rotated = heads[..., :n_rot].reshape(n_tokens, -1, *pair)  # (T, heads, n_rot) -> (T, heads, 2, n_rot / 2)
-        partner = rotated[..., ::-1, :] if self._axis == -2 else rotated[..., ::-1]
-        y = rotated * self._cos[position : position + n_tokens]
-        y += partner * self._sin[position : position + n_tokens]
-        if n_rot == head_dim:
-            return y.reshape(n_tokens, -1)  # -> (T, n)
-        kept = heads[..., n_rot:]
-        return np.concatenate([y.reshape(n_tokens, -1, n_rot), kept], axis=-1).reshape(n_tokens, -1)  # -> (T, n)
-
-
-def _one_plus_exp_minus(x: Floats) -> Floats:
-    """1 + exp(-x), the reciprocal of the sigmoid."""
-    y = np.maximum(x, _LOWEST)
-    np.negative(y, out=y)
-    np.exp(y, out=y)
-    y += _ONE
-    return y
-
-
-@functools.cache
-def _gelu_table() -> Floats:
-    """GELU of every FP16 number, rounded to FP16, by its bits: (65536,)."""
-    x = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
-    x[~(np.abs(x) <= _TEN)] = 0  # never asked for, and NaN would warn
-    inner = (_GELU_B * x * (_ONE + _GELU_A * x * x)).astype(np.float64)
-    # A float64 tanh, for float32 ones differ in the last bit: 1 + tanh cancels, and the sum is then rounded to FP16.
-    y: Floats = np.float32(0.5) * x * (_ONE + np.tanh(inner).astype(np.float32))
-    return y.astype(np.float16).astype(np.float32)
-
-
-def _gelu(x: Floats) -> Floats:
-    y: Floats = np.tanh(_GELU_B * x * (_ONE + _GELU_A * x * x))
-    y += _ONE
-    y *= np.float32(0.5) * x
-    return y

@@ -127,6 +127,21 @@ def test_crafted_files(fault: Corrupt, tmp_path: Path) -> None:
     assert error.reason.replace("-", "").isalpha()
 
 
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("offset-unaligned", "offset 33 is no multiple of the alignment 32"),
+        ("offset-outside", "lies outside the file"),
+        ("zero-dimension", "hold a zero"),
+        ("nine-dimensions", "9 dimensions"),
+        ("big-endian", "the file is big-endian"),
+    ],
+)
+def test_the_fault_itself_is_named(fault: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(GgufError, match=message):
+        GgufFile.open(CORRUPT[fault].write(tmp_path / "c.gguf"))
+
+
 @pytest.mark.parametrize("name", ["absent.gguf", "."])
 def test_unreadable(name: str, tmp_path: Path) -> None:
     with pytest.raises(GgufError) as refused:
