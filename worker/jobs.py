@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # The event loop gets its turns when this much time has passed, not at every step: a turn costs system calls. It then
 # gets as many as a new connection needs to be accepted, read and answered, for /health must not wait for several steps.
-_TURN_EVERY_S = 0.0005
+_TURN_EVERY_S = 0.001
 _TURNS = 4
 
 

@@ -165,7 +165,9 @@ class Sampler:
         self.seed = seed
         self.drawn = 0
         self._history: set[int] = set()
-        self._plain_greedy = params.greedy and params.repetition_penalty == 1.0
+        unpenalized = params.repetition_penalty == 1.0
+        self._plain_greedy = params.greedy and unpenalized
+        self._plain = unpenalized and params.top_p == 1.0 and params.min_p == 0.0 and not params.top_k
 
     def next(self, logits: NDArray[np.floating]) -> int:
         """Draw the next token from logits [n_vocab] and remember it.
@@ -175,6 +177,8 @@ class Sampler:
         """
         if self._plain_greedy:
             token = self._argmax(logits)
+        elif self._plain:
+            token = self._unfiltered(logits)
         else:
             ids, probs = distribution(logits, self.params, self._history)
             token = pick(ids, probs, uniform(self.seed, self.drawn))
@@ -189,3 +193,16 @@ class Sampler:
         if not rows[token] < np.inf:
             raise NonFiniteLogitsError("the model's logits contain NaN or infinity")
         return token
+
+    def _unfiltered(self, logits: NDArray[np.floating]) -> int:
+        """The same as `pick` from `distribution` where only the temperature is set, without building the survivors."""
+        scores = _candidates(logits, self.params)
+        scores -= scores.max()
+        if self.params.temperature != 1.0:
+            scores /= max(self.params.temperature, _SMALLEST_TEMPERATURE)
+        cumulative = np.exp(scores, out=scores).cumsum()
+        # Tokens of probability 0 add nothing, so searching to the right never stops at one.
+        position = int(cumulative.searchsorted(uniform(self.seed, self.drawn) * cumulative[-1], side="right"))
+        if position == scores.size:  # u * total can round up to the total itself
+            position = int(np.flatnonzero(scores)[-1])
+        return position

@@ -1,7 +1,7 @@
 """The routes, as one ASGI application.
 
 Plain ASGI and no web framework: the routes are five, validation is M0-W-1300's own, a token costs one call of `send`,
-and importing FastAPI would take most of the 1.5 seconds that a worker has to get ready.
+and importing FastAPI would more than double the time a worker takes to get ready.
 """
 
 from __future__ import annotations

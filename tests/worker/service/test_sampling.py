@@ -171,6 +171,18 @@ def test_the_counter_hash_is_splitmix64() -> None:
     assert uniform(1, 0) == (mix64(mix64(1)) >> 11) * 2.0**-53
 
 
+@given(LOGITS, st.floats(0, 2), st.integers(0, 2**64 - 1))
+def test_the_short_way_without_filters_draws_the_same_tokens(
+    logits: list[float], temperature: float, seed: int
+) -> None:
+    params = SamplingParams(temperature=temperature)
+    sampler = Sampler(params, seed)
+    array = np.array(logits, np.float32)
+    ids, probs = distribution(array, params)
+    for n in range(5):
+        assert sampler.next(array) == pick(ids, probs, uniform(seed, n))
+
+
 def test_frequencies_follow_the_distribution() -> None:
     logits = np.log(np.array([0.5, 0.3, 0.2]))
     counts = Counter(pick(*distribution(logits, SamplingParams()), uniform(3, n)) for n in range(4000))

@@ -1,0 +1,179 @@
+"""The worker's HTTP side with a probe model and one client: tokens a second, start-up, memory, /health and cancel.
+
+`python -m bench.sse` prints a table and one line of JSON. The client is a plain socket in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from models import probes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TOKENS = 2048
+RUNS = 9
+STARTS = 5
+HEALTH_SAMPLES = 400
+CANCEL_SAMPLES = 40
+
+TARGETS = {
+    "sse_tokens_per_s": ">= 3000",
+    "start_s": "< 1.5",
+    "rss_mb": "< 250",
+    "health_p99_ms": "< 10",
+    "cancel_p95_ms": "< 100",
+}
+
+
+def quantile(samples: Sequence[float], q: float) -> float:
+    """The smallest sample that is not below a share q of them."""
+    ranked = sorted(samples)
+    return ranked[min(len(ranked) - 1, int(len(ranked) * q))]
+
+
+class Worker:
+    """A worker process and how long it took to be ready."""
+
+    def __init__(self, model: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        arguments = ["--worker-id", str(uuid.uuid4()), "--model", str(model), "--gpu-device", "0", "--device", "cpu"]
+        begun = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "worker", *arguments, "--port", str(self.port)], stdout=subprocess.PIPE, text=True
+        )
+        log = self.process.stdout
+        if log is None or not any('"event": "ready"' in line for line in log):
+            raise RuntimeError("the worker did not get ready")
+        self.start_s = time.perf_counter() - begun
+        threading.Thread(target=lambda: [None for _ in log], daemon=True).start()
+
+    def execute(self, tokens: int, job_id: str | None = None) -> socket.socket:
+        """Send POST /execute; the connection ends with the response."""
+        return self.send("/execute", {"job_id": job_id or str(uuid.uuid4()), "prompt": "*", "max_tokens": tokens})
+
+    def send(self, path: str, document: dict[str, object]) -> socket.socket:
+        """Send a POST of JSON."""
+        body = json.dumps(document).encode()
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
+        connection = socket.create_connection(("127.0.0.1", self.port))
+        connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        return connection
+
+    def end(self) -> None:
+        """Terminate it."""
+        self.process.terminate()
+        self.process.wait()
+
+
+def drain(connection: socket.socket) -> bytes:
+    """Everything until the end of the connection."""
+    with connection:
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+def throughput(worker: Worker) -> float:
+    """Tokens a second of one job, from sending the request to the end of the response."""
+    begun = time.perf_counter()
+    tokens = drain(worker.execute(TOKENS)).count(b"event: token\n")
+    if tokens != TOKENS:
+        raise RuntimeError(f"{tokens} token events, not {TOKENS}")
+    return tokens / (time.perf_counter() - begun)
+
+
+def _load(worker: Worker) -> None:
+    while True:
+        drain(worker.execute(TOKENS))
+
+
+def health_times(worker: Worker) -> list[float]:
+    """Seconds of GET /health, each on a new connection, while jobs run one after the other."""
+    load = get_context("fork").Process(target=_load, args=(worker,), daemon=True)
+    load.start()
+    time.sleep(0.3)
+    times = []
+    for _ in range(HEALTH_SAMPLES):
+        time.sleep(0.005)
+        begun = time.perf_counter()
+        connection = socket.create_connection(("127.0.0.1", worker.port))
+        connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        drain(connection)
+        times.append(time.perf_counter() - begun)
+    load.terminate()
+    load.join()
+    return times
+
+
+def cancel_times(worker: Worker) -> list[float]:
+    """Seconds from sending POST /cancel to the end of the cancelled response."""
+    times = []
+    for number in range(CANCEL_SAMPLES):
+        stream = worker.execute(TOKENS, f"victim-{number}")
+        stream.recv(1 << 12)
+        time.sleep(0.02)
+        begun = time.perf_counter()
+        cancel = worker.send("/cancel", {"job_id": f"victim-{number}"})
+        if b'"CANCELLED"' in drain(stream):
+            times.append(time.perf_counter() - begun)
+        drain(cancel)
+    return times
+
+
+def measure() -> dict[str, float]:
+    """Every figure."""
+    with tempfile.TemporaryDirectory() as folder:
+        fast, script = Path(folder) / "metronome.gguf", Path(folder) / "script.gguf"
+        probes.metronome(fast)
+        probes.script(script)
+        starts = []
+        for _ in range(STARTS):
+            worker = Worker(script)
+            starts.append(worker.start_s)
+            worker.end()
+        worker = Worker(fast)
+        throughput(worker)
+        rates = [throughput(worker) for _ in range(RUNS)]
+        worker.end()
+        worker = Worker(script)
+        health = health_times(worker)
+        cancel = cancel_times(worker)
+        rss = psutil.Process(worker.process.pid).memory_info().rss
+        worker.end()
+    return {
+        "sse_tokens_per_s": round(statistics.median(rates)),
+        "start_s": round(statistics.median(starts), 3),
+        "rss_mb": round(rss / 1e6, 1),
+        "health_p50_ms": round(quantile(health, 0.5) * 1e3, 2),
+        "health_p99_ms": round(quantile(health, 0.99) * 1e3, 2),
+        "cancel_p50_ms": round(quantile(cancel, 0.5) * 1e3, 2),
+        "cancel_p95_ms": round(quantile(cancel, 0.95) * 1e3, 2),
+    }
+
+
+def main() -> int:
+    """Measure, print, and return 0."""
+    figures = measure()
+    for name, value in figures.items():
+        print(f"{name:18} {value:>10} {TARGETS.get(name, ''):>10}")  # noqa: T201 - the point of the program
+    print(json.dumps({"bench": "sse", **figures}))  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
