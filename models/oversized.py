@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _KIND: Final = "Q4_0"
+_WIDTH: Final = 8192
 _PER_LAYER: Final = 400 << 20
-"""Bytes of one layer's weights, a little less than they are."""
+"""Bytes of one layer's weights at that width, a little less than they are."""
+_MAX_LAYERS: Final = 512
+"""Beyond it the rows get longer instead: the file must not have ten thousand tensors, another reason to refuse it."""
 
 
 def write(path: Path, at_least: int) -> int:
@@ -25,8 +28,18 @@ def write(path: Path, at_least: int) -> int:
 
     All weights read as zero: they are holes in the file.
     """
-    layers = at_least // _PER_LAYER + 1
-    shape = Shape("llama", width=8192, heads=64, kv_heads=8, head_dim=128, layers=layers, feed_forward=28672)
+    factor = 1
+    while at_least // (_PER_LAYER * factor**2) >= _MAX_LAYERS:
+        factor *= 2
+    shape = Shape(
+        "llama",
+        width=_WIDTH * factor,
+        heads=64 * factor,
+        kv_heads=8 * factor,
+        head_dim=128,
+        layers=at_least // (_PER_LAYER * factor**2) + 1,
+        feed_forward=28672 * factor,
+    )
     writer = gguf.GGUFWriter(path, shape.architecture)
     metadata: dict[str, Any] = {
         "general.name": "oversized",

@@ -34,6 +34,7 @@ def catalogue() -> dict[str, Recipe]:
         Recipe("script-llama", "the same in llama form, Q4_0", partial(script, form="llama")),
         Recipe("script-q4-k-m", "the same, qwen2, Q4_K blocks", partial(script, quant="Q4_K")),
         Recipe("script-mxfp4", "the same, qwen2, MXFP4 blocks", partial(script, quant="MXFP4")),
+        Recipe("script-deep", "the same, 48 layers: slow to load and to run", partial(script, layers=48)),
         Recipe("metronome", "a cycle of 63 words, d = 64, to time everything but the model", metronome),
         Recipe("dice", "one known distribution after every token; qwen2, Q4_0", partial(dice, quant="Q4_0")),
         Recipe("dice-f32", "the same in F32", dice),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -65,10 +65,11 @@ def write(
     layer: Mapping[str, Floats] | None = None,
     rope_base: float = 10000.0,
     context: int = CONTEXT,
+    layers: int = 1,
 ) -> Path:
-    """Write a one-layer model around ``embeddings`` and ``output``, both (vocabulary, d).
+    """Write a model around ``embeddings`` and ``output``, both (vocabulary, d), with one layer unless told otherwise.
 
-    ``layer`` overrides tensors of the layer by their short name ("attn_q.weight", "attn_k.bias" ...); all others are
+    ``layer`` overrides tensors of every layer by their short name ("attn_q.weight", "attn_k.bias" ...); all others are
     zero, so that the residual stream carries the embedding unchanged to the output norm.
 
     Raises:
@@ -90,15 +91,13 @@ def write(
     if form == "qwen2":
         shapes |= {"attn_q.bias": (d,), "attn_k.bias": (HEAD,), "attn_v.bias": (HEAD,)}
     given = dict(layer or {})
-    tensors = [
-        Tensor.encode("token_embd.weight", embeddings, quant),
-        Tensor.encode("blk.0.attn_norm.weight", np.ones(d), "F32"),
-        Tensor.encode("blk.0.ffn_norm.weight", np.ones(d), "F32"),
-    ]
+    block = {name: Tensor.encode(name, np.ones(d), "F32") for name in ("attn_norm.weight", "ffn_norm.weight")}
     for short in {**shapes, **given}:
         values = given.get(short)
         values = np.zeros(shapes[short], dtype=np.float32) if values is None else values
-        tensors.append(Tensor.encode(f"blk.0.{short}", values, quant if values.ndim == 2 else "F32"))
+        block[short] = Tensor.encode(short, values, quant if values.ndim == 2 else "F32")
+    tensors = [Tensor.encode("token_embd.weight", embeddings, quant)]
+    tensors += [replace(tensor, name=f"blk.{i}.{short}") for i in range(layers) for short, tensor in block.items()]
     tensors += [
         Tensor.encode("output_norm.weight", np.ones(d), "F32"),
         Tensor.encode("output.weight", output, quant),
@@ -108,7 +107,7 @@ def write(
         "general.file_type": FILE_TYPES[quant],
         f"{form}.context_length": context,
         f"{form}.embedding_length": d,
-        f"{form}.block_count": 1,
+        f"{form}.block_count": layers,
         f"{form}.feed_forward_length": feed_forward,
         f"{form}.attention.head_count": d // HEAD,
         f"{form}.attention.head_count_kv": 1,

@@ -81,8 +81,10 @@ def words(count: int) -> list[bytes]:
     return [f" {syllables[k // 85]}{syllables[k % 85]}".encode() for k in (i * 3571 % total for i in range(count))]
 
 
-def script(path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: str = "script probe") -> Probe:
-    """Write the script probe to ``path``.
+def script(
+    path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: str = "script probe", layers: int = 1
+) -> Probe:
+    """Write the script probe to ``path``; more ``layers`` make it slower and change nothing it says.
 
     facts: ``scripts`` {prompt: {name, tokens (hex), text, cycle (hex), ends, note}}, ``prompts`` {name: prompt},
     ``default`` (the prompt whose script follows every token that has none), ``logit``, ``margin``, ``eos``, ``vocab``.
@@ -106,7 +108,18 @@ def script(path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: str =
         if shared := successor.keys() & chain:
             raise ValueError(f"tokens with two successors: {sorted(vocabulary.text[t] for t in shared)}")
         successor.update(zip(chain, [*chain[1:], eos if then == "eos" else cycle[0]], strict=True))
-    write_chain(path, vocabulary, successor, eos, default=cycle[0], states=STATES, form=form, quant=quant, name=name)
+    write_chain(
+        path,
+        vocabulary,
+        successor,
+        eos,
+        default=cycle[0],
+        states=STATES,
+        form=form,
+        quant=quant,
+        name=name,
+        layers=layers,
+    )
     scripts = {entry.trigger: _facts(entry, [vocabulary.text[t] for t in cycle]) for entry in SCRIPTS}
     facts: dict[str, Any] = {
         "kind": "script",
@@ -153,6 +166,7 @@ def write_chain(
     form: Form,
     quant: str,
     name: str,
+    layers: int = 1,
 ) -> None:
     """Write a model that says ``successor[token]`` after each token, and ``default`` after any other one."""
     rows = hadamard(states)
@@ -172,6 +186,7 @@ def write_chain(
         eos=eos,
         embeddings=rows[state],
         output=output * np.float32(LOGIT / states),
+        layers=layers,
     )
 
 
