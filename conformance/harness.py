@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conformance.judges.registry import evaluate
-from conformance.situation import Blocked, HarnessError, Situation, Target, Worker
+from conformance.situation import Blocked, HarnessError, OutOfReach, Situation, Target, Worker
 from conformance.store import RunStore, cleaned
 from conformance.targets.host import free_port
 from conformance.targets.process import WorkerProcess
@@ -86,7 +86,7 @@ class Harness:
     # ---- models -----------------------------------------------------------------------------------------------
 
     async def model(self, name: str) -> tuple[str, dict[str, Any] | None]:
-        """Path and facts of a model: a probe's name, "corrupt:NAME", or an absolute path (no facts)."""
+        """Path and facts of a model: a probe's name, "KIND:NAME" (see `models.named`), or an absolute path."""
         if Path(name).is_absolute():
             return name, None
         if name not in self._made:
@@ -94,13 +94,12 @@ class Harness:
         return await self._made[name]
 
     def _write_model(self, name: str) -> tuple[str, dict[str, Any] | None]:
-        kind, colon, rest = name.partition(":")
-        recipes = import_module("models.corrupt" if colon else "models.probes").catalogue()
-        if (rest or kind) not in recipes:
-            raise HarnessError(f"no model {name!r}; known: {', '.join(recipes)}")
         path = self._models / f"{name.replace(':', '-')}.gguf"
-        made = recipes[rest or kind].write(path)
-        return str(getattr(made, "path", path)), getattr(made, "facts", None)
+        try:
+            path_and_facts: tuple[str, dict[str, Any] | None] = import_module("models.named").write(name, path)
+        except KeyError as error:
+            raise HarnessError(str(error.args[0])) from error
+        return path_and_facts
 
     # ---- workers ----------------------------------------------------------------------------------------------
 
@@ -114,9 +113,9 @@ class Harness:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
     ) -> Worker:
-        """Start a worker without waiting for it. Raises Blocked for a URL target and when there is no such program."""
+        """Start a worker without waiting for it. Raises OutOfReach for a URL target, Blocked when there is no such program."""
         if self.command is None:
-            raise Blocked("needs --worker-command")
+            raise OutOfReach("needs --worker-command")
         path, facts = await self.model(model)
         port = free_port()
         arguments: dict[str, str | None] = {
@@ -128,7 +127,7 @@ class Harness:
         }
         for name, value in arguments.items():
             if value is None and not self.command.can_omit(name):
-                raise Blocked(f"this command cannot be run without {{{name}}}")
+                raise OutOfReach(f"this command cannot be run without {{{name}}}")
         argv = self.command.argv(arguments, args)
         chosen = arguments["port"] or ""
         port = int(chosen) if chosen.isdigit() and 0 < int(chosen) < 65536 else port
@@ -175,6 +174,16 @@ class Harness:
             await process.stop()
             raise Blocked(f"the worker ({key.name}) {words}" + (f"; its last line: {last[:200]}" if last else ""))
         return worker
+
+    def running_target(self, key: LaunchKey) -> Target | None:
+        """The group's worker if it is up right now."""
+        task = self._groups.get(key)
+        if self.address is not None:
+            return Target(self.address)
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        target = task.result()
+        return target if target.process is not None and target.process.running else None
 
     def release(self, key: LaunchKey) -> None:
         """No further check needs this group's worker."""

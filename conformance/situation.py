@@ -24,6 +24,7 @@ __all__ = [
     "HarnessError",
     "LiveStream",
     "NotExercised",
+    "OutOfReach",
     "Request",
     "Situation",
     "Target",
@@ -52,6 +53,10 @@ class HarnessError(Exception):
 
 class NotExercised(Exception):  # noqa: N818 - an outcome, not an error
     """The situation did not come about (a lost race, no such character): NOT_TESTED with this reason."""
+
+
+class OutOfReach(NotExercised):
+    """This kind of target cannot show it: NOT_TESTED, but no hole where another check saw the clause."""
 
 
 class Blocked(Exception):  # noqa: N818 - an outcome, not an error
@@ -164,13 +169,13 @@ class Situation:
         return self.target.probe
 
     def prompt(self, name: str = "words") -> str:
-        """The probe's prompt of this name, or a natural one; raises NotExercised when neither exists."""
+        """The probe's prompt of this name, or a natural one; raises OutOfReach when neither exists."""
         known = (self.probe or {}).get("prompts", {})
         if name in known:
             return str(known[name])
         if self.probe is None and name in NATURAL_PROMPTS:
             return NATURAL_PROMPTS[name]
-        raise NotExercised(f"no prompt {name!r} for this model; needs --worker-command")
+        raise OutOfReach(f"no prompt {name!r} for this model; needs --worker-command")
 
     @property
     def scale(self) -> float:
@@ -181,6 +186,11 @@ class Situation:
     def seed(self) -> int:
         """--seed: for the check's own random choices."""
         return self._harness.options.seed
+
+    @property
+    def gpu_device(self) -> int:
+        """--gpu-device: the device number that workers are started with."""
+        return self._harness.options.gpu_device
 
     @property
     def health_identity(self) -> dict[str, Json]:
@@ -289,7 +299,8 @@ class Situation:
 
         Args:
             label: of the recorded launch.
-            model: a probe's name, "corrupt:NAME" of `models.corrupt`, or an absolute path.
+            model: a probe's name, "corrupt:NAME", "miniature:NAME" or "benchmark:NAME" (see `models.named`), or an
+                absolute path.
             args: appended to the command line.
             values: replaces "worker_id", "model", "gpu_device" or "port"; None leaves the argument out.
             env: set on top of the inherited environment.
@@ -316,9 +327,15 @@ class Situation:
         path, _ = await self._harness.model(name)
         return path
 
-    async def together(self, *actions: Callable[[], Any]) -> list[Any]:
-        """Run coroutine functions at the same time."""
-        return list(await asyncio.gather(*(action() for action in actions)))
+    async def together(self, *actions: Callable[[], Any], at_once: int | None = None) -> list[Any]:
+        """Run coroutine functions at the same time, or no more than `at_once` of them."""
+        gate = asyncio.Semaphore(at_once or max(len(actions), 1))
+
+        async def run(action: Callable[[], Any]) -> Any:
+            async with gate:
+                return await action()
+
+        return list(await asyncio.gather(*(run(action) for action in actions)))
 
     # ---- the end ----------------------------------------------------------------------------------------------
 
