@@ -32,13 +32,9 @@ def attention(
     start = 0 if window is None else max(0, position - window + 1)
     k, v = cache.read(layer, start, stop)  # (n_kv_head, n, head_dim)
     group = q.shape[1] // (n_kv_head * head_dim)  # query heads that share a key/value head
-    grouped = q.reshape(n_tokens, n_kv_head, group, head_dim) * np.float32(scale)
     if n_tokens == 1:
-        # (n_kv_head, group, head_dim) x (n_kv_head, head_dim, n) -> (n_kv_head, group, n)
-        scores = np.matmul(grouped[0], k.swapaxes(1, 2))
-        _softmax(scores, None if sinks is None else sinks.reshape(n_kv_head, group, 1))
-        mixed: Floats = np.matmul(scores, v)  # -> (n_kv_head, group, head_dim)
-        return mixed.reshape(1, -1)  # -> (1, n_head * head_dim)
+        return _decode(q.reshape(n_kv_head, group, head_dim), k, v, scale, sinks)
+    grouped = q.reshape(n_tokens, n_kv_head, group, head_dim) * np.float32(scale)
     mask = _mask(position, n_tokens, start, stop, window)  # (T, n)
     out = np.empty((n_tokens, n_kv_head, group, head_dim), np.float32)
     for head in range(n_kv_head):  # one by one: scores of all heads together would be large
@@ -49,6 +45,22 @@ def attention(
         mixed = scores.reshape(group * n_tokens, -1) @ v[head]  # (group T, n) -> (group T, head_dim)
         out[:, head] = mixed.reshape(group, n_tokens, head_dim).swapaxes(0, 1)
     return out.reshape(n_tokens, -1)  # (T, n_kv_head, group, head_dim) -> (T, n)
+
+
+def _decode(q: Floats, k: Floats, v: Floats, scale: float, sinks: Floats | None) -> Floats:
+    """One token that may look at everything it is given: q (n_kv_head, group, head_dim) -> (1, n_head * head_dim)."""
+    sinks = None if sinks is None else sinks.reshape(*q.shape[:2], 1)
+    if len(q) == 1:  # plain matrices are cheaper to multiply than a stack of one
+        scores = q[0].dot(k[0].T)[None]  # (group, head_dim) x (head_dim, n) -> (1, group, n)
+        scores *= scale
+        _softmax(scores, sinks)
+        mixed: Floats = scores[0].dot(v[0])  # -> (group, head_dim)
+    else:
+        scores = np.matmul(q, k.swapaxes(1, 2))  # x (n_kv_head, head_dim, n) -> (n_kv_head, group, n)
+        scores *= scale
+        _softmax(scores, sinks)
+        mixed = np.matmul(scores, v)  # -> (n_kv_head, group, head_dim)
+    return mixed.reshape(1, -1)  # -> (1, n_head * head_dim)
 
 
 def _mask(position: int, n_tokens: int, start: int, stop: int, window: int | None) -> Floats:

@@ -41,9 +41,12 @@ class KvCache:
 
     def write(self, layer: int, position: int, k: NDArray[np.floating], v: NDArray[np.floating]) -> None:
         """Store keys and values (T, n_kv_head, head_dim) from ``position`` on."""
-        stop = position + len(k)
         if self._half:  # rounded here, widened again by the assignment if the cache is wide
             k, v = k.astype(np.float16), v.astype(np.float16)
+        if len(k) == 1:
+            self._keys[layer, :, position], self._values[layer, :, position] = k[0], v[0]
+            return
+        stop = position + len(k)
         self._keys[layer, :, position:stop] = k.swapaxes(0, 1)  # (T, n_kv_head, head_dim) -> (n_kv_head, T, head_dim)
         self._values[layer, :, position:stop] = v.swapaxes(0, 1)
 
