@@ -252,7 +252,10 @@ def test_the_model_file_may_vanish(launch: Any, script: Any, tmp_path: Any) -> N
 
 def test_a_closed_log_does_not_end_the_worker(script: Any) -> None:
     port = free_port()
-    process = subprocess.Popen(command(script.path, port), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(
+        command(script.path, port), cwd=ROOT, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     try:
         assert process.stdout is not None
         while b'"ready"' not in process.stdout.readline():
@@ -292,13 +295,16 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(200, "delivered"), (500, "failed")])
-def test_the_callback_comes_once_the_socket_listens(launch: Any, status: int, outcome: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "outcome", "host"),
+    [(200, "delivered", "127.0.0.1"), (500, "failed", "127.0.0.1"), (204, "delivered", "0.0.0.0")],
+)
+def test_the_callback_comes_once_the_socket_listens(launch: Any, status: int, outcome: str, host: str) -> None:
     handler = type("Handler", (Receiver,), {"received": [], "answer": status})
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        worker = launch("--callback-url", f"http://127.0.0.1:{server.server_port}/ready?x=1")
+        worker = launch("--callback-url", f"http://127.0.0.1:{server.server_port}/ready?x=1", "--host", host)
         narrated = worker.event("callback")
         server.shutdown()
         thread.join()
