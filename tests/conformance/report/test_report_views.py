@@ -222,3 +222,24 @@ def test_the_ladder_nests_and_says_what_is_lacking(good: Made) -> None:
     assert not steps[0].lacks
     active = [c for _, c in view.all_clauses(good.report) if c["disposition"] == "active"]
     assert sum(sum(step.clauses.values()) for step in steps) == sum(c["profile"] != "m1-preview" for c in active)
+
+
+def test_what_gates_comes_first_and_the_worst_before_the_rest(bad: Made) -> None:
+    found = [(problem.gating, problem.status, problem.clause["id"]) for problem in view.attention(bad.report)]
+    gating = [status for gates, status, _ in found if gates]
+    assert gating == ["FAIL"] * 7 + ["ERROR", "INCONCLUSIVE", "BLOCKED", "WARN"]
+    assert found[-1] == (False, "FAIL", "M0-W-1604/p99")
+
+
+def test_reasons_for_what_was_not_tested_are_told(good: Made) -> None:
+    report = copy.deepcopy(good.report)
+    wire = [c for _, c in view.all_clauses(report) if c["profile"] == "m0-wire" and c["disposition"] == "active"]
+    for clause in wire[:3]:
+        clause["status"], clause["reason"] = "NOT_TESTED", "no check exercises it"
+    for clause, reason in zip(wire[3:7], ("a lost race", "b", "c", "d"), strict=True):
+        clause["status"], clause["reason"] = "NOT_TESTED", reason
+    sentences = view.summary_sentences(report)
+    assert (
+        "not tested in m0-process: 3 clauses (no check exercises it), 1 clause (a lost race), 1 clause (b), "
+        "2 for other reasons"
+    ) in sentences
