@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import Made
     from playwright.sync_api import Browser, Page
+    from report_pages import Made
 
 SHOWN = ".req:not([hidden])"
 

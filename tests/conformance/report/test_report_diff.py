@@ -10,7 +10,7 @@ from conformance.report.diff import compare, render_diff
 from conformance.report.matrix import build_matrix, render_matrix
 
 if TYPE_CHECKING:
-    from conftest import Made
+    from report_pages import Made
 
 
 def clause(report: dict[str, Any], name: str) -> dict[str, Any]:

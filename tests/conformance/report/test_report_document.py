@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Made
+    from report_pages import Made
 
 
 def test_the_schema_is_a_schema() -> None:

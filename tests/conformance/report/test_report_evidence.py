@@ -14,7 +14,7 @@ from conformance.report.evidence import Row, embed, folder_store, pick_rows, rhy
 from conformance.report.timeline import TALL, WIDTH, draw, nice_axis
 
 if TYPE_CHECKING:
-    from conftest import Made
+    from report_pages import Made
 
     from conformance.report.timeline import Timeline
     from conformance.wire.transcript import Recording

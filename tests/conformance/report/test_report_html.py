@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import find_browser
+from report_pages import find_browser
 from report_streams import execute, recording, steady, words
 
 from conformance.report.document import seal
@@ -20,7 +20,7 @@ from conformance.report.html import MAX_BYTES, Limits, render_html
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Made
+    from report_pages import Made
 
 
 def test_every_requirement_and_clause_has_its_place(bad: Made) -> None:

@@ -21,7 +21,7 @@ from conformance.report.terminal import print_report
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Made
+    from report_pages import Made
 
 
 def terminal(made: Made, *, colour: bool = False) -> str:
