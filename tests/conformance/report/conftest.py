@@ -21,8 +21,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made("good", tmp_path_factory.mktemp("good"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """For one module only: while it lives, its event loop runs in this thread and asynchronous tests could not."""
     path = find_browser()
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 - costs 0.3 s that most tests need not pay
 
