@@ -32,7 +32,7 @@ def catalogue() -> dict[str, Recipe]:
     recipes = [
         Recipe("script", "next token from the current one; qwen2, Q4_0", script),
         Recipe("script-llama", "the same in llama form, Q4_0", partial(script, form="llama")),
-        Recipe("script-q4-k-m", "the same, qwen2, Q4_K blocks", partial(script, quant="Q4_K")),
+        Recipe("script-q4-k-m", "the same, qwen2, the recipe Q4_K_M", partial(script, quant="Q4_K_M")),
         Recipe("script-mxfp4", "the same, qwen2, MXFP4 blocks", partial(script, quant="MXFP4")),
         Recipe("script-deep", "the same, 48 layers: slow to load and to run", partial(script, layers=48)),
         Recipe("metronome", "a cycle of 63 words, d = 64, to time everything but the model", metronome),

@@ -22,7 +22,9 @@ Floats = npt.NDArray[np.float32]
 Form = Literal["llama", "qwen2"]
 
 FORMS: Final[tuple[Form, ...]] = ("llama", "qwen2")
-QUANTS: Final = ("F32", "F16", "BF16", "Q4_0", "Q5_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "MXFP4")
+QUANTS: Final = ("F32", "F16", "BF16", "Q4_0", "Q5_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "Q4_K_M", "MXFP4")
+_Q6_K_IN_Q4_K_M: Final = ("attn_v.weight", "ffn_down.weight", "output.weight")
+"""What the recipe Q4_K_M stores in six bits; everything else it stores as Q4_K."""
 CONTEXT: Final = 8192
 HEAD: Final = 64
 """Dimensions of one attention head; the probes have a single key-value head."""
@@ -78,7 +80,7 @@ def write(
     if form not in FORMS:
         raise ValueError(f"unknown form {form!r}: one of {', '.join(FORMS)}")
     d = embeddings.shape[1]
-    feed_forward = 256 if quant.endswith("_K") else 32  # K-quants need rows of 256
+    feed_forward = 256 if "_K" in quant else 32  # K-quants need rows of 256
     shapes: dict[str, tuple[int, ...]] = {
         "attn_q.weight": (d, d),
         "attn_k.weight": (HEAD, d),
@@ -95,12 +97,12 @@ def write(
     for short in {**shapes, **given}:
         values = given.get(short)
         values = np.zeros(shapes[short], dtype=np.float32) if values is None else values
-        block[short] = Tensor.encode(short, values, quant if values.ndim == 2 else "F32")
-    tensors = [Tensor.encode("token_embd.weight", embeddings, quant)]
+        block[short] = Tensor.encode(short, values, _type(short, quant) if values.ndim == 2 else "F32")
+    tensors = [Tensor.encode("token_embd.weight", embeddings, _type("token_embd.weight", quant))]
     tensors += [replace(tensor, name=f"blk.{i}.{short}") for i in range(layers) for short, tensor in block.items()]
     tensors += [
         Tensor.encode("output_norm.weight", np.ones(d), "F32"),
-        Tensor.encode("output.weight", output, quant),
+        Tensor.encode("output.weight", output, _type("output.weight", quant)),
     ]
     metadata: dict[str, object] = {
         "general.name": name,
@@ -118,3 +120,10 @@ def write(
     }
     metadata |= vocabulary.metadata(eos)
     return container.write(path, form, metadata, tensors)
+
+
+def _type(name: str, quant: str) -> str:
+    """Tensor type of a matrix in the file recipe ``quant``."""
+    if quant != "Q4_K_M":
+        return quant
+    return "Q6_K" if name in _Q6_K_IN_Q4_K_M else "Q4_K"
