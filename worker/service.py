@@ -20,6 +20,7 @@ from worker.narration import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from worker.checkpoints import JobRecorder, Recorder
     from worker.config import WorkerConfig
     from worker.generation import Ending, Model, Tokenizer
     from worker.narration import Narrator
@@ -66,8 +67,16 @@ class Service:
     """One worker."""
 
     def __init__(
-        self, config: WorkerConfig, model: Model, tokenizer: Tokenizer, identity: Identity, narrator: Narrator
+        self,
+        config: WorkerConfig,
+        model: Model,
+        tokenizer: Tokenizer,
+        identity: Identity,
+        narrator: Narrator,
+        recorder: Recorder | None = None,
     ) -> None:
+        self._recorder = recorder
+        self._writing: set[asyncio.Task[None]] = set()
         self.identity = identity
         self.narrator = narrator
         self.turnstile = Turnstile(config.queue_depth)
@@ -148,9 +157,10 @@ class Service:
             job.start_clock(self._config.inference_timeout_s)
             outcome.begun_at = time.perf_counter()
             await begin()
-            steps = generate(self._model, self._tokenizer, job.request, kv_limit=self._config.kv_cache_bytes)
-            return await drive(steps, write)
+            limit = self._config.kv_cache_bytes
+            return await drive(generate(self._model, self._tokenizer, job.request, kv_limit=limit, tap=tap), write)
 
+        tap = None if self._recorder is None else self._recorder.job(job.request.job_id)
         try:
             ending = await job.limited(work)
         except (Aborted, asyncio.CancelledError):
@@ -167,8 +177,26 @@ class Service:
             raise
         except ArithmeticError as error:
             raise WorkerError(str(error), code=Code.INTERNAL) from error
+        finally:
+            if tap is not None:  # beside the terminal event, which must not wait for a file
+                task = asyncio.get_running_loop().create_task(self._write_recording(tap))
+                self._writing.add(task)
+                task.add_done_callback(self._writing.discard)
         self.fault = None  # a job that succeeds is the proof of health (reading E-HEALTH5)
         return ending
+
+    async def _write_recording(self, tap: JobRecorder) -> None:
+        try:
+            for _ in tap.write():
+                await asyncio.sleep(0)
+        except OSError as error:
+            self.narrator.event(
+                "recording_failed", "ERROR", message=f"the recording cannot be written: {error.strerror}"
+            )
+
+    async def recordings_written(self) -> None:
+        """Wait for the recordings of jobs that are over."""
+        await asyncio.gather(*self._writing)
 
     def narrate_start(self, job: Job, remaining_s: float | None) -> None:
         """The execute_start event."""
@@ -182,13 +210,10 @@ class Service:
         )
 
     def narrate_end(self, job: Job, outcome: Outcome, result: str, detail: str) -> None:
-        """The counters, and the execute_end event or, for a job whose turn never came, execute_skipped.
-
-        `result` is one of `metrics.OUTCOMES`.
-        """
+        """The execute_end event and the counters; `result` is one of `metrics.OUTCOMES`."""
         self.metrics.finished(result, len(outcome.texts), outcome.duration_ms())
         self.narrator.event(
-            "execute_skipped" if outcome.begun_at is None else "execute_end",
+            "execute_end",
             job_id=job.request.job_id,
             correlation_id=job.correlation_id,
             outcome=result,

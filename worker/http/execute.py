@@ -107,15 +107,12 @@ async def _stream(service: Service, exchange: Exchange, job: Job) -> None:
     texts, send = outcome.texts, exchange.send
     started = False
 
-    async def start() -> None:
+    async def begin() -> None:
         nonlocal started
         started = True
+        service.narrate_start(job, remaining)
         request = job.request
         await exchange.write(sse.started(request.job_id, service.identity.model, timestamp(), request.seed))
-
-    async def begin() -> None:
-        service.narrate_start(job, remaining)
-        await start()
 
     async def write(text: str) -> None:
         await send({"type": "http.response.body", "body": sse.token(text, len(texts)), "more_body": True})
@@ -145,8 +142,8 @@ async def _stream(service: Service, exchange: Exchange, job: Job) -> None:
         terminal = sse.end(len(texts), round(outcome.duration_ms()), detail, ending.stop)
     try:
         async with asyncio.timeout(_PARTING_S):
-            if not started:  # ended in the line: its stream is well-formed all the same
-                await start()
+            if not started:  # ended in the line: its stream, and its log, are well-formed all the same
+                await begin()
             await exchange.finish(terminal)
     except TimeoutError:
         detail = f"{detail}, client does not read"

@@ -57,7 +57,10 @@ class ScriptedModel:
     def kv_bytes(self, n_tokens: int) -> int:
         return n_tokens * self.bytes_per_position
 
-    def open(self, n_tokens: int, sampling: SamplingParams, *, seed: int) -> ScriptedDecoding:
+    def open(
+        self, n_tokens: int, sampling: SamplingParams, *, seed: int, tap: object | None = None
+    ) -> ScriptedDecoding:
+        assert tap is None
         assert isinstance(sampling, SamplingParams)
         assert seed >= 0
         assert 0 < n_tokens <= self.n_ctx

@@ -86,7 +86,7 @@ def test_a_waiting_job_can_be_cancelled_and_never_generates(worker: Worker) -> N
     assert [name for name, _ in second.all()] == ["started", "error"]
     assert second.last["code"] == "CANCELLED"
     finish(worker, first)
-    assert "execute_start" not in [line["event"] for line in worker.lines if line.get("job_id") == "second"]
+    assert worker.event("execute_end", job_id="second")["text_length"] == 0
 
 
 def test_a_client_that_leaves_frees_the_worker(worker: Worker) -> None:
@@ -106,7 +106,7 @@ def test_a_waiting_client_that_leaves_is_forgotten(worker: Worker) -> None:
     while worker.health()["waiting_jobs"] < 1:
         time.sleep(0.002)
     second.reset()
-    worker.event("execute_skipped", job_id="goes", outcome="disconnected")
+    worker.event("execute_end", job_id="goes", outcome="disconnected")
     finish(worker, first)
 
 
