@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 import traceback
@@ -15,12 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from worker.callback import report_ready, uri
+from worker.checkpoints import Recorder, Settings
 from worker.devices import open_device
 from worker.engine import ModelError, load_model
 from worker.errors import Code, DeviceError, ModelLoadError, OutOfMemory, WorkerError
 from worker.gguf import GgufError, GgufFile
-from worker.http.app import App
-from worker.http.server import Server
 from worker.jobs import Abort
 from worker.narration import Narrator
 from worker.service import Identity, Service
@@ -70,7 +70,8 @@ def run(config: WorkerConfig, listener: socket.socket) -> int:
     finally:
         listener.close()
         if device is not None:
-            device.close()
+            with suppress(DeviceError):  # a broken context frees its memory with the process
+                device.close()
     narrator.event("shutdown", phase="complete")
     return 0
 
@@ -82,6 +83,7 @@ def _bring_up(config: WorkerConfig, device: Device, narrator: Narrator) -> Servi
         ModelLoadError: the file cannot be served.
         WorkerError: INSUFFICIENT_VRAM with the bytes needed and available.
     """
+    recording = _recording(narrator)
     narrator.event("model_load_start")
     try:
         gguf = GgufFile.open(config.model)  # stays open: the CPU device reads weights from the mapping
@@ -107,7 +109,24 @@ def _bring_up(config: WorkerConfig, device: Device, narrator: Narrator) -> Servi
         what = f"{type(error).__name__}: {error} at {Path(trace.filename).name}:{trace.lineno}"
         raise ModelLoadError(f"the loader failed unexpectedly, {what}") from error
     narrator.event("model_load_complete", model=gguf.name or config.model.stem)
-    return Service(config, model, tokenizer, _identity(config, gguf, device, model), narrator)
+    recorder = None if recording is None else Recorder(recording, model=gguf.name)
+    return Service(config, model, tokenizer, _identity(config, gguf, device, model), narrator, recorder)
+
+
+def _recording(narrator: Narrator) -> Settings | None:
+    """What ORCH_LOG_FILE and its siblings ask for.
+
+    Raises:
+        WorkerError: a variable that cannot be meant, or a file that cannot be written.
+    """
+    try:
+        settings = Settings.from_environment(os.environ)
+    except ValueError as error:
+        raise WorkerError(str(error), code=Code.INTERNAL) from error
+    if settings is not None:
+        note = "token IDs and intermediate values of every job are written to ORCH_LOG_FILE"
+        narrator.event("recording", file=str(settings.path), note=note)
+    return settings
 
 
 def _identity(config: WorkerConfig, gguf: GgufFile, device: Device, model: Model) -> Identity:
@@ -119,8 +138,18 @@ def _identity(config: WorkerConfig, gguf: GgufFile, device: Device, model: Model
         device_name=device.name,
         memory_kind="vram" if resident else "host",
         memory_total=model.memory.total + device.available(),
-        extra={"architecture": gguf.architecture, **getattr(device, "properties", {})},
+        extra={"architecture": gguf.architecture, **_device_facts(device)},
     )
+
+
+def _device_facts(device: Device) -> dict[str, object]:
+    """What only a CUDA device has to say of itself: `sm` and `cuda_runtime_version` (M0-W-1320)."""
+    if device.kind != "cuda":
+        return {}
+    from worker.devices.cuda.device import CudaDevice, describe  # noqa: PLC0415 - a CPU worker has no CuPy
+
+    facts: dict[str, object] = describe(device) if isinstance(device, CudaDevice) else {}
+    return {name: value for name, value in facts.items() if name != "name"}
 
 
 def _report_failure(config: WorkerConfig, narrator: Narrator, error: WorkerError) -> None:
@@ -154,6 +183,9 @@ async def _serve(config: WorkerConfig, service: Service, device: Device, listene
     Raises:
         WorkerError: the port was taken by somebody who listened first.
     """
+    from worker.http.app import App  # noqa: PLC0415 - a refused model must not wait for the HTTP libraries
+    from worker.http.server import Server  # noqa: PLC0415
+
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
     narrator = service.narrator
@@ -192,14 +224,16 @@ async def _serve(config: WorkerConfig, service: Service, device: Device, listene
     finally:
         for task in tasks:
             task.cancel()
+        await service.recordings_written()
 
 
 async def _watch_residency(config: WorkerConfig, service: Service, device: Device) -> None:
     """Check every `residency_interval_s` that the weights are where they were put (M0-W-1012)."""
     while True:
         await asyncio.sleep(config.residency_interval_s)
+        check = getattr(device, "check_residency", None)  # a CPU has nothing to ask
         try:
-            resident = device.resident
+            resident = device.resident if check is None else check()
         except DeviceError:
             resident = False
         service.check_residency(resident=resident)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ class Identity:
         device_name: the product's name.
         memory_kind: "vram" or "host": where `vram_bytes_used` lies.
         memory_total: bytes of that memory the worker may use, or None.
-        extra: further fields; a CUDA device adds its `properties`, `sm` and `cuda_runtime_version`.
+        extra: further fields; a CUDA device adds `sm` and `cuda_runtime_version`.
     """
 
     model: str
@@ -76,7 +77,8 @@ class Service:
         recorder: Recorder | None = None,
     ) -> None:
         self._recorder = recorder
-        self._writing: set[asyncio.Task[None]] = set()
+        self._unwritten: deque[JobRecorder] = deque()
+        self._writer: asyncio.Task[None] | None = None
         self.identity = identity
         self.narrator = narrator
         self.turnstile = Turnstile(config.queue_depth)
@@ -178,25 +180,27 @@ class Service:
         except ArithmeticError as error:
             raise WorkerError(str(error), code=Code.INTERNAL) from error
         finally:
-            if tap is not None:  # beside the terminal event, which must not wait for a file
-                task = asyncio.get_running_loop().create_task(self._write_recording(tap))
-                self._writing.add(task)
-                task.add_done_callback(self._writing.discard)
+            if tap is not None:  # written beside the terminal event, which must not wait for a file
+                self._unwritten.append(tap)
+                if self._writer is None or self._writer.done():
+                    self._writer = asyncio.get_running_loop().create_task(self._write_recordings())
         self.fault = None  # a job that succeeds is the proof of health (reading E-HEALTH5)
         return ending
 
-    async def _write_recording(self, tap: JobRecorder) -> None:
-        try:
-            for _ in tap.write():
-                await asyncio.sleep(0)
-        except OSError as error:
-            self.narrator.event(
-                "recording_failed", "ERROR", message=f"the recording cannot be written: {error.strerror}"
-            )
+    async def _write_recordings(self) -> None:
+        """Write what the finished jobs left, one after the other, a line at a time."""
+        while self._unwritten:
+            try:
+                for _ in self._unwritten.popleft().write():
+                    await asyncio.sleep(0)
+            except OSError as error:
+                message = f"the recording cannot be written: {error.strerror}"
+                self.narrator.event("recording_failed", "ERROR", message=message)
 
     async def recordings_written(self) -> None:
         """Wait for the recordings of jobs that are over."""
-        await asyncio.gather(*self._writing)
+        if self._writer is not None:
+            await self._writer
 
     def narrate_start(self, job: Job, remaining_s: float | None) -> None:
         """The execute_start event."""
