@@ -176,7 +176,7 @@ class _Page:
             "notes": view.summary_sentences(report)[2:],
             "by_status": view.ordered(report["summary"]["by_status"]),
             "areas": self.areas(),
-            "attention": attention[:_ATTENTION],
+            "attention": [(problem, view.headline(report, problem)) for problem in attention[:_ATTENTION]],
             "attention_more": max(len(attention) - _ATTENTION, 0),
             "present": list(view.ordered(_clause_statuses(report))),
             "profiles": [*view.LADDER, *(["m1-preview"] if view.preview(report) else [])],
@@ -247,7 +247,9 @@ class _Page:
             timeline = draw(recording, part, mark)
         return {
             **finding,
-            **{name: self.cut(finding[name]) for name in ("message", "expected", "actual") if finding[name]},
+            **{name: self.cut(finding[name]) for name in ("expected", "actual") if finding[name]},
+            "message": self.cut(view.message_of(self.report, finding)),
+            "check": view.check_of(self.report, finding),
             **{name: self.command(name, finding[name]) for name in ("curl", "replay")},
             "place": _place(at),
             "event": at.get("event"),

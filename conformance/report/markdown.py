@@ -40,7 +40,7 @@ def render_markdown(report: Report) -> str:
     if problems:
         out += ["### What needs attention", ""]
         for problem in problems[:_SHOWN]:
-            out += _fold(problem)
+            out += _fold(report, problem)
         if len(problems) > _SHOWN:
             out.append(f"And {len(problems) - _SHOWN} more in report.html.")
         out.append("")
@@ -81,9 +81,9 @@ def _html(text: str) -> str:
     return html.escape(one_line(redact(text), 200))
 
 
-def _fold(problem: Problem) -> list[str]:
+def _fold(report: Report, problem: Problem) -> list[str]:
     clause, finding = problem.clause, problem.finding
-    what = (finding["message"] if finding else None) or clause["reason"] or clause["text"]
+    what = view.headline(report, problem)
     out = [
         f"<details><summary><b>{problem.status}</b> {clause['id']} ({clause['level']}): {_html(what)}</summary>",
         "",

@@ -70,7 +70,7 @@ def lines(report: Report, *, full: int = FULL) -> Iterator[tuple[str, str]]:
     if rest:
         yield "", ""
     for problem in rest:
-        what = (problem.finding["message"] if problem.finding else None) or problem.clause["reason"] or ""
+        what = view.headline(report, problem)
         aside = "" if problem.gating else "  (never gating)"
         style = _STYLES.get(problem.status, "") if problem.gating else "bright_black"
         yield f"{problem.status:<5} {problem.clause['id']}{aside}  {one_line(redact(what), 160)}", style
@@ -97,20 +97,20 @@ def _suite(report: Report) -> str:
 
 def _problem(report: Report, problem: Problem) -> Iterator[tuple[str, str]]:
     clause, finding = problem.clause, problem.finding
-    check = _check(report, finding)
+    check = visible(view.check_of(report, finding))
     head = f"{problem.status}  {clause['id']}   {clause['level']}" + (f"   {check}" if check else "")
     yield head, _STYLES.get(problem.status, "")
     yield f"  spec L{problem.requirement['line']}   {clause['text']}", ""
     if finding is None:
         yield f"  reason    {one_line(redact(clause['reason'] or ''), 400)}", ""
     else:
-        yield from _finding(finding)
+        yield from _finding(finding, view.message_of(report, finding))
     yield f"  m0-conformance explain {clause['id']}", "bright_black"
 
 
-def _finding(finding: Json) -> Iterator[tuple[str, str]]:
-    if finding["message"]:
-        yield f"  found     {one_line(redact(finding['message']), 400)}", ""
+def _finding(finding: Json, message: str) -> Iterator[tuple[str, str]]:
+    if message:
+        yield f"  found     {one_line(redact(message), 400)}", ""
     if finding["expected"]:
         yield f"  expected  {one_line(redact(finding['expected']), 400)}", ""
     cause = f"   caused_by: {finding['caused_by']}" if finding["caused_by"] else ""
@@ -122,12 +122,6 @@ def _finding(finding: Json) -> Iterator[tuple[str, str]]:
         yield f"  {one_line(redact(finding['curl']), 1500)}", "cyan"
     if finding["replay"]:
         yield f"  {one_line(redact(finding['replay']), 600)}", "cyan"
-
-
-def _check(report: Report, finding: Json | None) -> str:
-    """The check that recorded it."""
-    sha = finding["transcript"] if finding else None
-    return visible(report["recordings"].get(sha, "")) if sha else ""
 
 
 def _place(at: Json | None) -> str:

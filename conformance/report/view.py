@@ -139,6 +139,24 @@ def all_clauses(report: Report) -> Iterator[tuple[Json, Json]]:
             yield requirement, clause
 
 
+def check_of(report: Report, finding: Json | None) -> str:
+    """Name of the check whose recording a finding points to; '' when unknown."""
+    sha = finding["transcript"] if finding else None
+    return str(report["recordings"].get(sha, "")) if sha else ""
+
+
+def message_of(report: Report, finding: Json) -> str:
+    """The finding's sentence without the name of its check, which stands beside it in every view."""
+    check = check_of(report, finding)
+    return str(finding["message"]).removeprefix(f"{check}: ") if check else str(finding["message"])
+
+
+def headline(report: Report, problem: Problem) -> str:
+    """One sentence for a problem: its message, else its reason, else what the clause asks."""
+    said = message_of(report, problem.finding) if problem.finding else ""
+    return said or problem.clause["reason"] or problem.clause["text"]
+
+
 def ladder(report: Report) -> list[Step]:
     """The nested profiles with what was judged in each, and what was lacking for the rest."""
     judged = report["profile"]

@@ -290,7 +290,7 @@ def plant(target: dict[str, Any], fault: Fault, sha: str | None) -> None:
         {
             "key": fault.key,
             "status": fault.status,
-            "message": fault.message,
+            "message": f"{fault.parts.check}: {fault.message}" if fault.parts else fault.message,
             "expected": fault.expected or None,
             "actual": fault.actual or None,
             "at": fault.at,
