@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from worker.errors import OutOfMemory
 from worker.http.utf8 import Utf8Buffer
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from worker.sampling import SamplingParams
+
+
+Tap: TypeAlias = Any  # what the model shows intermediate values to; only the model looks inside
 
 
 class Tokenizer(Protocol):
@@ -92,7 +95,7 @@ class Model(Protocol):
         """Bytes of the KV cache of a job of this many positions."""
         ...
 
-    def open(self, n_tokens: int, sampling: SamplingParams, *, seed: int) -> Decoding:
+    def open(self, n_tokens: int, sampling: SamplingParams, *, seed: int, tap: Tap | None = None) -> Decoding:
         """A job of up to `n_tokens` positions; raises OutOfMemory."""
         ...
 
@@ -128,7 +131,7 @@ class Ending:
 
 
 def generate(
-    model: Model, tokenizer: Tokenizer, request: Request, *, kv_limit: int | None = None
+    model: Model, tokenizer: Tokenizer, request: Request, *, kv_limit: int | None = None, tap: Tap | None = None
 ) -> Generator[str | None, None, Ending]:
     """Generate the answer to a request.
 
@@ -137,6 +140,7 @@ def generate(
         tokenizer: the model's.
         request: a validated request; its prompt leaves room for at least one token.
         kv_limit: largest KV cache in bytes, or None.
+        tap: sees the model's intermediate values, or None.
 
     Yields:
         None: other work may run now. str: one more token, and the text it let out.
@@ -156,7 +160,7 @@ def generate(
     positions = len(prompt) + limit - 1
     if kv_limit is not None and (needed := model.kv_bytes(positions)) > kv_limit:
         raise OutOfMemory("kv", needed=needed, available=kv_limit)
-    decoding = model.open(positions, request.sampling, seed=request.seed)
+    decoding = model.open(positions, request.sampling, seed=request.seed, tap=tap)
     try:
         yield from decoding.prefill(prompt)
         characters, stops = Utf8Buffer(), StopMatcher(request.stop)
