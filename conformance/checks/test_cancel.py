@@ -13,9 +13,9 @@ MALFORMED = (b"", b"{", b"[]", b'"job"', b"null", b"{}", b'{"job_id": ""}', b'{"
 JSON = (("Content-Type", "application/json"),)
 
 
-async def cancel_in_the_middle(situation: Situation, label: str, **fields: object) -> LiveStream:
+async def cancel_in_the_middle(situation: Situation, label: str) -> LiveStream:
     """Start a job and cancel it after its first tokens; returns when its exchange has ended."""
-    live = situation.start(label, max_tokens=LENGTH, temperature=0.0, **fields)
+    live = situation.start(label, max_tokens=LENGTH, temperature=0.0)
     if not await live.tokens(BEFORE_CANCEL):
         await live.done()
         return live

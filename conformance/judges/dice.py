@@ -51,4 +51,4 @@ def deviation(counts: Counter[str], expected: Mapping[str, float]) -> float:
         return 0.0
     statistic = sum((seen - wanted) ** 2 / wanted for seen, wanted in cells)
     spread = 2.0 / (9.0 * freedom)
-    return ((statistic / freedom) ** (1.0 / 3.0) - (1.0 - spread)) / math.sqrt(spread)
+    return (math.cbrt(statistic / freedom) - (1.0 - spread)) / math.sqrt(spread)
