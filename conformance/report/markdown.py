@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conformance.report import view
+from conformance.report import problems, view
 from conformance.report.redact import redact
 from conformance.report.text import one_line, visible
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from conformance.report.document import Report
-    from conformance.report.view import Problem
+    from conformance.report.problems import Problem
 
 _SHOWN = 40
 """Failures with details; a step summary is refused above 1 MiB."""
@@ -36,13 +36,13 @@ def render_markdown(report: Report) -> str:
     out += ["| Level | Passed | Of | Otherwise |", "|---|---:|---:|---|"]
     out += [f"| {t.level} | {t.passed} | {t.applicable} | {t.rest or 'nothing'} |" for t in view.tallies(report)]
     out += ["", *(f"- {escape(sentence, 600)}" for sentence in view.summary_sentences(report)[1:]), ""]
-    problems = view.attention(report)
-    if problems:
+    found = problems.attention(report)
+    if found:
         out += ["### What needs attention", ""]
-        for problem in problems[:_SHOWN]:
+        for problem in found[:_SHOWN]:
             out += _fold(report, problem)
-        if len(problems) > _SHOWN:
-            out.append(f"And {len(problems) - _SHOWN} more in report.html.")
+        if len(found) > _SHOWN:
+            out.append(f"And {len(found) - _SHOWN} more in report.html.")
         out.append("")
     followed = [reading for reading in report["readings"] if reading["observed"]]
     if followed:
@@ -83,7 +83,7 @@ def _html(text: str) -> str:
 
 def _fold(report: Report, problem: Problem) -> list[str]:
     clause, finding = problem.clause, problem.finding
-    what = view.headline(report, problem)
+    what = problems.headline(report, problem)
     out = [
         f"<details><summary><b>{problem.status}</b> {clause['id']} ({clause['level']}): {_html(what)}</summary>",
         "",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from conformance.report import view
+from conformance.report import problems, view
 from conformance.report.redact import redact
 from conformance.report.text import duration, one_line, visible
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conformance.report.document import Report
-    from conformance.report.view import Json, Problem
+    from conformance.report.problems import Problem
+    from conformance.report.view import Json
 
 FULL = 20
 """Failures shown in full; the others in one line each."""
@@ -60,9 +61,9 @@ def lines(report: Report, *, full: int = FULL) -> Iterator[tuple[str, str]]:
     for sentence in view.summary_sentences(report):
         yield f"  {one_line(redact(sentence), 600)}", ""
     yield f"  {_suite(report)}", "bright_black"
-    problems = view.attention(report)
-    told = [problem for problem in problems if problem.gating and problem.status != "WARN"]
-    brief = [problem for problem in problems if not problem.gating or problem.status == "WARN"]
+    found = problems.attention(report)
+    told = [problem for problem in found if problem.gating and problem.status != "WARN"]
+    brief = [problem for problem in found if not problem.gating or problem.status == "WARN"]
     for problem in told[:full]:
         yield "", ""
         yield from _problem(report, problem)
@@ -70,7 +71,7 @@ def lines(report: Report, *, full: int = FULL) -> Iterator[tuple[str, str]]:
     if rest:
         yield "", ""
     for problem in rest:
-        what = view.headline(report, problem)
+        what = problems.headline(report, problem)
         aside = "" if problem.gating else "  (never gating)"
         style = _STYLES.get(problem.status, "") if problem.gating else "bright_black"
         yield f"{problem.status:<5} {problem.clause['id']}{aside}  {one_line(redact(what), 160)}", style
@@ -97,14 +98,14 @@ def _suite(report: Report) -> str:
 
 def _problem(report: Report, problem: Problem) -> Iterator[tuple[str, str]]:
     clause, finding = problem.clause, problem.finding
-    check = visible(view.check_of(report, finding))
+    check = visible(problems.check_of(report, finding))
     head = f"{problem.status}  {clause['id']}   {clause['level']}" + (f"   {check}" if check else "")
     yield head, _STYLES.get(problem.status, "")
     yield f"  spec L{problem.requirement['line']}   {clause['text']}", ""
     if finding is None:
         yield f"  reason    {one_line(redact(clause['reason'] or ''), 400)}", ""
     else:
-        yield from _finding(finding, view.message_of(report, finding))
+        yield from _finding(finding, problems.message_of(report, finding))
     yield f"  m0-conformance explain {clause['id']}", "bright_black"
 
 

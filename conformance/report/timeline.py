@@ -16,7 +16,7 @@ from markupsafe import Markup
 from conformance.report.text import duration
 
 if TYPE_CHECKING:
-    from conformance.report.evidence import Shown, ShownRecording
+    from conformance.report.shown import Shown, ShownRecording
 
 WIDTH = 1000
 """User units across; the drawing is stretched to the page."""

@@ -53,7 +53,6 @@ DISPOSITION_WORDS = {
     "excluded": "excluded",
 }
 _REASONS = 3
-_BAD = ("FAIL", "ERROR", "INCONCLUSIVE", "BLOCKED", "WARN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +102,6 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """One finding with its clause and requirement; or a clause with a bad status and no finding of its own."""
-
-    requirement: Json
-    clause: Json
-    finding: Json | None
-    gating: bool
-    """Whether it can touch the verdict: an active clause of the judged profile."""
-
-    @property
-    def status(self) -> str:
-        """The finding's own status, as the verdict weighed it, or the clause's."""
-        return str(self.finding["status"] if self.finding else self.clause["status"])
-
-
-@dataclass(frozen=True, slots=True)
 class Unseen:
     """Requirements that no test from outside can decide, with the kind of reason."""
 
@@ -137,24 +120,6 @@ def all_clauses(report: Report) -> Iterator[tuple[Json, Json]]:
     for requirement in report["requirements"]:
         for clause in requirement["clauses"]:
             yield requirement, clause
-
-
-def check_of(report: Report, finding: Json | None) -> str:
-    """Name of the check whose recording a finding points to; '' when unknown."""
-    sha = finding["transcript"] if finding else None
-    return str(report["recordings"].get(sha, "")) if sha else ""
-
-
-def message_of(report: Report, finding: Json) -> str:
-    """The finding's sentence without the name of its check, which stands beside it in every view."""
-    check = check_of(report, finding)
-    return str(finding["message"]).removeprefix(f"{check}: ") if check else str(finding["message"])
-
-
-def headline(report: Report, problem: Problem) -> str:
-    """One sentence for a problem: its message, else its reason, else what the clause asks."""
-    said = message_of(report, problem.finding) if problem.finding else ""
-    return said or problem.clause["reason"] or problem.clause["text"]
 
 
 def ladder(report: Report) -> list[Step]:
@@ -204,19 +169,6 @@ def outranks(status: str) -> int:
 def ordered(counts: Mapping[str, int]) -> dict[str, int]:
     """The same counts, worst status first, zeros dropped."""
     return {status: counts[status] for status in STATUSES if counts.get(status)}
-
-
-def attention(report: Report) -> list[Problem]:
-    """Everything a reader must look at: what gates first, then worst first, then in the spec's order."""
-    judged = profiles_within(report["profile"])
-    found = []
-    for requirement, clause in all_clauses(report):
-        gating = in_force(clause) and clause["profile"] in judged
-        bad = [finding for finding in clause["findings"] if finding["status"] in _BAD]
-        found += [Problem(requirement, clause, finding, gating) for finding in bad]
-        if not bad and clause["status"] in _BAD and in_force(clause):
-            found.append(Problem(requirement, clause, None, gating))
-    return sorted(found, key=lambda problem: (not problem.gating, outranks(problem.status)))
 
 
 def untested_reasons(report: Report) -> list[tuple[str, int]]:

@@ -10,7 +10,8 @@ import pytest
 from report_sample import replayed_stream
 from report_streams import START_UP, answer, execute, process, recording, steady, words
 
-from conformance.report.evidence import Row, embed, folder_store, pick_rows, rhythm, show_recording, weight
+from conformance.report.evidence import embed, folder_store, weight
+from conformance.report.shown import Row, pick_rows, rhythm, show_recording
 from conformance.report.timeline import TALL, WIDTH, draw, nice_axis
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ import pytest
 from report_pages import find_browser
 from report_streams import execute, recording, steady, words
 
+from conformance.report.context import Limits
 from conformance.report.document import seal
 from conformance.report.evidence import folder_store
-from conformance.report.html import MAX_BYTES, Limits, render_html
+from conformance.report.html import MAX_BYTES, render_html
 
 if TYPE_CHECKING:
     from pathlib import Path

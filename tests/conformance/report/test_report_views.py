@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from report_streams import HOSTILE, SECRET
 
-from conformance.report import view, views
+from conformance.report import problems, view, views
 from conformance.report.badge import render_badge
 from conformance.report.document import seal
 from conformance.report.junit import render_junit
@@ -145,7 +145,7 @@ def test_junit_reads_well_to_a_strict_reader(bad: Made) -> None:
 def test_markdown_folds_each_problem_and_escapes_what_would_be_markup(bad: Made) -> None:
     text = render_markdown(bad.report)
     assert text.startswith("## ❌ M0 m0-process: Not conformant\n")
-    assert text.count("<details>") == text.count("</details>") == len(view.attention(bad.report))
+    assert text.count("<details>") == text.count("</details>") == len(problems.attention(bad.report))
     outside = outside_of_fences(text)
     assert len(outside) < len(text)
     assert not re.search(r"<(?!/?(details|summary|b|sub)\b)", outside)
@@ -225,7 +225,7 @@ def test_the_ladder_nests_and_says_what_is_lacking(good: Made) -> None:
 
 
 def test_what_gates_comes_first_and_the_worst_before_the_rest(bad: Made) -> None:
-    found = [(problem.gating, problem.status, problem.clause["id"]) for problem in view.attention(bad.report)]
+    found = [(problem.gating, problem.status, problem.clause["id"]) for problem in problems.attention(bad.report)]
     gating = [status for gates, status, _ in found if gates]
     assert gating == ["FAIL"] * 7 + ["ERROR", "INCONCLUSIVE", "BLOCKED", "WARN"]
     assert found[-1] == (False, "FAIL", "M0-W-1604/p99")
