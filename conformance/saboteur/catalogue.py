@@ -1,0 +1,46 @@
+"""All defects and oddities by name, found in the modules of `conformance/saboteur/defects` and `oddities.py`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING
+
+from conformance.saboteur.defect import Defect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODULES = ("conformance.saboteur.defects", "conformance.saboteur.oddities")
+
+
+class Truth(Defect):
+    """No lie at all: shows that the saboteur itself changes nothing."""
+
+    name = "truth"
+    about = "A worker behind a proxy that passes everything on."
+    oddity = True
+
+
+def _below(base: type[Defect]) -> Iterator[type[Defect]]:
+    for child in base.__subclasses__():
+        yield child
+        yield from _below(child)
+
+
+def catalogue() -> dict[str, type[Defect]]:
+    """Name to class. Raises ValueError for a name given twice or a defect that kills nothing."""
+    for name in MODULES:
+        module = importlib.import_module(name)
+        for entry in pkgutil.iter_modules(getattr(module, "__path__", [])):
+            importlib.import_module(f"{name}.{entry.name}")
+    found: dict[str, type[Defect]] = {}
+    for kind in _below(Defect):
+        if not kind.name:
+            continue
+        if kind.name in found:
+            raise ValueError(f"two defects are called {kind.name!r}")
+        if bool(kind.kills) == kind.oddity:
+            raise ValueError(f"{kind.name}: a defect kills at least one clause, an oddity none")
+        found[kind.name] = kind
+    return found

@@ -1,0 +1,1 @@
+"""Unusual but conforming behaviour that no judge may flag."""

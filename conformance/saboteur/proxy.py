@@ -1,0 +1,173 @@
+"""The lying proxy: clients on the public port, the real worker behind it, a defect in between."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import TYPE_CHECKING
+
+from conformance.saboteur.defect import Event
+from conformance.saboteur.http import Answer, Head, Request, body_of, read_answer_head, read_request
+
+if TYPE_CHECKING:
+    from asyncio import StreamReader, StreamWriter
+    from collections.abc import AsyncIterator
+
+    from conformance.saboteur.defect import Defect
+
+_HOP_BY_HOP = {"connection", "content-length", "transfer-encoding", "keep-alive"}
+
+
+class Proxy:
+    """One public port; ``ports`` are the workers behind it, the first one unless a defect asks for another."""
+
+    def __init__(self, defect: Defect, ports: list[int]) -> None:
+        self.defect = defect
+        self.ports = ports
+        self.running: dict[str, asyncio.Event] = {}
+        """By job_id of streams now running: set when the client has left."""
+
+    # ---- towards the worker ---------------------------------------------------------------------------------------
+
+    async def forward(self, request: Request, worker: int = 0) -> tuple[Head, AsyncIterator[bytes], StreamWriter]:
+        """Send a request to a worker: head, body pieces, and the writer to close. Raises OSError or ValueError."""
+        port = self.ports[worker]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request.encode(f"127.0.0.1:{port}"))
+        await writer.drain()
+        head = await read_answer_head(reader)
+        if head is None:
+            writer.close()
+            raise ValueError("the worker closed without an answer")
+        return head, body_of(reader, head.headers, request=False), writer
+
+    async def ask(self, request: Request, worker: int = 0) -> Answer:
+        """Send a request and take the whole answer."""
+        head, body, writer = await self.forward(request, worker)
+        try:
+            return Answer(head, b"".join([piece async for piece in body]))
+        finally:
+            writer.close()
+
+    def worker_of(self, request: Request) -> int:
+        """Which worker serves a request: the first. With two workers, jobs take turns (see `Interleaving`)."""
+        return getattr(self.defect, "worker_of", lambda _: 0)(request)
+
+    # ---- towards the client ---------------------------------------------------------------------------------------
+
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """One client connection."""
+        try:
+            while True:
+                request = await read_request(reader)
+                if request is None or not await self._serve_one(request, reader, writer):
+                    return
+        except (OSError, ValueError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _serve_one(self, request: Request, reader: StreamReader, writer: StreamWriter) -> bool:
+        wanted = await self.defect.request(request, self)
+        if isinstance(wanted, Answer):
+            return await self._send(writer, request, wanted)
+        head, body, worker = await self.forward(wanted, self.worker_of(wanted))
+        try:
+            if head.status == 200 and head.header("content-type").startswith("text/event-stream"):
+                await self._stream(wanted, head, body, worker, reader, writer)
+                return False
+            answer = Answer(head, b"".join([piece async for piece in body]))
+        finally:
+            worker.close()
+        if request.path == "/health" and head.status == 200 and isinstance(answer.json(), dict):
+            said = answer.json()
+            changed = self.defect.health(dict(said))
+            if changed != said:
+                answer = Answer(head, _dump(changed))
+        return await self._send(writer, request, await self.defect.answer(request, answer, self))
+
+    async def _send(self, writer: StreamWriter, request: Request, answer: Answer) -> bool:
+        head = answer.head
+        head.headers = [(k, v) for k, v in head.headers if k.lower() not in _HOP_BY_HOP]
+        close = any(k.lower() == "connection" and v.lower() == "close" for k, v in request.headers)
+        head.headers += [("content-length", str(len(answer.body))), ("connection", "close" if close else "keep-alive")]
+        writer.write(head.encode() + answer.body)
+        await writer.drain()
+        return not close
+
+    async def _stream(
+        self,
+        request: Request,
+        head: Head,
+        body: AsyncIterator[bytes],
+        worker: StreamWriter,
+        reader: StreamReader,
+        writer: StreamWriter,
+    ) -> None:
+        job = str(request.json().get("job_id"))
+        gone = self.running[job] = asyncio.Event()
+        head.headers = [(k, v) for k, v in head.headers if k.lower() not in _HOP_BY_HOP]
+        head.headers += [("transfer-encoding", "chunked"), ("connection", "close")]
+        head = self.defect.stream_head(request, head)
+        chunked = head.header("transfer-encoding") == "chunked"
+        writer.write(head.encode())
+        watch = asyncio.create_task(_until_closed(reader))
+        pieces = self.defect.encode(request, self.defect.events(request, _events(body), self)).__aiter__()
+        try:
+            while True:
+                step = asyncio.ensure_future(anext(pieces))
+                await asyncio.wait({step, watch}, return_when=asyncio.FIRST_COMPLETED)
+                if watch.done() and not step.done():
+                    gone.set()
+                    if not self.defect.client_left(request):
+                        await _drain(step, pieces)
+                        return
+                    step.cancel()
+                    return
+                try:
+                    piece = step.result()
+                except StopAsyncIteration:
+                    break
+                if piece:
+                    writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+                    await writer.drain()
+            await self.defect.after_stream(request, self)
+            if chunked:
+                writer.write(b"0\r\n\r\n")
+                await writer.drain()
+        finally:
+            watch.cancel()
+            self.running.pop(job, None)
+            worker.close()
+
+
+async def _drain(step: asyncio.Future[bytes], pieces: AsyncIterator[bytes]) -> None:
+    """Take everything the worker still says, and throw it away."""
+    with contextlib.suppress(StopAsyncIteration):
+        await step
+        while True:
+            await anext(pieces)
+
+
+async def _until_closed(reader: StreamReader) -> None:
+    while await reader.read(1 << 12):
+        pass
+
+
+def _dump(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+async def _events(body: AsyncIterator[bytes]) -> AsyncIterator[Event]:
+    """Cut a body at its blank lines; what is left at the end comes as it is."""
+    buffer = b""
+    async for piece in body:
+        buffer += piece
+        while (end := buffer.find(b"\n\n")) >= 0:
+            block, buffer = buffer[: end + 2], buffer[end + 2 :]
+            yield Event.parse(block)
+    if buffer:
+        yield Event("", {}, buffer)
