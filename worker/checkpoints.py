@@ -21,7 +21,7 @@ import zlib
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import numpy as np
 
@@ -113,15 +113,9 @@ class Recorder:
         return JobRecorder(self, request_id)
 
 
-class _Seen(NamedTuple):
-    """A copy of one checkpoint of one forward pass."""
-
-    at: float  # when the pass began, Unix seconds
-    end: int  # the position after the pass's last token
-    name: str
-    layer: int
-    token_ids: list[int]  # input tokens since the last copy
-    values: NDArray[Any]
+# A copy of one checkpoint of one forward pass: when the pass began (Unix seconds), the position after its last token,
+# name, layer, input tokens since the last copy, values. A plain tuple, for a decode step has no microsecond to spare.
+_Seen: TypeAlias = "tuple[float, int, str, int, list[int], NDArray[Any]]"
 
 
 class JobRecorder:
@@ -131,7 +125,7 @@ class JobRecorder:
         self._recorder = recorder
         self._settings = recorder.settings
         self._request_id = request_id
-        names = self._settings.names
+        names = self._names = self._settings.names
         self._plain = None if names is None else frozenset(n.rpartition("-")[0] if _layered(n) else n for n in names)
         self._seen: deque[_Seen] = deque()
         self._token_ids: list[int] = []
@@ -155,18 +149,18 @@ class JobRecorder:
 
     def begin(self, tokens: Sequence[int], position: int) -> None:
         """See the interface."""
-        self._token_ids = [*self._token_ids, *tokens]
+        self._token_ids += tokens
         self._at = time.time()
         self._end = position + len(tokens)
 
     def __call__(self, name: str, layer: int, array: NDArray[Any]) -> None:
         """See the interface."""
-        names = self._settings.names
+        names = self._names
         if names is not None and name not in names and f"{name}-{layer}" not in names:
             return
         if len(array):
             copy = array.copy()
-            self._seen.append(_Seen(self._at, self._end, name, layer, self._token_ids, copy))
+            self._seen.append((self._at, self._end, name, layer, self._token_ids, copy))
             self._token_ids = []
             self._held += copy.nbytes
             if self._held > HELD_BYTES:
@@ -196,28 +190,28 @@ class JobRecorder:
         """Turn copies into lines, oldest first; yields after each copy."""
         while self._seen:
             seen = self._seen.popleft()
-            self._held -= seen.values.nbytes
-            self._lines.extend(self._describe(seen))
+            self._held -= seen[-1].nbytes
+            self._lines.extend(self._describe(*seen))
             yield
 
-    def _describe(self, seen: _Seen) -> Iterator[str]:
+    def _describe(
+        self, at: float, end: int, name: str, layer: int, token_ids: list[int], values: NDArray[Any]
+    ) -> Iterator[str]:
         """A line for each row of a checkpoint, (rows, n): the last rows of the pass's tokens."""
-        if seen.end != self._counted:
-            self._counted, self._counts = seen.end, {}
-        key = (seen.name, seen.layer)
-        occurrence = self._counts[key] = self._counts.get(key, -1) + 1
-        name, layer = seen.name, seen.layer
+        if end != self._counted:
+            self._counted, self._counts = end, {}
+        occurrence = self._counts[name, layer] = self._counts.get((name, layer), -1) + 1
         settings = self._settings
-        rows = np.ascontiguousarray(seen.values.reshape(len(seen.values), -1))
+        rows = np.ascontiguousarray(values.reshape(len(values), -1))
         with np.errstate(all="ignore"):  # what is recorded may hold infinities
             wide = rows.astype(np.float64)
             lowest, highest, mean = rows.min(axis=1), rows.max(axis=1), wide.mean(axis=1)
             norm = np.sqrt(np.einsum("rn,rn->r", wide, wide))
-        first = seen.end - len(rows)
+        first = end - len(rows)
         for r, row in enumerate(rows):
             raw = row.tobytes()
             line: dict[str, Any] = {
-                "ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seen.at)),
+                "ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
                 "team": settings.team,
                 "checkpoint": name if layer < 0 else f"{name}-{layer}",
                 "token_idx": first + r,
@@ -231,7 +225,7 @@ class JobRecorder:
                 "position": first + r,
                 "layer": layer,
                 "occurrence": occurrence,
-                "token_ids": [] if r else seen.token_ids,
+                "token_ids": [] if r else token_ids,
                 "n": row.size,
                 "min": _number(lowest[r]),
                 "max": _number(highest[r]),

@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 CHUNK = 128
 
 
+class _Wanted(dict[str, bool]):
+    """Which checkpoints a tap asked for, each asked about once; a lookup is all that an unwatched one costs."""
+
+    def __init__(self, tap: Tap | None) -> None:
+        super().__init__()
+        self._tap = tap
+
+    def __missing__(self, name: str) -> bool:
+        wanted = self[name] = self._tap is not None and self._tap.wants(name)
+        return wanted
+
+
 class CpuStep:
     """One forward pass. Implements :class:`worker.devices.interface.Step`.
 
@@ -31,7 +43,7 @@ class CpuStep:
         n_out: rows at the end whose logits are wanted.
     """
 
-    __slots__ = ("_tap", "cache", "device", "model", "n_out", "n_tokens", "position", "tokens")
+    __slots__ = ("_tap", "_wanted", "cache", "device", "model", "n_out", "n_tokens", "position", "tokens")
 
     def __init__(
         self,
@@ -39,6 +51,7 @@ class CpuStep:
         model: Adapter,
         cache: KvCache,
         tap: Tap | None,
+        wanted: _Wanted,
         tokens: NDArray[np.intp],
         position: int,
         n_out: int,
@@ -51,15 +64,16 @@ class CpuStep:
         self.position = position
         self.n_out = n_out
         self._tap = tap
+        self._wanted = wanted
 
     def tap(self, name: str, layer: int, array: Array) -> None:
         """See the interface."""
-        if self._tap is not None and self._tap.wants(name):
+        if self._wanted[name] and self._tap is not None:
             self._tap(name, layer, array)
 
     def watches(self, name: str) -> bool:
         """See the interface."""
-        return self._tap is not None and self._tap.wants(name)
+        return self._wanted[name]
 
 
 class CpuDecoding:
@@ -80,6 +94,7 @@ class CpuDecoding:
         self._capacity = n_tokens
         self._sampler = Sampler(sampling, seed)
         self._tap = tap
+        self._wanted = _Wanted(tap)
         self._position = 0
         self._token: int | None = None  # sampled last
         self._pending = False  # the last sampled token has not been collected
@@ -136,7 +151,7 @@ class CpuDecoding:
             raise ValueError(f"the job was opened for {self._capacity} positions, no more fit")
         if self._tap is not None:
             self._tap.begin(tokens.tolist(), self._position)
-        step = CpuStep(self._device, self._model, self._cache, self._tap, tokens, self._position, n_out)
+        step = CpuStep(self._device, self._model, self._cache, self._tap, self._wanted, tokens, self._position, n_out)
         logits = yield from self._model.forward(step)
         self._position += len(tokens)
         if n_out:
