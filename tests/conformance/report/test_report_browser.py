@@ -282,12 +282,14 @@ def test_print_opens_the_failures_and_leaves_the_tools_out(watched: Watched, bad
     assert page.locator(".req[open]").count() == 0
 
 
-@pytest.mark.parametrize("width", [320, 390, 800, 1280, 1920])
-def test_no_width_makes_the_page_scroll_sideways(watched: Watched, bad: Made, width: int) -> None:
+def test_no_width_makes_the_page_scroll_sideways(watched: Watched, bad: Made) -> None:
     page = watched.open(bad.page)
-    page.set_viewport_size({"width": width, "height": 800})
     page.evaluate("for (const row of document.querySelectorAll('details')) row.open = true")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    needed = {}
+    for width in (320, 390, 800, 1280, 1920):
+        page.set_viewport_size({"width": width, "height": 800})
+        needed[width] = page.evaluate("document.documentElement.scrollWidth")
+    assert all(found <= width for width, found in needed.items()), needed
 
 
 CONTRAST = """
