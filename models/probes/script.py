@@ -93,6 +93,7 @@ def script(
     vocabulary = Vocabulary(pre="llama-bpe" if form == "llama" else "qwen2")
     for left, right in ((b"t", b"h"), (b"th", b"e"), (b"a", b"n"), (b"an", b"d"), (b"i", b"n"), (b" ", b"the")):
         vocabulary.merge(left, right)
+    _runs(vocabulary)
     eos = vocabulary.control("<|endoftext|>")
     vocabulary.control("<|mark|>")
 
@@ -149,6 +150,16 @@ def _facts(entry: Script, cycle: Sequence[bytes]) -> dict[str, Any]:
         "cycle": [word.hex() for word in cycle] if endless else [],
         "ends": "never" if endless else "eos",
     }
+
+
+def _runs(vocabulary: Vocabulary) -> None:
+    """Merges up to 64 x and 64 grinning faces in one token: the longest legal prompt of either fits into the context."""
+    face = "😀".encode()
+    for cut in (1, 2, 3):
+        vocabulary.merge(face[:cut], face[cut : cut + 1])
+    for unit in (b"x", face):
+        for power in range(6):
+            vocabulary.merge(unit * 2**power, unit * 2**power)
 
 
 def _id(vocabulary: Vocabulary, piece: bytes) -> int:
