@@ -2,9 +2,11 @@
 
 A worker that loads one of these files can be told what it must say, whatever engine it runs: see `script` (the next
 token follows from the current one), `dice` (a known distribution after every token), `position` (attention sees exactly
-the token three back) and `memory` (attention averages over everything seen). `catalogue` lists the ready-made ones.
+the token three back), `memory` (attention averages over everything seen) and `bias` (the value bias alone decides).
+`catalogue` lists the ready-made ones.
 """
 
+from models.probes.bias import bias
 from models.probes.catalogue import Recipe, catalogue
 from models.probes.dice import dice
 from models.probes.form import FORMS, QUANTS, Probe
@@ -17,6 +19,7 @@ __all__ = [
     "QUANTS",
     "Probe",
     "Recipe",
+    "bias",
     "catalogue",
     "dice",
     "memory",

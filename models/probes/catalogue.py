@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from models.probes.bias import bias
 from models.probes.dice import dice
 from models.probes.memory import memory
 from models.probes.position import position
@@ -41,6 +42,7 @@ def catalogue() -> dict[str, Recipe]:
         Recipe("position", "attention sees the token three back; qwen2, Q8_0", partial(position, quant="Q8_0")),
         Recipe("position-llama", "the same in llama form", partial(position, form="llama", quant="Q8_0")),
         Recipe("memory", "attention counts what it has seen; qwen2, Q8_0", partial(memory, quant="Q8_0")),
+        Recipe("bias", "the value bias decides what is said; qwen2, Q8_0", partial(bias, quant="Q8_0")),
         Recipe("memory-llama", "the same in llama form", partial(memory, form="llama", quant="Q8_0")),
     ]
     return {recipe.name: recipe for recipe in recipes}

@@ -1,0 +1,51 @@
+"""The bias probe: the value bias alone decides what is said, so a reader that leaves biases out says something else.
+
+Queries, keys and value weights are zero: whatever attention averages, it averages the same one-hot code.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from models.probes import alphabet
+from models.probes.form import HEAD, Probe, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SAYS: Final = "r"
+STRENGTH: Final = 32.0
+SCALE: Final = 512.0
+
+
+def bias(path: Path, *, quant: str = "F32", name: str = "bias probe") -> Probe:
+    """Write the bias probe to ``path``, in qwen2 form, which has biases.
+
+    facts: ``says``, the one character that follows everything.
+    """
+    vocabulary, eos = alphabet.vocabulary("qwen2")
+    value = np.zeros(HEAD, dtype=np.float32)
+    value[alphabet.CHARACTERS.index(SAYS)] = 1.0
+    write(
+        path,
+        form="qwen2",
+        quant=quant,
+        name=name,
+        vocabulary=vocabulary,
+        eos=eos,
+        embeddings=alphabet.embeddings(len(vocabulary)),
+        output=alphabet.readout(len(vocabulary), SCALE),
+        layer={"attn_v.bias": value, "attn_output.weight": alphabet.attention_output(STRENGTH)},
+    )
+    facts: dict[str, Any] = {
+        "kind": "bias",
+        "form": "qwen2",
+        "quant": quant,
+        "says": SAYS,
+        "vocab": len(vocabulary),
+        "eos": eos,
+        "context": 8192,
+    }
+    return Probe(path, facts)
