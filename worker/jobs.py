@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from worker.generation import Ending, Request
 
-# The event loop gets its turns when this much time has passed, not at every step: a turn costs system calls. It then
-# gets as many as a new connection needs to be accepted, read and answered, for /health must not wait for several steps.
+# The event loop gets its turns when this much time has passed, not at every step: turns and writes are system calls. It
+# gets as many as a new connection needs to be accepted, read and answered: /health must not wait for several steps.
 _TURN_EVERY_S = 0.001
 _TURNS = 4
 
@@ -168,20 +168,34 @@ class Turnstile:
             emptied()
 
 
-async def drive(steps: Generator[str | None, None, Ending], write: Callable[[str], Awaitable[None]]) -> Ending:
-    """Step a generation to its end, writing each token's text and giving the event loop its turns in between."""
+async def drive(steps: Generator[str | None, None, Ending], write: Callable[[list[str]], Awaitable[None]]) -> Ending:
+    """Step a generation to its end, writing the tokens' texts and giving the event loop its turns in between.
+
+    The first token is written at once, every later one at the next turn: what a slow model says goes out token by
+    token, what a fast one says within the same millisecond goes out together.
+    """
     turn_at = perf_counter()
+    texts: list[str] = []
+    wrote = False
     try:
         while True:
-            text = next(steps)
+            try:
+                text = next(steps)
+            except StopIteration as finished:
+                ending: Ending = finished.value
+                break
             if text is not None:
-                await write(text)
-            if perf_counter() - turn_at > _TURN_EVERY_S:
+                texts.append(text)
+            if perf_counter() - turn_at > _TURN_EVERY_S or not (wrote or text is None):
+                if texts:
+                    await write(texts)
+                    texts = []
+                    wrote = True
                 for _ in range(_TURNS):
                     await asyncio.sleep(0)
                 turn_at = perf_counter()
-    except StopIteration as finished:
-        ending: Ending = finished.value
+        if texts:
+            await write(texts)
         return ending
     finally:
         steps.close()  # frees the KV cache before the client hears that the job is over

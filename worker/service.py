@@ -144,9 +144,9 @@ class Service:
         job: Job,
         outcome: Outcome,
         begin: Callable[[], Awaitable[None]],
-        write: Callable[[str], Awaitable[None]],
+        write: Callable[[list[str]], Awaitable[None]],
     ) -> Ending:
-        """Wait for the job's turn, call `begin`, then generate, calling `write` with each token's text.
+        """Wait for the job's turn, call `begin`, then generate, calling `write` with the tokens' texts.
 
         Raises:
             Aborted: ended from outside.

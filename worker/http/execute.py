@@ -114,9 +114,10 @@ async def _stream(service: Service, exchange: Exchange, job: Job) -> None:
         request = job.request
         await exchange.write(sse.started(request.job_id, service.identity.model, timestamp(), request.seed))
 
-    async def write(text: str) -> None:
-        await send({"type": "http.response.body", "body": sse.token(text, len(texts)), "more_body": True})
-        texts.append(text)
+    async def write(new: list[str]) -> None:
+        body = b"".join(sse.token(text, index) for index, text in enumerate(new, len(texts)))
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        texts.extend(new)
 
     remaining = deadline_remaining(exchange.headers.get(b"x-deadline"))
     if remaining is not None:
