@@ -193,6 +193,11 @@ class Situation:
         return self._harness.options.gpu_device
 
     @property
+    def start_timeout(self) -> float:
+        """--start-timeout, scaled: seconds a worker may take to become ready."""
+        return self._harness.options.start_timeout * self.scale
+
+    @property
     def health_identity(self) -> dict[str, Json]:
         """The /health body the doctor saw; empty without one. For building requests (vocab_size), never for judging."""
         return self._harness.identity
@@ -265,7 +270,10 @@ class Situation:
         within: float | None = None,
         **body: Json,
     ) -> LiveStream:
-        """POST /execute and go on at once. A job_id of its own and the prompt "words" unless given; OMIT leaves a field out."""
+        """POST /execute and go on at once.
+
+        A job_id of its own and the prompt "words" unless given; OMIT leaves a field out.
+        """
         job = self._harness.job_id() if job_id is OMIT else job_id
         text = self.prompt() if prompt is OMIT else prompt
         value = {k: v for k, v in {"job_id": job, "prompt": text, **body}.items() if v is not OMIT}
