@@ -146,7 +146,7 @@ class CudaDecoding:
         if self._drawn == self._collected:
             return self._last
         with driver.Errors("a decode step failed"):
-            while not self._event.done:
+            while not driver.finished(self._event):
                 yield
         n = self._collected
         result = self._engine.results[n % RING]

@@ -29,6 +29,7 @@ _HEAP_LIMIT = 2  # cudaLimitMallocHeapSize
 _PREFER_L1 = 2  # cudaFuncCachePreferL1
 _TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3  # cudaMemcpyKind
 _DEVICE_MEMORY = 2  # cudaMemoryTypeDevice
+_NOT_READY = 600  # cudaErrorNotReady
 
 _STATUS = {
     2: CudaStatus.OUT_OF_MEMORY,
@@ -164,6 +165,14 @@ def new_stream() -> Any:
 def new_event() -> Any:
     """An event without timing."""
     return cupy.cuda.Event(disable_timing=True)
+
+
+def finished(event: Any) -> bool:
+    """Whether the device has passed an event; raises what went wrong before it."""
+    status = int(runtime.eventQuery(event.ptr))
+    if status not in {0, _NOT_READY}:
+        raise runtime.CUDARuntimeError(status)
+    return status == 0
 
 
 def capture(stream: Any, launches: Callable[[], None]) -> Any:

@@ -78,6 +78,8 @@ INSTRUCTION = np.dtype(
         ("norm", "i4"),
         ("act", "i4"),
         ("tiles", "i4"),
+        ("share_q", "i4"),
+        ("share_r", "i4"),
         ("flags", "i4"),
         ("prefetch", "i4"),
         ("n_experts", "i4"),
@@ -132,10 +134,13 @@ STATE = np.dtype(
     align=True,
 )
 
-DEFINES = {"INSTRUCTION_BYTES": INSTRUCTION.itemsize, "STATE_BYTES": STATE.itemsize}
 
-_SHARED_FIXED = 4 * INSTRUCTION.itemsize + 512  # struct Shared, rounded up
-_PART_FLOATS = (256 + 16 * 8) * 8
+_MAX_RUNS = 16
+_SHARED_FIXED = 4 * INSTRUCTION.itemsize + 4 * (_MAX_RUNS * 72 + 16) + 1024  # struct Shared, rounded up
+_PART_FLOATS = (256 + 16 * _MAX_RUNS) * 8
+
+# Checked against the kernels' own layout when they are compiled.
+DEFINES = {"INSTRUCTION_BYTES": INSTRUCTION.itemsize, "STATE_BYTES": STATE.itemsize, "SHARED_FIXED": _SHARED_FIXED, "PART_FLOATS_HOST": _PART_FLOATS}
 
 
 def blocks_of(k: int) -> int:
@@ -155,16 +160,20 @@ def shared_bytes(instruction: np.void, head_dim: int, group: int) -> int:
         nbytes += blocks * 32 * 4
     if instruction["op"] == Op.ATTEND:
         chunks = -(-head_dim // 32)
-        heads = min(group, max(1, 64 // (chunks * 8)))
-        work = heads * head_dim + 8192 + 16 * heads * 32 * chunks + 2 * 16 * heads
+        heads = _heads(head_dim, group)
+        work = 17 * heads * 32 * chunks + 2 * 16 * heads
         nbytes = max(nbytes, _SHARED_FIXED + 4 * work)
     return nbytes
 
 
+def _heads(head_dim: int, group: int) -> int:
+    """Query heads that a block attends with at once; mirrors HEADS in attention.cuh."""
+    return min(group, max(1, 32 // (-(-head_dim // 32) * 8)))
+
+
 def subgroups(head_dim: int, group: int) -> int:
     """Blocks that share out one KV head's query heads."""
-    heads = min(group, max(1, 64 // (-(-head_dim // 32) * 8)))
-    return -(-group // heads)
+    return -(-group // _heads(head_dim, group))
 
 
 def x_flags(*matrices: Matrix) -> int:

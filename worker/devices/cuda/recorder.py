@@ -316,6 +316,7 @@ class Recorder:
         self._put_input(up, x)
         n_ff = down.k
         hidden = self._buffer(n_ff * chosen.k)
+        up["tiles"] = -(-n_ff // 8) * chosen.k
         up["x2"], up["n_experts"], up["n_chosen"] = logits, chosen.n_experts, chosen.k
         up["bias"], up["out"], up["act"], up["flags"] = gate_up_bias, hidden, Act.SWIGLU_OAI, x_flags(gate_up)
         self._emit(up)
@@ -351,6 +352,8 @@ class Recorder:
         address = self.force(logits)
         program = np.concatenate(self.instructions).astype(INSTRUCTION)
         _prefetch(program)
+        tiles = program["tiles"]
+        program["share_q"], program["share_r"] = tiles // self.grid, tiles % self.grid
         return program, address
 
 

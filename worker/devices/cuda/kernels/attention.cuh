@@ -15,11 +15,10 @@
 #define CHUNKS ((HEAD_DIM + 31) / 32)           // chunks of 8 features that each of a token's four lanes holds
 #define NARROW (HEAD_DIM % 32 != 0)             // the last chunk is not every lane's
 // Heads that a block works on at once: their sums must fit in registers.
-#define HEADS (GROUP < 64 / (CHUNKS * 8) ? GROUP : (64 / (CHUNKS * 8) < 1 ? 1 : 64 / (CHUNKS * 8)))
+#define HEADS (GROUP < 32 / (CHUNKS * 8) ? GROUP : (32 / (CHUNKS * 8) < 1 ? 1 : 32 / (CHUNKS * 8)))
 #define SUBGROUPS ((GROUP + HEADS - 1) / HEADS)
-#define SPLIT_SCORES 8192                       // scores of one unit of work that fit in shared memory
-#define SPLIT_TOKENS (SPLIT_SCORES / HEADS)
-#define SHORT_SPAN 128                          // up to here one block a head group is faster than two instructions
+#define SHORT_SPAN 192                          // up to here one block a head group is faster than two instructions
+#define TOKENS 2                                // that each four lanes work on at once
 
 #if KV_F32
 typedef float Kv;
@@ -38,10 +37,12 @@ struct Kv8 {
 #if KV_F32
     float4 a, b;
     DEV void load(const Kv* p) { a = *(const float4*)p; b = *(const float4*)(p + 4); }
+    DEV void clear() { a = b = make_float4(0.f, 0.f, 0.f, 0.f); }
     DEV void get(float (&v)[8]) const { v[0] = a.x; v[1] = a.y; v[2] = a.z; v[3] = a.w; v[4] = b.x; v[5] = b.y; v[6] = b.z; v[7] = b.w; }
 #else
     uint4 a;
     DEV void load(const Kv* p) { a = *(const uint4*)p; }
+    DEV void clear() { a = make_uint4(0, 0, 0, 0); }
     DEV void get(float (&v)[8]) const {
         v[0] = from_half(a.x & 0xffff); v[1] = from_half(a.x >> 16); v[2] = from_half(a.y & 0xffff); v[3] = from_half(a.y >> 16);
         v[4] = from_half(a.z & 0xffff); v[5] = from_half(a.z >> 16); v[6] = from_half(a.w & 0xffff); v[7] = from_half(a.w >> 16);
@@ -60,6 +61,17 @@ DEV float rotated(const float* x, int j, const float* row, int n_rot, int pairin
     return second ? fmaf(v, c, other * s) : fmaf(v, c, -other * s);
 }
 
+// Of 2 H sums, a lane keeps the half that its bit says, added to its partner's; returns where they started.
+template <int H> DEV int halve(float* acc, int lane, int bit) {
+    const bool up = lane & bit;
+#pragma unroll
+    for (int i = 0; i < H; ++i) {
+        float keep = up ? acc[i + H] : acc[i], send = up ? acc[i] : acc[i + H];
+        acc[i] = keep + __shfl_xor_sync(FULL, send, bit);
+    }
+    return up ? H : 0;
+}
+
 struct Span { int from, to, splits, per; };
 
 DEV Span span_of(const Instruction& I, const State* st) {
@@ -68,18 +80,27 @@ DEV Span span_of(const Instruction& I, const State* st) {
     s.from = I.window > 0 ? max(0, s.to - I.window) : 0;
     int n = s.to - s.from;
     s.splits = n <= SHORT_SPAN ? 1 : min(I.max_splits, (n + 63) / 64);
-    s.splits = max(s.splits, (n + SPLIT_TOKENS - 1) / SPLIT_TOKENS);
     s.per = (n + s.splits - 1) / s.splits;
     return s;
 }
 
-CALL void do_attend(const Instruction& I, State* st, float* work, Shared& s) {
+// Keys or values of this lane's features of one token.
+struct Features {
+    Kv8 c[CHUNKS];
+    DEV void load(const Kv* p, int l) {
+#pragma unroll
+        for (int i = 0; i < CHUNKS; ++i)
+            if (!NARROW || (i * 4 + l) * 8 < HEAD_DIM) c[i].load(p + (i * 4 + l) * 8);
+            else c[i].clear();
+    }
+};
+
+CALL void do_attend(const Instruction& I, State* st, float* work, const Instruction& ahead, const Plan& plan) {
     const int tid = threadIdx.x, lane = tid & 31, w = tid >> 5, sub = lane >> 2, l = lane & 3;
     const Span span = span_of(I, st);
     const int units = I.n_kv_head * SUBGROUPS * span.splits;
-    float* q = work;                            // (HEADS, HEAD_DIM), rotated and scaled
-    float* scores = q + HEADS * HEAD_DIM;       // (HEADS, tokens of the split)
-    float* red = scores + SPLIT_SCORES;         // (WARPS, HEADS * 32 * CHUNKS)
+    float* q = work;                            // (HEADS, 32 CHUNKS), rotated and scaled
+    float* red = q + HEADS * 32 * CHUNKS;       // (WARPS, HEADS, 32 CHUNKS)
     float* warp_m = red + WARPS * HEADS * 32 * CHUNKS;
     float* warp_l = warp_m + WARPS * HEADS;
     const float* row = I.rotate ? st->tables[I.table] + (u64)st->position * I.n_rot : 0;
@@ -91,11 +112,13 @@ CALL void do_attend(const Instruction& I, State* st, float* work, Shared& s) {
         const int from = span.from + split * span.per, to = min(from + span.per, span.to), n = max(to - from, 0);
         Kv* keys = (Kv*)(st->cache + (u64)I.layer * st->layer_bytes) + (u64)kvh * st->capacity * HEAD_DIM;
         Kv* values = (Kv*)((u8*)keys + st->value_offset);
-        __syncthreads();
-        for (int i = tid; i < heads * HEAD_DIM; i += THREADS) {
-            const float* x = I.x + (u64)(h0 + i / HEAD_DIM) * HEAD_DIM;
-            int j = i % HEAD_DIM;
-            q[i] = (I.rotate ? rotated(x, j, row, I.n_rot, I.pairing) : shared_read(x + j)) * I.scale;
+        if (unit != blockIdx.x) __syncthreads();
+        for (int i = tid; i < HEADS * 32 * CHUNKS; i += THREADS) {
+            const int h = i / (32 * CHUNKS), j = i % (32 * CHUNKS);
+            const float* x = I.x + (u64)(h0 + h) * HEAD_DIM;
+            float v = 0.f;
+            if (h < heads && j < HEAD_DIM) v = (I.rotate ? rotated(x, j, row, I.n_rot, I.pairing) : shared_read(x + j)) * I.scale;
+            q[i] = v;
         }
         if (to == span.to && n > 0)             // this unit sees the new token: it brings it into the cache
             for (int j = tid - THREADS / 2; j >= 0 && j < HEAD_DIM; j += THREADS / 2) {
@@ -106,123 +129,107 @@ CALL void do_attend(const Instruction& I, State* st, float* work, Shared& s) {
             }
         __syncthreads();
 
-        // Scores: four lanes a token, eight tokens a warp.
-        float m[HEADS];
+        // Four lanes a token, eight tokens a warp: each group of lanes keeps its own running maximum, sum and output.
+        const int warps = min(WARPS, (n + 8 * TOKENS - 1) / (8 * TOKENS));
+        if (w < warps) {
+            float acc[HEADS * CHUNKS * 8], m[HEADS], denominator[HEADS];
 #pragma unroll
-        for (int h = 0; h < HEADS; ++h) m[h] = -1e30f;
-        for (int i0 = w * 8; i0 < n; i0 += WARPS * 8 * 2) {
-            Kv8 key[2][CHUNKS];
+            for (int i = 0; i < HEADS * CHUNKS * 8; ++i) acc[i] = 0.f;
 #pragma unroll
-            for (int d = 0; d < 2; ++d) {
-                int i = i0 + d * WARPS * 8 + sub;
+            for (int h = 0; h < HEADS; ++h) m[h] = -1e30f, denominator[h] = 0.f;
+            const Kv* kp = keys + (u64)from * HEAD_DIM;
+            const Kv* vp = values + (u64)from * HEAD_DIM;
+#pragma unroll 1
+            for (int i0 = w * 8 * TOKENS + sub; i0 - sub < n; i0 += warps * 8 * TOKENS) {
+                Features key[TOKENS], value[TOKENS];
 #pragma unroll
-                for (int c = 0; c < CHUNKS; ++c)
-                    if (i < n && (!NARROW || (c * 4 + l) * 8 < HEAD_DIM)) key[d][c].load(keys + (u64)(from + i) * HEAD_DIM + (c * 4 + l) * 8);
-            }
+                for (int d = 0; d < TOKENS; ++d) key[d].load(kp + (u64)min(i0 + 8 * d, n - 1) * HEAD_DIM, l);
 #pragma unroll
-            for (int d = 0; d < 2; ++d) {
-                int i = i0 + d * WARPS * 8 + sub;
-                float dot[HEADS];
+                for (int d = 0; d < TOKENS; ++d) value[d].load(vp + (u64)min(i0 + 8 * d, n - 1) * HEAD_DIM, l);
+                float dot[TOKENS][HEADS];
 #pragma unroll
-                for (int h = 0; h < HEADS; ++h) dot[h] = 0.f;
+                for (int d = 0; d < TOKENS; ++d)
 #pragma unroll
-                for (int c = 0; c < CHUNKS; ++c)
-                    if (i < n && (!NARROW || (c * 4 + l) * 8 < HEAD_DIM)) {
-                        float k[8];
-                        key[d][c].get(k);
+                    for (int h = 0; h < HEADS; ++h) dot[d][h] = 0.f;
 #pragma unroll
-                        for (int h = 0; h < HEADS; ++h) {
-                            const float4* qs = (const float4*)(q + h * HEAD_DIM + (c * 4 + l) * 8);
-                            float4 a = qs[0], b = qs[1];
-                            dot[h] = fmaf(k[0], a.x, fmaf(k[1], a.y, fmaf(k[2], a.z, fmaf(k[3], a.w, dot[h]))));
-                            dot[h] = fmaf(k[4], b.x, fmaf(k[5], b.y, fmaf(k[6], b.z, fmaf(k[7], b.w, dot[h]))));
-                        }
-                    }
+                for (int c = 0; c < CHUNKS; ++c) {
+                    float k[TOKENS][8];
 #pragma unroll
-                for (int h = 0; h < HEADS; ++h) {
-                    dot[h] += __shfl_xor_sync(FULL, dot[h], 1);
-                    dot[h] += __shfl_xor_sync(FULL, dot[h], 2);
-                    if (i < n && h < heads) {
-                        if (l == 0) scores[h * span.per + i] = dot[h];
-                        m[h] = fmaxf(m[h], dot[h]);
-                    }
-                }
-            }
-        }
-        __syncwarp();
-        // Values, weighted: the same tokens, so that a warp reads only scores of its own.
-        float acc[HEADS * CHUNKS * 8], denominator[HEADS];
-#pragma unroll
-        for (int i = 0; i < HEADS * CHUNKS * 8; ++i) acc[i] = 0.f;
-#pragma unroll
-        for (int h = 0; h < HEADS; ++h) {
-            denominator[h] = 0.f;
-            m[h] = warp_max(m[h]);
-        }
-        for (int i0 = w * 8; i0 < n; i0 += WARPS * 8 * 2) {
-            Kv8 value[2][CHUNKS];
-#pragma unroll
-            for (int d = 0; d < 2; ++d) {
-                int i = i0 + d * WARPS * 8 + sub;
-#pragma unroll
-                for (int c = 0; c < CHUNKS; ++c)
-                    if (i < n && (!NARROW || (c * 4 + l) * 8 < HEAD_DIM)) value[d][c].load(values + (u64)(from + i) * HEAD_DIM + (c * 4 + l) * 8);
-            }
-#pragma unroll
-            for (int d = 0; d < 2; ++d) {
-                int i = i0 + d * WARPS * 8 + sub;
-                if (i < n) {
-                    float p[HEADS];
+                    for (int d = 0; d < TOKENS; ++d) key[d].c[c].get(k[d]);
 #pragma unroll
                     for (int h = 0; h < HEADS; ++h) {
-                        p[h] = h < heads ? expf(scores[h * span.per + i] - m[h]) : 0.f;
-                        denominator[h] += p[h];
+                        const float4* qs = (const float4*)(q + h * 32 * CHUNKS + (c * 4 + l) * 8);
+                        const float4 a = qs[0], b = qs[1];
+#pragma unroll
+                        for (int d = 0; d < TOKENS; ++d) {
+                            dot[d][h] = fmaf(k[d][0], a.x, fmaf(k[d][1], a.y, fmaf(k[d][2], a.z, fmaf(k[d][3], a.w, dot[d][h]))));
+                            dot[d][h] = fmaf(k[d][4], b.x, fmaf(k[d][5], b.y, fmaf(k[d][6], b.z, fmaf(k[d][7], b.w, dot[d][h]))));
+                        }
                     }
+                }
+                float old[HEADS];
 #pragma unroll
-                    for (int c = 0; c < CHUNKS; ++c)
-                        if (!NARROW || (c * 4 + l) * 8 < HEAD_DIM) {
-                            float v[8];
-                            value[d][c].get(v);
+                for (int h = 0; h < HEADS; ++h) {
+                    float top = m[h];
 #pragma unroll
-                            for (int h = 0; h < HEADS; ++h)
+                    for (int d = 0; d < TOKENS; ++d) {
+                        dot[d][h] += __shfl_xor_sync(FULL, dot[d][h], 1);
+                        dot[d][h] += __shfl_xor_sync(FULL, dot[d][h], 2);
+                        if (i0 + 8 * d >= n) dot[d][h] = -1e30f;
+                        top = fmaxf(top, dot[d][h]);
+                    }
+                    old[h] = expf(m[h] - top);
+                    denominator[h] *= old[h];
 #pragma unroll
-                                for (int e = 0; e < 8; ++e) acc[(h * CHUNKS + c) * 8 + e] = fmaf(p[h], v[e], acc[(h * CHUNKS + c) * 8 + e]);
+                    for (int d = 0; d < TOKENS; ++d) {
+                        dot[d][h] = i0 + 8 * d < n ? expf(dot[d][h] - top) : 0.f;
+                        denominator[h] += dot[d][h];
+                    }
+                    m[h] = top;
+                }
+#pragma unroll
+                for (int c = 0; c < CHUNKS; ++c) {
+                    float v[TOKENS][8];
+#pragma unroll
+                    for (int d = 0; d < TOKENS; ++d) value[d].c[c].get(v[d]);
+#pragma unroll
+                    for (int h = 0; h < HEADS; ++h)
+#pragma unroll
+                        for (int e = 0; e < 8; ++e) {
+                            float a = acc[(h * CHUNKS + c) * 8 + e] * old[h];
+#pragma unroll
+                            for (int d = 0; d < TOKENS; ++d) a = fmaf(dot[d][h], v[d][e], a);
+                            acc[(h * CHUNKS + c) * 8 + e] = a;
                         }
                 }
             }
-        }
-        // Sum over the warp's eight tokens, halving what each lane holds; then over warps with their maxima.
+            // The warp's eight groups of lanes, brought to one maximum, then summed by halves.
 #pragma unroll
-        for (int h = 0; h < HEADS; ++h) {
-            float d = denominator[h];
-            d += __shfl_xor_sync(FULL, d, 4);
-            d += __shfl_xor_sync(FULL, d, 8);
-            d += __shfl_xor_sync(FULL, d, 16);
-            if (lane == 0) warp_m[w * HEADS + h] = m[h], warp_l[w * HEADS + h] = d;
-        }
-        constexpr int N = HEADS * CHUNKS * 8;
-        int offset = 0;
+            for (int h = 0; h < HEADS; ++h) {
+                const float top = warp_max(m[h]), f = expf(m[h] - top);
+                float d = denominator[h] * f;
+                d += __shfl_xor_sync(FULL, d, 4);
+                d += __shfl_xor_sync(FULL, d, 8);
+                d += __shfl_xor_sync(FULL, d, 16);
+                if (lane == 0) warp_m[w * HEADS + h] = top, warp_l[w * HEADS + h] = d;
 #pragma unroll
-        for (int step = 0; step < 3; ++step) {
-            const int half = N >> (step + 1), bit = 16 >> step;
-            const bool up = lane & bit;
-#pragma unroll
-            for (int i = 0; i < half; ++i) {
-                float keep = up ? acc[i + half] : acc[i], send = up ? acc[i] : acc[i + half];
-                acc[i] = keep + __shfl_xor_sync(FULL, send, bit);
+                for (int i = 0; i < CHUNKS * 8; ++i) acc[h * CHUNKS * 8 + i] *= f;
             }
-            offset += up ? half : 0;
-        }
-        // acc index (h * CHUNKS + c) * 8 + e of lane l is feature (c * 4 + l) * 8 + e of head h.
+            constexpr int N = HEADS * CHUNKS * 8;
+            int offset = halve<N / 2>(acc, lane, 16);
+            offset += halve<N / 4>(acc, lane, 8);
+            offset += halve<N / 8>(acc, lane, 4);
+            // acc index (h * CHUNKS + c) * 8 + e of lane l is feature (c * 4 + l) * 8 + e of head h.
 #pragma unroll
-        for (int i = 0; i < N / 8; ++i) {
-            int at = offset + i, h = at / (CHUNKS * 8), c = at / 8 % CHUNKS, e = at % 8;
-            red[(w * HEADS + h) * (32 * CHUNKS) + (c * 4 + l) * 8 + e] = acc[i];
+            for (int i = 0; i < N / 8; ++i) {
+                int at = offset + i, h = at / (CHUNKS * 8), c = at / 8 % CHUNKS, e = at % 8;
+                red[(w * HEADS + h) * (32 * CHUNKS) + (c * 4 + l) * 8 + e] = acc[i];
+            }
         }
+        if (I.prefetch) prefetch(ahead, plan);
         __syncthreads();
-        const int warps = min(WARPS, (n + 7) / 8);
         for (int i = tid; i < heads * HEAD_DIM; i += THREADS) {
-            int h = i / HEAD_DIM, j = i % HEAD_DIM;
+            const int h = i / HEAD_DIM, j = i % HEAD_DIM, head = h0 + h;
             float top = -1e30f;
             for (int v = 0; v < warps; ++v) top = fmaxf(top, warp_m[v * HEADS + h]);
             float sum = 0.f, total = 0.f;
@@ -231,7 +238,6 @@ CALL void do_attend(const Instruction& I, State* st, float* work, Shared& s) {
                 sum = fmaf(f, red[(v * HEADS + h) * (32 * CHUNKS) + j], sum);
                 total = fmaf(f, warp_l[v * HEADS + h], total);
             }
-            const int head = h0 + h;
             if (span.splits == 1) {
                 if (I.sinks) {
                     float sink = I.sinks[head], all = fmaxf(top, sink), f = expf(top - all);
@@ -246,22 +252,29 @@ CALL void do_attend(const Instruction& I, State* st, float* work, Shared& s) {
             }
         }
     }
+    if (blockIdx.x >= units && I.prefetch) {
+        __syncthreads();                        // the plan is being made in this very instruction
+        prefetch(ahead, plan);
+    }
 }
 
-// The splits of each head put together, in order.
-CALL void do_combine(const Instruction& I, const State* st) {
+// The splits of each head put together, in order; a thread a feature.
+DEV void do_combine(const Instruction& I, const State* st) {
     const Span span = span_of(I, st);
-    for (int i = blockIdx.x * THREADS + threadIdx.x; i < I.n_head * HEAD_DIM; i += gridDim.x * THREADS) {
-        int head = i / HEAD_DIM, j = i % HEAD_DIM;
+    int from, to;
+    share(I.n_head * HEAD_DIM, from, to);
+    for (int i = from + threadIdx.x; i < to; i += THREADS) {
+        const int head = i / HEAD_DIM, j = i % HEAD_DIM;
         const float* p = I.partial + (u64)head * span.splits * (HEAD_DIM + 2);
         float top = I.sinks ? I.sinks[head] : -1e30f;
-        for (int s = 0; s < span.splits; ++s) top = fmaxf(top, shared_read(p + s * (HEAD_DIM + 2)));
-        float total = I.sinks ? expf(I.sinks[head] - top) : 0.f, sum = 0.f;
-        for (int s = 0; s < span.splits; ++s) {
-            const float* r = p + s * (HEAD_DIM + 2);
-            float f = expf(shared_read(r) - top);
-            sum = fmaf(f, shared_read(r + 2 + j), sum);
-            total = fmaf(f, shared_read(r + 1), total);
+        float total = I.sinks ? 1.f : 0.f, sum = 0.f;
+#pragma unroll 4
+        for (int s = 0; s < span.splits; ++s, p += HEAD_DIM + 2) {
+            const float m = shared_read(p), l = shared_read(p + 1), v = shared_read(p + 2 + j);
+            const float all = fmaxf(top, m), a = expf(top - all), b = expf(m - all);
+            total = fmaf(total, a, l * b);
+            sum = fmaf(sum, a, v * b);
+            top = all;
         }
         I.out[i] = sum / total;
     }

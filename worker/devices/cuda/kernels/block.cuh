@@ -4,50 +4,63 @@
 #define THREADS 512
 #define WARPS 16
 #define BATCH_OCTETS 256        // octets whose partial sums fit in shared memory at once
+#define MAX_RUNS 16
 
-struct Shared {                 // fixed part of dynamic shared memory; planes and floats of x follow
+// A run: neighbouring octets of one stored matrix, one stream of bytes.
+struct Run {
+    const u8* base;
+    int type, octets, rows, row0;       // row0: first row of the output, of the stacked matrix or of the expert
+    int part, input;                    // first float of its partial sums; which of the prepared vectors it multiplies
+    int per, units;                     // units of an octet, and of all
+    float inv_per, inv_units;
+    int bytes, expert;
+};
+
+struct Plan { int n, from, to, unused; Run runs[MAX_RUNS]; };
+
+struct Shared {                 // fixed part of dynamic shared memory; the rest follows
     Instruction ring[4];
-    float red[WARPS * 2];
-    float scalar[8];
+    Plan plans[4];              // by instruction, made two instructions ahead
+    float sums[3][WARPS];
+    u32 maxima[3][WARPS];
     int chosen[MAX_CHOSEN];
     float weight[MAX_CHOSEN];
-    float xscale[MAX_CHOSEN];
     float best_value[WARPS];
     int best_index[WARPS];
+    float unit;                 // scale of the prepared vectors' fixed point
+    int last;
 };
 
 extern __shared__ __align__(16) u8 smem[];
 
-struct Memory {                 // where things lie in dynamic shared memory
-    float* part;                // partial sums (BATCH_OCTETS + 16 * MAX_RUNS) * 8
-    float* xsum;                // sums of 32-blocks of x
-    u32* planes;                // or floats of x
-    float* floats;
-};
-
-#define MAX_RUNS 8
 #define PART_FLOATS ((BATCH_OCTETS + WARPS * MAX_RUNS) * 8)
+#ifdef SHARED_FIXED
+static_assert((sizeof(Shared) + 15) / 16 * 16 <= SHARED_FIXED && PART_FLOATS == PART_FLOATS_HOST, "program.py disagrees");
+#endif
 
 DEV int blocks_of(int k) { return (k + 255) / 256 * 8; }
 
-// ---- reductions over the block; every thread gets the result -----------------------------------------------------
-
-DEV float block_sum(float v, float* red) {
-    v = warp_sum(v);
-    __syncthreads();
-    if ((threadIdx.x & 31) == 0) red[threadIdx.x >> 5] = v;
-    __syncthreads();
-    float s = red[threadIdx.x & (WARPS - 1)];
-#pragma unroll
-    for (int i = WARPS / 2; i; i >>= 1) s += __shfl_xor_sync(FULL, s, i);
-    return s;
+// This block's share of n pieces; q and r are n / blocks and n % blocks.
+DEV void share(int q, int r, int& from, int& to) {
+    const int b = blockIdx.x;
+    from = b * q + min(b, r);
+    to = from + q + (b < r);
 }
-DEV u32 block_max(u32 v, float* red) {
-    v = __reduce_max_sync(FULL, v);
+DEV void share(int n, int& from, int& to) { share(n / (int)gridDim.x, n % (int)gridDim.x, from, to); }
+
+// n / d for d = 1 / inverse, both below 2^20.
+DEV int quotient(int n, float inverse) { return (int)(((float)n + 0.5f) * inverse); }
+
+// Over the block; every thread gets the results. Each slot is used once an instruction.
+DEV void block_reduce(float& sum, u32& largest, int slot, Shared& s) {
+    sum = warp_sum(sum);
+    largest = __reduce_max_sync(FULL, largest);
+    if ((threadIdx.x & 31) == 0) s.sums[slot][threadIdx.x >> 5] = sum, s.maxima[slot][threadIdx.x >> 5] = largest;
     __syncthreads();
-    if ((threadIdx.x & 31) == 0) ((u32*)red)[threadIdx.x >> 5] = v;
-    __syncthreads();
-    return __reduce_max_sync(FULL, ((u32*)red)[threadIdx.x & (WARPS - 1)]);
+    sum = s.sums[slot][threadIdx.x & (WARPS - 1)];
+    largest = __reduce_max_sync(FULL, s.maxima[slot][threadIdx.x & (WARPS - 1)]);
+#pragma unroll
+    for (int i = WARPS / 2; i; i >>= 1) sum += __shfl_xor_sync(FULL, sum, i);
 }
 
 // ---- activations: norm, then fixed point digits ------------------------------------------------------------------
@@ -56,6 +69,12 @@ DEV u32 magnitude(float4 v) {
     return max(max(__float_as_uint(v.x) & 0x7fffffffu, __float_as_uint(v.y) & 0x7fffffffu),
                max(__float_as_uint(v.z) & 0x7fffffffu, __float_as_uint(v.w) & 0x7fffffffu));
 }
+DEV float squares(float4 v) { return fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, v.w * v.w))); }
+DEV float total4(float4 v) { return (v.x + v.y) + (v.z + v.w); }
+DEV float4 times(float4 v, float f) { return make_float4(v.x * f, v.y * f, v.z * f, v.w * f); }
+DEV float4 times(float4 v, float4 f) { return make_float4(v.x * f.x, v.y * f.y, v.z * f.z, v.w * f.w); }
+DEV float4 plus(float4 v, float4 f) { return make_float4(v.x + f.x, v.y + f.y, v.z + f.z, v.w + f.w); }
+DEV float4 minus(float4 v, float f) { return make_float4(v.x - f, v.y - f, v.z - f, v.w - f); }
 
 // Digits of four neighbours as words of the four planes; v has at most 30 bits and a sign.
 DEV void store_planes(u32* planes, int group, float4 v, float inv) {
@@ -73,99 +92,83 @@ DEV void store_planes(u32* planes, int group, float4 v, float inv) {
     p[6] = __byte_perm(ef, gh, 0x7632);
 }
 
-DEV float4 normed(float4 v, const Instruction& I, int i, float mean, float scale) {
-    if (I.norm == NO_NORM) return v;
-    float4 w = ((const float4*)I.norm_w)[i];
-    if (I.norm == RMS) return make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
-    float4 b = ((const float4*)I.norm_b)[i];
-    return make_float4(fmaf((v.x - mean) * scale, w.x, b.x), fmaf((v.y - mean) * scale, w.y, b.y),
-                       fmaf((v.z - mean) * scale, w.z, b.z), fmaf((v.w - mean) * scale, w.w, b.w));
-}
-
-// Everything the products need of x[k]: planes and their scale, block sums, floats. All threads; ends with a barrier.
-CALL float prepare(const Instruction& I, const float* x, const Memory& m, u32* planes, Shared& s) {
-    const int k4 = I.k / 4, tid = threadIdx.x;
-    float4 r[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        int j = tid + i * THREADS;
-        r[i] = j < k4 ? shared_read4(x + 4 * j) : make_float4(0.f, 0.f, 0.f, 0.f);
-    }
-    float mean = 0.f, scale = 1.f;
-    if (I.norm != NO_NORM) {
-        float a = 0.f;
-        if (I.norm == LAYER) {
-#pragma unroll
-            for (int i = 0; i < 4; ++i) a += (r[i].x + r[i].y) + (r[i].z + r[i].w);
-            for (int j = tid + 4 * THREADS; j < k4; j += THREADS) {
-                float4 v = shared_read4(x + 4 * j);
-                a += (v.x + v.y) + (v.z + v.w);
-            }
-            mean = block_sum(a, s.red) / (float)I.k;
-            a = 0.f;
-        }
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-            if (tid + i * THREADS < k4) {
-                float4 v = make_float4(r[i].x - mean, r[i].y - mean, r[i].z - mean, r[i].w - mean);
-                a = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, a))));
-            }
-        for (int j = tid + 4 * THREADS; j < k4; j += THREADS) {
-            float4 v = shared_read4(x + 4 * j);
-            v = make_float4(v.x - mean, v.y - mean, v.z - mean, v.w - mean);
-            a = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, a))));
-        }
-        scale = 1.f / sqrtf(block_sum(a, s.red) / (float)I.k + I.eps);
-    }
+// Everything the products need of x: planes and their scale, sums of 32-blocks, floats. x is one vector of k floats, or
+// several without a norm, one after the other; each starts at a multiple of 256 in what is made of it. All threads take
+// part, few instructions each: the first float4 of a thread stays in registers, further ones are read again. The
+// caller's next barrier makes it visible.
+DEV void prepare(const Instruction& I, int inputs, float* xsum, u32* planes, float* floats, Shared& s) {
+    const int one4 = I.k >> 2, k4 = one4 * inputs, tid = threadIdx.x, norm = I.norm, flags = I.flags, blocks = blocks_of(I.k);
+    const float4* w4 = (const float4*)I.norm_w;
+    const float* x = I.x;
+    float4 held = make_float4(0.f, 0.f, 0.f, 0.f);
+    float mean = 0.f, scale = 1.f, sum = 0.f;
     u32 largest = 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        int j = tid + i * THREADS;
-        if (j < k4) {
-            r[i] = normed(r[i], I, j, mean, scale);
-            largest = max(largest, magnitude(r[i]));
-            if (I.flags & 1) ((float4*)m.floats)[j] = r[i];
-        }
+    if (norm == LAYER) {
+#pragma unroll 1
+        for (int j = tid; j < k4; j += THREADS) sum += total4(shared_read4(x + 4 * j));
+        block_reduce(sum, largest, 0, s);
+        mean = sum / (float)I.k;
+        sum = 0.f;
     }
-    for (int j = tid + 4 * THREADS; j < k4; j += THREADS) {
-        float4 v = normed(shared_read4(x + 4 * j), I, j, mean, scale);
+#pragma unroll 1
+    for (int j = tid; j < k4; j += THREADS) {
+        float4 w, v = shared_read4(x + 4 * j);
+        if (norm != NO_NORM) {
+            w = w4[j];
+            if (norm == LAYER) v = minus(v, mean);
+            sum += squares(v);
+            v = times(v, w);
+        }
         largest = max(largest, magnitude(v));
-        if (I.flags & 1) ((float4*)m.floats)[j] = v;
+        if (j == tid) held = v;
     }
-    float unit = 1.f;
-    if (I.flags & 4) {
-        largest = block_max(largest, s.red);
-        // A power of two that brings the largest magnitude to 30 bits at most; what is not finite stays so.
-        int e = (int)(largest >> 23);
-        e = max(e, 40);
-        float inv = __uint_as_float((u32)(283 - e) << 23 & 0x7f800000u);       // 2^(29 - (e - 127))
-        unit = largest >= 0x7f800000u ? __uint_as_float(0x7fc00000u) : __uint_as_float((u32)(e - 29) << 23);
-        if (largest >= 0x7f800000u) inv = 0.f;
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            int j = tid + i * THREADS;
-            if (j < k4) store_planes(planes, j, r[i], inv);
-            if (I.flags & 2) {
-                float a = (r[i].x + r[i].y) + (r[i].z + r[i].w);
-                a += __shfl_xor_sync(FULL, a, 1);
-                a += __shfl_xor_sync(FULL, a, 2);
-                a += __shfl_xor_sync(FULL, a, 4);
-                if ((tid & 7) == 0 && j < blocks_of(I.k) * 8) m.xsum[j >> 3] = j < k4 ? a : 0.f;
+    block_reduce(sum, largest, 1, s);
+    float bound = __uint_as_float(largest);     // of |x w|; the norm's scale and bias come on top
+    if (norm != NO_NORM) {
+        scale = 1.f / sqrtf(sum / (float)I.k + I.eps);
+        bound *= scale;
+    }
+    if (norm == LAYER) {
+        float ignore = 0.f;
+        u32 b = 0;
+#pragma unroll 1
+        for (int j = tid; j < k4; j += THREADS) b = max(b, magnitude(((const float4*)I.norm_b)[j]));
+        block_reduce(ignore, b, 2, s);
+        bound += __uint_as_float(b);
+    }
+    // A power of two that brings the bound to 29 bits and a little; what is not finite stays so.
+    const u32 bits = __float_as_uint(bound) & 0x7fffffffu;
+    const int e = max((int)(bits >> 23), 40);
+    const bool finite = bits < 0x7f000000u;
+    const float inv = finite ? __uint_as_float((u32)(282 - e) << 23) : 0.f;     // 2^(28 - (e - 127))
+    if (tid == 0) s.unit = finite ? __uint_as_float((u32)(e - 28) << 23) : __uint_as_float(0x7fc00000u);
+#pragma unroll 1
+    for (int base = tid & ~31; base < k4; base += THREADS) {     // whole warps: sums need all lanes
+        const int j = base + (tid & 31);
+        float4 v = held;
+        if (base >= THREADS) {
+            v = make_float4(0.f, 0.f, 0.f, 0.f);
+            if (j < k4) {
+                v = shared_read4(x + 4 * j);
+                if (norm == LAYER) v = minus(v, mean);
+                if (norm != NO_NORM) v = times(v, w4[j]);
             }
         }
-        for (int base = 4 * THREADS; base < k4; base += THREADS) {
-            int j = base + tid;
-            float4 v = j < k4 ? normed(shared_read4(x + 4 * j), I, j, mean, scale) : make_float4(0.f, 0.f, 0.f, 0.f);
-            if (j < k4) store_planes(planes, j, v, inv);
-            if (I.flags & 2) {
-                float a = (v.x + v.y) + (v.z + v.w);
-                a += __shfl_xor_sync(FULL, a, 1);
-                a += __shfl_xor_sync(FULL, a, 2);
-                a += __shfl_xor_sync(FULL, a, 4);
-                if ((tid & 7) == 0 && j < blocks_of(I.k) * 8) m.xsum[j >> 3] = j < k4 ? a : 0.f;
-            }
+        if (norm != NO_NORM) v = times(v, scale);
+        if (norm == LAYER && j < k4) v = plus(v, ((const float4*)I.norm_b)[j]);
+        const int c = inputs > 1 ? j / one4 : 0, at = j + c * (blocks * 8 - one4);
+        if (j < k4) {
+            if (flags & FLOATS_OF_X) ((float4*)floats)[at] = v;
+            if (flags & PLANES_OF_X) store_planes(planes, at, v, inv);
+        }
+        if (flags & SUMS_OF_X) {
+            float a = total4(v);
+            a += __shfl_xor_sync(FULL, a, 1);
+            a += __shfl_xor_sync(FULL, a, 2);
+            a += __shfl_xor_sync(FULL, a, 4);
+            if ((tid & 7) == 0 && j < k4) xsum[at >> 3] = a;
         }
     }
-    __syncthreads();
-    return unit;
+    if ((flags & SUMS_OF_X) && (I.k & 255))     // padding is multiplied by zeros and must be finite
+        for (int b = tid; b < blocks * inputs; b += THREADS) if (b % blocks >= I.k >> 5) xsum[b] = 0.f;
 }

@@ -11,7 +11,6 @@
 #include "advance.cuh"
 #include "pick.cuh"
 #include "matvec.cuh"
-#include "experts.cuh"
 #include "attention.cuh"
 
 // All blocks have finished the instruction and see each other's results. The launch is cooperative, so all are running.
@@ -42,15 +41,6 @@ DEV void do_add(const Instruction& I) {
     for (int k = from + threadIdx.x; k < to; k += THREADS) I.out[k] = shared_read(I.x + k) + shared_read(I.x2 + k);
 }
 
-// Norm by itself, for whoever watches it: every block computes it, each writes its share.
-CALL void do_norm(const Instruction& I, const Memory& m, Shared& s) {
-    prepare(I, I.x, m, m.planes, s);
-    int from, to;
-    share(I.k, from, to);
-    for (int k = from + threadIdx.x; k < to; k += THREADS) I.out[k] = m.floats[k];
-    __syncthreads();
-}
-
 DEV void do_rope(const Instruction& I, const State* st) {
     int from, to;
     share(I.k, from, to);
@@ -70,73 +60,52 @@ DEV void do_act(const Instruction& I) {
 }
 
 DEV void do_choose(const Instruction& I, Shared& s) {
-    if (blockIdx.x) return;
+    if (blockIdx.x || threadIdx.x >= 32) return;
     choose_experts(I, s);
     if (threadIdx.x < I.n_chosen) I.chosen[threadIdx.x] = s.chosen[threadIdx.x], I.out[threadIdx.x] = s.weight[threadIdx.x];
-    __syncthreads();
-}
-
-// Bring this block's share of a later instruction's weights from memory to L2 while this one waits and computes.
-CALL void prefetch_weights(const Instruction& I) {
-    int from, to, octet0 = 0;
-    share(I.tiles, from, to);
-    if (I.act == SWIGLU || I.act == SWIGLU_OAI) {
-        const bool one = I.n_parts == 1;
-        const int half = I.parts[0].octets / (one ? 2 : 1);
-        u64 bytes = min((u64)(to - from) * octet_bytes(I.parts[0].type, I.k), PREFETCH_LIMIT / 2);
-        prefetch_bytes(run_of(I.parts[0], I.k, from, to, 0).base, bytes);
-        prefetch_bytes(run_of(I.parts[one ? 0 : 1], I.k, from + (one ? half : 0), to, 0).base, bytes);
-        return;
-    }
-    for (int p = 0; p < I.n_parts; ++p) {
-        int a = max(from - octet0, 0), b = min(to - octet0, I.parts[p].octets);
-        octet0 += I.parts[p].octets;
-        if (a >= b) continue;
-        Run r = run_of(I.parts[p], I.k, a, b, 0);
-        u64 bytes = (u64)(b - a) * octet_bytes(r.type, I.k);
-        if (r.type == F32 || r.type == F16 || r.type == BF16) bytes = (u64)r.rows * (octet_bytes(r.type, I.k) / 8) & ~15ull;
-        prefetch_bytes(r.base, min(bytes, PREFETCH_LIMIT));
-    }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 decode(State* st, const Instruction* program, int first, int count, Best* scratch) {
     Shared& s = *(Shared*)smem;
-    Memory m;
-    m.part = (float*)(smem + (sizeof(Shared) + 15) / 16 * 16);
-    m.xsum = m.part + PART_FLOATS;
     const int words = sizeof(Instruction) / 4;
+    program += first;
     for (int j = 0; j < 3 && j < count; ++j)
-        for (int i = threadIdx.x; i < words; i += THREADS) ((int*)&s.ring[j])[i] = ((const int*)(program + first + j))[i];
+        for (int i = threadIdx.x; i < words; i += THREADS) ((int*)&s.ring[j])[i] = ((const int*)(program + j))[i];
+    __syncthreads();
+    if (threadIdx.x < 64 && threadIdx.x >> 5 < count) plan_ahead(s.ring[threadIdx.x >> 5], s.plans[threadIdx.x >> 5], s);
     __syncthreads();
     u32 barriers = 0;
+#pragma unroll 1
     for (int at = 0; at < count; ++at) {
-        // The slot of the instruction before the last barrier is free: the one three ahead goes there.
-        if (at + 3 < count && threadIdx.x >= THREADS - 128)
-            for (int i = threadIdx.x - (THREADS - 128); i < words; i += 128)
-                ((int*)&s.ring[(at + 3) & 3])[i] = ((const int*)(program + first + at + 3))[i];
         const Instruction& I = s.ring[at & 3];
+        // The last warp looks ahead: the instruction three ahead comes to where the one before the last barrier was,
+        // the one two ahead, which has come, is planned.
+        if (threadIdx.x >= THREADS - 32) {
+            const int lane = threadIdx.x & 31;
+            int word[(sizeof(Instruction) / 4 + 31) / 32];
+            if (at + 3 < count)
+#pragma unroll
+                for (int i = 0; i < (words + 31) / 32; ++i) word[i] = i * 32 + lane < words ? ((const int*)(program + at + 3))[i * 32 + lane] : 0;
+            if (at + 2 < count) plan_ahead(s.ring[(at + 2) & 3], s.plans[(at + 2) & 3], s);
+            if (at + 3 < count)
+#pragma unroll
+                for (int i = 0; i < (words + 31) / 32; ++i) if (i * 32 + lane < words) ((int*)&s.ring[(at + 3) & 3])[i * 32 + lane] = word[i];
+        }
         if (I.op == COMBINE && span_of(I, st).splits == 1) {
-            if (I.prefetch) prefetch_weights(s.ring[(at + I.prefetch) & 3]);
             __syncthreads();
             continue;
         }
-        if (I.prefetch && at + I.prefetch < count) prefetch_weights(s.ring[(at + I.prefetch) & 3]);
-        const int sums = blocks_of(I.k) * (I.op == EXPERTS_DOWN ? I.n_chosen : 1);
-        m.planes = (u32*)(m.xsum + sums);
-        m.floats = (float*)(m.planes + (I.flags & 4 ? blocks_of(I.k) * BLOCK_WORDS : 0));
+        const int ahead = (at + max(I.prefetch, 1)) & 3;
         switch (I.op) {
             case EMBED: do_embed(I, st); break;
-            case MATVEC: do_matvec(I, st, m, s, scratch); break;
-            case ATTEND: do_attend(I, st, m.part, s); break;
+            case ATTEND: do_attend(I, st, (float*)(smem + (sizeof(Shared) + 15) / 16 * 16), s.ring[ahead], s.plans[ahead]); break;
             case COMBINE: do_combine(I, st); break;
-            case EXPERTS_UP: do_experts_up(I, s.ring[(at + 1) & 3], m, s); break;
-            case EXPERTS_DOWN: do_experts_down(I, m, s); break;
             case ADD: do_add(I); break;
-            case NORM: do_norm(I, m, s); break;
             case ROPE: do_rope(I, st); break;
             case ACT: do_act(I); break;
             case CHOOSE: do_choose(I, s); break;
+            default: do_product(I, s.plans[at & 3], s.ring[ahead], s.plans[ahead], st, s, scratch);
         }
         if (at + 1 < count) grid_barrier(st, ++barriers * gridDim.x);
     }

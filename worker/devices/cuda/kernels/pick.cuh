@@ -21,10 +21,10 @@ CALL void pick_largest(State* st, Best best, Best* scratch, Shared& s) {
         __stcg((float*)&scratch[blockIdx.x].value, best.value);
         __stcg(&scratch[blockIdx.x].index, best.index);
         __threadfence();
-        s.chosen[0] = atomicAdd(&st->ticket, 1u) == gridDim.x - 1;
+        s.last = atomicAdd(&st->ticket, 1u) == gridDim.x - 1;
     }
     __syncthreads();
-    if (!s.chosen[0] || threadIdx.x >= 32) return;
+    if (!s.last || threadIdx.x >= 32) return;
     __threadfence();
     best.value = -__int_as_float(0x7f800000), best.index = 0x7fffffff;
     for (int b = threadIdx.x; b < gridDim.x; b += 32) {

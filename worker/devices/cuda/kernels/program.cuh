@@ -6,6 +6,8 @@ enum Op { EMBED = 0, MATVEC = 1, ATTEND = 2, COMBINE = 3, EXPERTS_UP = 4, EXPERT
 enum Norm { NO_NORM = 0, RMS = 1, LAYER = 2 };
 enum Act { NO_ACT = 0, SWIGLU = 1, SWIGLU_OAI = 2, GELU = 3 };
 
+enum Flag { FLOATS_OF_X = 1, SUMS_OF_X = 2, PLANES_OF_X = 4, PICK = 8 };      // PICK: the largest row is the next token
+
 #define MAX_PARTS 4
 #define MAX_CHOSEN 8
 
@@ -27,7 +29,8 @@ struct Instruction {
     float* out;
     float eps;
     int norm, act, tiles;       // tiles: octets of output that blocks share out (pairs of octets with SwiGLU)
-    int flags;                  // 1: float copy of x wanted, 2: block sums wanted, 4: planes wanted, 8: pick the largest row
+    int share_q, share_r;       // tiles / blocks and tiles % blocks
+    int flags;
     int prefetch;               // how many instructions ahead lie the weights to bring to L2 meanwhile; 0: none
     int n_experts, n_chosen;
     // attention

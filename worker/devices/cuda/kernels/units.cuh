@@ -74,7 +74,7 @@ template <int TYPE> struct Unit;
 
 // K: weights along k. BYTES: of eight rows. FACTOR: what integers are too large by. DEPTH: units in flight a warp.
 template <> struct Unit<Q4_0> {
-    enum { K = 128, BYTES = 576, DISTANCE = 2, DEPTH = 4, MINIMA = 0 };
+    enum { K = 128, BYTES = 576, DISTANCE = 2, DEPTH = 3, MINIMA = 0 };
     static DEV float factor() { return 1.f / 16.f; }
     uint4 q; u32 d;
     DEV void load(const u8* p, int lane, Lane l) { q = weight128(p + lane * 16); d = weight32(p + 512 + l.g * 8 + l.h * 4); }
@@ -88,7 +88,7 @@ template <> struct Unit<Q4_0> {
 };
 
 template <> struct Unit<MXFP4> {
-    enum { K = 128, BYTES = 544, DISTANCE = 2, DEPTH = 4, MINIMA = 0 };
+    enum { K = 128, BYTES = 544, DISTANCE = 2, DEPTH = 3, MINIMA = 0 };
     static DEV float factor() { return 1.f; }
     uint4 q; u32 e;             // low half of a word: weights 4t..4t+3, high half: 16+4t..16+4t+3
     DEV void load(const u8* p, int lane, Lane l) { q = weight128(p + lane * 16); e = weight16(p + 512 + l.g * 4 + l.h * 2); }
@@ -102,7 +102,7 @@ template <> struct Unit<MXFP4> {
 };
 
 template <> struct Unit<Q4_1> {
-    enum { K = 128, BYTES = 640, DISTANCE = 2, DEPTH = 3, MINIMA = 1 };
+    enum { K = 128, BYTES = 640, DISTANCE = 2, DEPTH = 2, MINIMA = 1 };
     static DEV float factor() { return 1.f; }
     uint4 q; uint2 dm;          // d and m of two blocks
     DEV void load(const u8* p, int lane, Lane l) { q = weight128(p + lane * 16); dm = weight64(p + 512 + l.g * 16 + l.h * 8); }
@@ -118,7 +118,7 @@ template <> struct Unit<Q4_1> {
 };
 
 template <> struct Unit<Q5_0> {
-    enum { K = 128, BYTES = 704, DISTANCE = 2, DEPTH = 3, MINIMA = 0 };
+    enum { K = 128, BYTES = 704, DISTANCE = 2, DEPTH = 2, MINIMA = 0 };
     static DEV float factor() { return 1.f / 8.f; }
     uint4 q; u32 top, d;        // top: the inverted fifth bits, fragment f of byte i at bit 8 i + f
     DEV void load(const u8* p, int lane, Lane l) {
@@ -136,7 +136,7 @@ template <> struct Unit<Q5_0> {
 };
 
 template <> struct Unit<Q5_1> {
-    enum { K = 128, BYTES = 768, DISTANCE = 2, DEPTH = 3, MINIMA = 1 };
+    enum { K = 128, BYTES = 768, DISTANCE = 2, DEPTH = 2, MINIMA = 1 };
     static DEV float factor() { return 1.f; }
     uint4 q; u32 top; uint2 dm; // top: the fifth bits, as in Q5_0 but not inverted
     DEV void load(const u8* p, int lane, Lane l) {
@@ -157,7 +157,7 @@ template <> struct Unit<Q5_1> {
 };
 
 template <> struct Unit<Q8_0> {
-    enum { K = 128, BYTES = 1088, DISTANCE = 2, DEPTH = 3, MINIMA = 0 };
+    enum { K = 128, BYTES = 1088, DISTANCE = 2, DEPTH = 2, MINIMA = 0 };
     static DEV float factor() { return 1.f; }
     uint4 q0, q1; u32 d;        // q0: blocks 0 and 1, q1: blocks 2 and 3
     DEV void load(const u8* p, int lane, Lane l) {
@@ -272,18 +272,25 @@ template <> struct Unit<Q6_K> {
 DEV int unit_of(int type) {
     return type == F32 || type == F16 || type == BF16 ? 64 : type == Q4_K || type == Q5_K || type == Q6_K ? 256 : 128;
 }
-DEV int octet_bytes(int type, int k) {
+DEV int units_of(int type, int k) {
+    const int shift = type == F32 || type == F16 || type == BF16 ? 6 : type == Q4_K || type == Q5_K || type == Q6_K ? 8 : 7;
+    return (k + (1 << shift) - 1) >> shift;
+}
+DEV int unit_bytes(int type) {
     switch (type) {
-        case F32: return k * 32;
-        case F16: case BF16: return k * 16;
-        case Q4_0: return (k + 127) / 128 * Unit<Q4_0>::BYTES;
-        case Q4_1: return (k + 127) / 128 * Unit<Q4_1>::BYTES;
-        case Q5_0: return (k + 127) / 128 * Unit<Q5_0>::BYTES;
-        case Q5_1: return (k + 127) / 128 * Unit<Q5_1>::BYTES;
-        case Q8_0: return (k + 127) / 128 * Unit<Q8_0>::BYTES;
-        case MXFP4: return (k + 127) / 128 * Unit<MXFP4>::BYTES;
-        case Q4_K: return k / 256 * Unit<Q4_K>::BYTES;
-        case Q5_K: return k / 256 * Unit<Q5_K>::BYTES;
-        default: return k / 256 * Unit<Q6_K>::BYTES;
+        case Q4_0: return Unit<Q4_0>::BYTES;
+        case Q4_1: return Unit<Q4_1>::BYTES;
+        case Q5_0: return Unit<Q5_0>::BYTES;
+        case Q5_1: return Unit<Q5_1>::BYTES;
+        case Q8_0: return Unit<Q8_0>::BYTES;
+        case MXFP4: return Unit<MXFP4>::BYTES;
+        case Q4_K: return Unit<Q4_K>::BYTES;
+        case Q5_K: return Unit<Q5_K>::BYTES;
+        default: return Unit<Q6_K>::BYTES;
     }
+}
+DEV int octet_bytes(int type, int k) {
+    if (type == F32) return k * 32;
+    if (type == F16 || type == BF16) return k * 16;
+    return units_of(type, k) * unit_bytes(type);
 }
