@@ -1,1 +1,1 @@
-"""The saboteur: a launcher and proxy in front of any worker that lies on purpose, so that the suite can prove itself."""
+"""The saboteur: a launcher and proxy in front of any worker that lies on purpose, so that the suite proves itself."""

@@ -110,7 +110,7 @@ async def perform(defect: Defect, command: list[str], argv: list[str]) -> int:
     server = None
     ready = False
     if public is not None:
-        while first.returncode is None and not all([await accepts(port) for port in ports]):
+        while first.returncode is None and not all([await accepts(port) for port in ports]):  # noqa: ASYNC110 - no event
             await asyncio.sleep(POLL_S)
         if first.returncode is None:
             await defect.ready(proxy)
