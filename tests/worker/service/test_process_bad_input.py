@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Answer, Worker
+    from worker_process import Answer, Worker
 
 
 def check(answer: Answer, status: int) -> None:

@@ -13,10 +13,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import ROOT, Stream, command, free_port
+from worker_process import ROOT, Stream, command, free_port
 
 if TYPE_CHECKING:
-    from conftest import Worker
+    from worker_process import Worker
 
 SLOW = {"max_tokens": 2048}  # more than half a second of words
 

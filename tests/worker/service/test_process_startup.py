@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import ROOT, WORKER_ID, command, free_port
+from worker_process import ROOT, WORKER_ID, command, free_port
 
 from worker.cli import UsageError, bind, parse
 

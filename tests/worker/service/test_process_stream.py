@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Worker
+    from worker_process import Worker
 
     from models.probes import Probe
 
