@@ -24,21 +24,28 @@ class Problem:
     finding: Json | None
     gating: bool
     """Whether it can touch the verdict: an active clause of the judged profile."""
+    times: int = 1
+    """How many findings of the clause say the same."""
 
     @property
     def status(self) -> str:
-        """The finding's own status, as the verdict weighed it, or the clause's."""
-        return str(self.finding["status"] if self.finding else self.clause["status"])
+        """The finding's own status, as the verdict weighed it; BLOCKED where the clause is, whatever was found."""
+        if self.finding is None or self.clause["status"] == "BLOCKED":
+            return str(self.clause["status"])
+        return str(self.finding["status"])
 
 
 def attention(report: Report) -> list[Problem]:
-    """Everything a reader must look at: what gates first, then worst first, then in the spec's order."""
+    """Everything a reader must look at, each once: what gates first, then worst first, then in the report's order."""
     judged = profiles_within(report["profile"])
     found = []
     for requirement, clause in all_clauses(report):
         gating = in_force(clause) and clause["profile"] in judged
         bad = [finding for finding in clause["findings"] if finding["status"] in BAD]
-        found += [Problem(requirement, clause, finding, gating) for finding in bad]
+        same: dict[tuple[str, str], list[Json]] = {}
+        for finding in bad:
+            same.setdefault((finding["status"], finding["key"]), []).append(finding)
+        found += [Problem(requirement, clause, group[0], gating, len(group)) for group in same.values()]
         if not bad and clause["status"] in BAD and in_force(clause):
             found.append(Problem(requirement, clause, None, gating))
     return sorted(found, key=lambda problem: (not problem.gating, outranks(problem.status)))
@@ -57,6 +64,7 @@ def message_of(report: Report, finding: Json) -> str:
 
 
 def headline(report: Report, problem: Problem) -> str:
-    """One sentence for a problem: its message, else its reason, else what the clause asks."""
+    """One sentence for a problem: its message, else its reason, else what the clause asks; and how often it was seen."""
     said = message_of(report, problem.finding) if problem.finding else ""
-    return said or problem.clause["reason"] or problem.clause["text"]
+    sentence = str(said or problem.clause["reason"] or problem.clause["text"])
+    return sentence if problem.times == 1 else f"{sentence} ({problem.times} times)"

@@ -105,7 +105,7 @@ def _problem(report: Report, problem: Problem) -> Iterator[tuple[str, str]]:
     if finding is None:
         yield f"  reason    {one_line(redact(clause['reason'] or ''), 400)}", ""
     else:
-        yield from _finding(finding, problems.message_of(report, finding))
+        yield from _finding(finding, problems.headline(report, problem))
     yield f"  m0-conformance explain {clause['id']}", "bright_black"
 
 

@@ -243,3 +243,22 @@ def test_reasons_for_what_was_not_tested_are_told(good: Made) -> None:
         "not tested in m0-process: 3 clauses (no check exercises it), 1 clause (a lost race), 1 clause (b), "
         "2 for other reasons"
     ) in sentences
+
+
+def test_the_same_fault_is_told_once_and_counted(bad: Made) -> None:
+    report = copy.deepcopy(bad.report)
+    clause = next(c for _, c in view.all_clauses(report) if c["id"] == "M0-W-1311/stream-closes")
+    clause["findings"] *= 3
+    clause["findings"].append({**clause["findings"][0], "key": "another"})
+    found = [(p.times, p.finding and p.finding["key"]) for p in problems.attention(report) if p.clause is clause]
+    assert found == [(3, "stalled-stream"), (1, "another")]
+    out = io.StringIO()
+    print_report(seal(report), out)
+    assert out.getvalue().count("the stream stood still in the middle (3 times)") == 1
+
+
+def test_what_is_blocked_is_not_told_as_failed(bad: Made) -> None:
+    report = copy.deepcopy(bad.report)
+    clause = next(c for _, c in view.all_clauses(report) if c["id"] == "M0-W-1311/stream-closes")
+    clause["status"], clause["reason"] = "BLOCKED", "cannot be judged while M0-W-1310/event-line fails"
+    assert [p.status for p in problems.attention(report) if p.clause is clause] == ["BLOCKED"]
