@@ -206,10 +206,6 @@ class Loader:
         """Give the rotary table to the device."""
         return self._device.rotation(rope)
 
-    def skip(self, name: str) -> None:
-        """Leave a tensor aside knowingly."""
-        self._used.add(name)
-
     def _tensor(self, name: str, shape: tuple[int, ...] | None) -> StoredTensor:
         info = self._gguf.tensors.get(name)
         if info is None:

@@ -1,7 +1,8 @@
 """The CPU device: NumPy and the BLAS below it. For CI, debugging and parity; it is never resident (M0-W-1012).
 
 Weights stay in their stored blocks in the mapped file and are expanded to float32 a tile at a time when they are used.
-A matrix whose float32 form still fits ``dense_budget`` is kept expanded, which makes small models fast.
+A matrix whose float32 form still fits ``dense_budget`` is kept expanded, which makes small models fast. A mapped file
+may be replaced by another while the worker runs, but not cut short in place.
 """
 
 from __future__ import annotations
