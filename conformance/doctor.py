@@ -50,7 +50,7 @@ class Diagnosis:
 
 
 async def examine(harness: Harness, key: LaunchKey) -> Diagnosis:
-    """Look at the target of this group; fills `harness.identity` and `harness.device`; keeps a recording named "doctor"."""
+    """Look at a group's target; fills `harness.identity` and `harness.device`, keeps a recording named "doctor"."""
     diagnosis = Diagnosis()
     await harness.measure_floor()
     try:

@@ -113,7 +113,10 @@ class Harness:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
     ) -> Worker:
-        """Start a worker without waiting for it. Raises OutOfReach for a URL target, Blocked when there is no such program."""
+        """Start a worker without waiting for it.
+
+        Raises OutOfReach for a URL target, Blocked when there is no such program.
+        """
         if self.command is None:
             raise OutOfReach("needs --worker-command")
         path, facts = await self.model(model)

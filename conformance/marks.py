@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import pytest
 
@@ -43,7 +43,7 @@ def requirement(*clauses: str) -> Callable[[_F], _F]:
             async with asyncio.timeout(CHECK_LIMIT_S):
                 await function(*args, **kwargs)
 
-        return pytest.mark.asyncio(loop_scope="session")(pytest.mark.requirement(*clauses)(limited))
+        return cast("_F", pytest.mark.asyncio(loop_scope="session")(pytest.mark.requirement(*clauses)(limited)))
 
     return mark
 
@@ -61,7 +61,7 @@ def launch(
 
 
 def needs(*what: Need) -> pytest.MarkDecorator:
-    """ "command": a worker we start ourselves (`situation.launch`); "cuda": an NVIDIA device.
+    """What the check cannot do without: "command", a worker we start ourselves; "cuda", an NVIDIA device.
 
     "destructive": it may end or harm the worker behind a URL; a command target gets a process of its own anyway.
     """

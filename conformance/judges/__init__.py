@@ -21,7 +21,8 @@ every recording::
     def one_terminal(stream: Stream) -> Iterator[Finding]: ...
 
 A judge that saw nothing to judge yields nothing. It yields `ok` for each observation that kept the clause, `fail` for
-each that broke it, `unsure` where the observation decides nothing (too few samples), `note` for a reading observed.
+each that broke it, `unsure` where the observation decides nothing (too few samples), `not_applicable` where the
+clause does not bind this target, `note` for a reading observed.
 `key` is a fingerprint: short, stable, without numbers or text from the target.
 """
 
@@ -34,6 +35,7 @@ from conformance.judges.registry import (
     judge,
     judged_clauses,
     load_all,
+    not_applicable,
     note,
     ok,
     unsure,
@@ -53,6 +55,7 @@ __all__ = [
     "judge",
     "judged_clauses",
     "load_all",
+    "not_applicable",
     "note",
     "ok",
     "stream_of",

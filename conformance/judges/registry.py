@@ -192,6 +192,12 @@ def note(
     return Finding(clause, Status.INFO, key, message, exchanges=exchanges, events=seen, reading=reading)
 
 
+def not_applicable(subject: Subject, message: str, *, clause: str = "") -> Finding:
+    """NA: the clause binds only those who do what this target does not do."""
+    exchanges, seen = _evidence(subject)
+    return Finding(clause, Status.NA, "not-applicable", message, exchanges=exchanges, events=seen)
+
+
 # ---- running them -------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +254,7 @@ def _run(entry: Judge, calls: Iterable[tuple[object, ...]]) -> Iterator[Finding]
 
 _SILENT = {
     "not-exercised": (Status.NOT_TESTED, "not-exercised"),
+    "out-of-reach": (Status.NOT_TESTED, "out-of-reach"),
     "blocked": (Status.BLOCKED, "blocked"),
     "harness-error": (Status.ERROR, "harness-error"),
 }

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias, cast
 Json: TypeAlias = Any  # a JSON value: None, bool, int, float, str, list of Json, dict of str to Json
 End: TypeAlias = Literal["eof", "reset", "client-closed", "timeout", "refused", "garbage", "open"]
 Framing: TypeAlias = Literal["chunked", "length", "close", "none"]
-Outcome: TypeAlias = Literal["completed", "not-exercised", "blocked", "harness-error"]
+Outcome: TypeAlias = Literal["completed", "not-exercised", "out-of-reach", "blocked", "harness-error"]
 
 
 def seconds(value: float) -> float:
@@ -257,7 +257,9 @@ class Recording:
     settings: dict[str, Json] = field(default_factory=dict)
     """What the run fixed for all checks: target kind, device, harness floor, timing scale."""
     outcome: Outcome = "completed"
-    """"not-exercised": the situation did not come about (a lost race); "blocked": no usable worker; "harness-error"."""
+    """"not-exercised": the situation did not come about (a lost race); "out-of-reach": this kind of target cannot
+    show it (a URL starts no worker, a CPU has no VRAM); "blocked": no usable worker; "harness-error": the suite
+    failed."""
     note: str = ""
     """One sentence for every outcome but "completed"."""
 

@@ -1,0 +1,280 @@
+"""The command line: run, list, explain, doctor, report, rejudge, diff, replay, spec.
+
+Exit codes: 0 conformant, or every deviation expected · 1 unexpected deviation or stale expectation · 2 usage or
+registry error · 3 inconclusive, partial, or never ready.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conformance.explain import UnknownNameError
+from conformance.options import DEFAULT_REPORT_DIR, RunOptions, add_options
+from conformance.registry import load_registry
+from conformance.report.document import ReportError
+from conformance.run import EXIT_CONFORMANT, EXIT_OPEN, EXIT_USAGE, Run, print_crashes
+from conformance.store import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from conformance.frozen import Check
+
+CHECKS = Path(__file__).parent / "checks"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, do, and return the exit code; every foreseeable trouble is one sentence on stderr."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    try:
+        return int(options.action(options))
+    except (ValueError, ReportError, StoreError, UnknownNameError) as error:  # every own usage error is a ValueError
+        return complain(str(error))
+    except OSError as error:
+        return complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
+    except KeyboardInterrupt:
+        return complain("interrupted", EXIT_OPEN)
+
+
+def complain(sentence: str, code: int = EXIT_USAGE) -> int:
+    """One sentence on stderr, and the exit code."""
+    sys.stderr.write(f"m0-conformance: {sentence}\n")
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole grammar of the command line."""
+    parser = argparse.ArgumentParser(prog="m0-conformance", description="Judge an M0 inference worker from outside.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, action: Callable[[Any], int], words: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=words, description=words)
+        sub.set_defaults(action=action)
+        return sub
+
+    add_options(command("run", run, "judge a worker and write the report").add_argument)
+    add_options(command("doctor", doctor, "five quick looks at a worker, a sentence each").add_argument)
+    listing = command("list", list_clauses, "every requirement and clause")
+    listing.add_argument("pattern", nargs="?", default="*", help="glob over ids, as 'M0-W-13*'")
+    listing.add_argument("--profile", default=None, help="only clauses of this profile")
+    listing.add_argument("--status", default=None, help="only clauses of this status: active, deferred, …")
+    explain = command("explain", explain_id, "what a requirement or clause demands and how it is judged")
+    explain.add_argument("id", help="M0-W-1311 or M0-W-1311/one-terminal")
+    report = command("report", render, "render a finished run again")
+    report.add_argument("report", type=Path, nargs="?", default=Path(DEFAULT_REPORT_DIR))
+    report.add_argument("--format", default="html,junit,md,badge", help="default: %(default)s; also: terminal")
+    report.add_argument("--output", type=Path, default=None, help="folder; default: beside the report")
+    again = command("rejudge", rejudge_report, "judge stored recordings again, without any socket")
+    again.add_argument("report", type=Path, nargs="?", default=Path(DEFAULT_REPORT_DIR))
+    again.add_argument("--output", type=Path, default=None, help="write the new report.json here")
+    compare = command("diff", diff_reports, "what changed between two reports")
+    compare.add_argument("a", type=Path)
+    compare.add_argument("b", type=Path)
+    replay = command("replay", replay_recording, "send a recording's requests again")
+    replay.add_argument("recording", type=Path, help="transcripts/<sha>.json of a report folder")
+    replay.add_argument("--worker-url", required=True)
+    spec = command("spec", spec_command, "the registry against the spec, and the frozen check sets")
+    spec.add_argument("what", choices=("check", "freeze"))
+    spec.add_argument("--against", type=Path, default=None, help="a newer spec file")
+    return parser
+
+
+# ---- run ----------------------------------------------------------------------------------------------------------
+
+
+def run(options: Any) -> int:
+    """`conformance run`."""
+    chosen = RunOptions.of(options)
+    session = Run.begin(chosen)
+    code = run_checks(session, chosen)
+    if session.outcome is None or session.report is None:
+        print_crashes()
+        return complain("the suite could not run its checks; see above", EXIT_USAGE)
+    print_crashes()
+    show(session.report, chosen.report_dir)
+    return code
+
+
+def run_checks(session: Run, options: RunOptions, checks: Path = CHECKS) -> int:
+    """Run pytest with this plugin and nothing else in this process."""
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    os.environ.pop("PYTEST_ADDOPTS", None)
+    words = [
+        *("-c", str(CHECKS / "pytest.ini"), "--rootdir", str(checks)),
+        *("-p", "pytest_asyncio.plugin", "-p", "conformance.plugin"),
+        *("-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:doctest", "-p", "no:junitxml", "-p", "no:pastebin"),
+        *("--assert=plain", "--capture=no", "--import-mode=importlib"),
+        *options.words(),
+        str(checks),
+    ]
+    return int(pytest.main(words, plugins=[_Handover(session)]))
+
+
+class _Handover:
+    """Gives the open run to the plugin."""
+
+    def __init__(self, session: Run) -> None:
+        self._session = session
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Before the plugin's own pytest_configure."""
+        config.conformance_run = self._session  # type: ignore[attr-defined]
+
+
+def show(report: dict[str, Any], folder: Path) -> None:
+    """Write every view and print the terminal summary."""
+    from conformance.report import views  # noqa: PLC0415 - jinja2 and the page templates are only needed at the end
+
+    views.write_all(report, folder)
+    sys.stdout.write(views.terminal(report, folder, colour=sys.stdout.isatty()))
+    sys.stdout.flush()
+
+
+# ---- doctor -------------------------------------------------------------------------------------------------------
+
+
+def doctor(options: Any) -> int:
+    """`conformance doctor`."""
+    from conformance.doctor import examine  # noqa: PLC0415 - the start of every other command stays light
+    from conformance.harness import Harness  # noqa: PLC0415
+    from conformance.marks import DEFAULT_LAUNCH  # noqa: PLC0415
+
+    chosen = RunOptions.of(options)
+    chosen.report_dir = chosen.report_dir / "doctor"
+    session = Run.begin(chosen)
+
+    async def look() -> int:
+        harness = Harness(chosen, session.store, command=session.command, address=session.address)
+        try:
+            diagnosis = await examine(harness, DEFAULT_LAUNCH)
+        finally:
+            await harness.close()
+        for fine, sentence in diagnosis.sentences:
+            sys.stdout.write(f"{'ok  ' if fine else 'LOOK'} {sentence}\n")
+        return EXIT_CONFORMANT if diagnosis.usable else EXIT_OPEN
+
+    with contextlib.closing(session.store):
+        return asyncio.run(look())
+
+
+# ---- reading reports ----------------------------------------------------------------------------------------------
+
+
+def render(options: Any) -> int:
+    """`conformance report`."""
+    from conformance.report import views  # noqa: PLC0415
+    from conformance.report.document import read_report  # noqa: PLC0415
+
+    report = read_report(options.report)
+    folder = options.report if options.report.is_dir() else options.report.parent
+    names = [name.strip() for name in options.format.split(",") if name.strip()]
+    if "terminal" in names:
+        names.remove("terminal")
+        sys.stdout.write(views.terminal(report, folder, colour=sys.stdout.isatty()))
+    for path in views.write(report, folder, names, output=options.output or folder):
+        sys.stdout.write(f"{path}\n")
+    return EXIT_CONFORMANT
+
+
+def rejudge_report(options: Any) -> int:
+    """`conformance rejudge`."""
+    from conformance.rejudge import rejudge  # noqa: PLC0415
+
+    return rejudge(options.report, options.output)
+
+
+def diff_reports(options: Any) -> int:
+    """`conformance diff`."""
+    from conformance.report import views  # noqa: PLC0415
+    from conformance.report.document import read_report  # noqa: PLC0415
+
+    text, changed = views.diff(read_report(options.a), read_report(options.b))
+    sys.stdout.write(text)
+    return 1 if changed else 0
+
+
+def replay_recording(options: Any) -> int:
+    """`conformance replay`."""
+    from conformance.replay import replay  # noqa: PLC0415
+
+    return replay(options.recording, options.worker_url)
+
+
+# ---- the registry -------------------------------------------------------------------------------------------------
+
+
+def list_clauses(options: Any) -> int:
+    """`conformance list`."""
+    from conformance.explain import list_clauses as listed  # noqa: PLC0415
+
+    text = listed(load_registry(), pattern=options.pattern, profile=options.profile, status=options.status)
+    sys.stdout.write(text)
+    return EXIT_CONFORMANT
+
+
+def explain_id(options: Any) -> int:
+    """`conformance explain`."""
+    from conformance.explain import explain  # noqa: PLC0415
+
+    checks = {name: check.clauses for name, check in collect_checks().items()}
+    text = explain(load_registry(), options.id, checks)
+    sys.stdout.write(text)
+    return EXIT_CONFORMANT
+
+
+def spec_command(options: Any) -> int:
+    """`conformance spec`."""
+    from conformance.spec_commands import check, freeze_checks  # noqa: PLC0415
+
+    checks = collect_checks()
+    return freeze_checks(checks) if options.what == "freeze" else check(options.against, checks)
+
+
+class _Collector:
+    """Collects checks without running any."""
+
+    def __init__(self) -> None:
+        self.items: list[pytest.Item] = []
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """The marks must be known, or strict collection fails."""
+        for name in ("requirement", "launch", "needs", "alone"):
+            config.addinivalue_line("markers", name)
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """One check."""
+        self.items.append(item)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A check module that cannot be imported."""
+        if report.failed:
+            Run.crash(str(report.longrepr))
+
+
+def collect_checks() -> dict[str, Check]:
+    """Every check there is. Raises ValueError when a module cannot be imported."""
+    from conformance.plugin import as_check  # noqa: PLC0415
+
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    collector = _Collector()
+    words = [
+        *("-c", str(CHECKS / "pytest.ini"), "--rootdir", str(CHECKS), "-p", "pytest_asyncio.plugin"),
+        *("-p", "no:terminal", "-p", "no:cacheprovider", "--collect-only", "--import-mode=importlib"),
+        str(CHECKS),
+    ]
+    pytest.main(words, plugins=[collector])
+    if Run.crashes:
+        print_crashes()
+        raise ValueError("the checks cannot be collected; see above")
+    found = [as_check(item) for item in collector.items]
+    return {check.name: check for check in found}
