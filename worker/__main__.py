@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from worker.cli import UsageError, bind, parse
@@ -9,6 +10,8 @@ from worker.cli import UsageError, bind, parse
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a worker; the exit code is 0 after a shutdown, 1 after a failed start-up, 2 after a bad command line."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))  # until there is something to shut down
     try:
         config = parse(sys.argv[1:] if arguments is None else arguments)
         listener = bind(config.host, config.port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from worker_process import ROOT, WORKER_ID, command, free_port
 
+from models import probes
 from worker.cli import UsageError, bind, parse
 
 if TYPE_CHECKING:
@@ -173,9 +175,7 @@ def test_a_damaged_file_is_exit_1_with_the_facts(launch: Any, tmp_path: Path, co
 
 
 def test_a_model_larger_than_the_memory_is_exit_1_with_bytes(launch: Any, tmp_path: Path) -> None:
-    from models.probes import script  # noqa: PLC0415 - the fixture has the same name
-
-    probe = script(tmp_path / "f32.gguf", quant="F32")
+    probe = probes.script(tmp_path / "f32.gguf", quant="F32")
     worker = launch("--vram-limit-mb", "1", model=probe.path, wait=False)
     assert worker.exit() == 1
     error = worker.event("error")
@@ -183,6 +183,17 @@ def test_a_model_larger_than_the_memory_is_exit_1_with_bytes(launch: Any, tmp_pa
     assert error["bytes_needed"] > error["bytes_available"] == 1 << 20
     line = worker.errors
     assert all(fact in line for fact in ("INSUFFICIENT_VRAM", str(error["bytes_needed"]), "1048576", str(probe.path)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("event", ["startup", "model_load_start"])
+def test_a_signal_while_loading_is_a_shutdown(launch: Any, tmp_path: Path, number: int, event: str) -> None:
+    probe = probes.catalogue()["script-deep"].write(tmp_path / "deep.gguf")
+    worker = launch(model=probe.path, wait=False)
+    worker.event(event)
+    assert worker.end(number) == 0
+    assert worker.errors == ""
+    assert worker.names()[-1] == "shutdown"
 
 
 def test_all_interfaces_on_request(launch: Any) -> None:
