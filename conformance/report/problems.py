@@ -64,7 +64,7 @@ def message_of(report: Report, finding: Json) -> str:
 
 
 def headline(report: Report, problem: Problem) -> str:
-    """One sentence for a problem: its message, else its reason, else what the clause asks; and how often it was seen."""
+    """One sentence: the message, else the reason, else what the clause asks; and how often it was seen."""
     said = message_of(report, problem.finding) if problem.finding else ""
     sentence = str(said or problem.clause["reason"] or problem.clause["text"])
     return sentence if problem.times == 1 else f"{sentence} ({problem.times} times)"
