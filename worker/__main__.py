@@ -9,7 +9,11 @@ from worker.cli import UsageError, bind, parse
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a worker; the exit code is 0 after a shutdown, 1 after a failed start-up, 2 after a bad command line."""
+    """Run a worker.
+
+    The exit code is 0 after a shutdown, 1 after a failed start-up or for want of a model file, 2 after a
+    command line that cannot be obeyed.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))  # until there is something to shut down
     try:
@@ -17,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         listener = bind(config.host, config.port)
     except UsageError as error:
         sys.stderr.write(f"m0-worker: {error}\n")
-        return 2
+        return error.exit_code
     from worker.lifecycle import run  # noqa: PLC0415 - a refusal must not wait for NumPy
 
     return run(config, listener)

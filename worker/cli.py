@@ -24,11 +24,18 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}
 
 
 class UsageError(Exception):
-    """A command line that cannot be obeyed; its text is the one line the user reads."""
+    """A command line that cannot be obeyed; its text is the one line the user reads.
+
+    `exit_code` is 2, and 1 where the model file is at fault, for which M0-W-1210 names the code.
+    """
+
+    def __init__(self, line: str, *, exit_code: int = 2) -> None:
+        super().__init__(line)
+        self.exit_code = exit_code
 
 
 def _refuse(argument: str, value: object, cure: str) -> NoReturn:
-    raise UsageError(f"{argument} {value!r}: {cure}")
+    raise UsageError(f"{argument} {value!r}: {cure}", exit_code=1 if argument == "--model" else 2)
 
 
 class _Parser(argparse.ArgumentParser):

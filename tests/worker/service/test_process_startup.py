@@ -132,6 +132,12 @@ def test_a_refusal_is_one_line_and_quick(script: Probe) -> None:
             assert seconds < 1.5  # the process itself takes a tenth; the rest is for a busy machine
 
 
+def test_a_missing_model_is_exit_1(tmp_path: Path) -> None:
+    code, _, err, _ = run(command(tmp_path / "absent.gguf", free_port()))
+    assert (code, err.count("\n")) == (1, 1)
+    assert all(fact in err for fact in ("--model", "absent.gguf", "no such file"))
+
+
 def test_a_refusal_imports_nothing_heavy() -> None:
     code = "import sys; sys.argv[1:]=['--port','80']; from worker.__main__ import main; assert main() == 2; "
     code += "assert not {'numpy', 'uvicorn', 'asyncio'} & set(sys.modules), sorted(sys.modules)"
