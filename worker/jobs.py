@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The event loop gets its turns when this much time has passed, not at every step: turns and writes are system calls. It
 # gets as many as a new connection needs to be accepted, read and answered: /health must not wait for several steps.
 _TURN_EVERY_S = 0.001
-_TURNS = 4
+_TURNS = 6
 
 
 class Abort(Enum):
