@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from conformance.contract import parse_json
-from conformance.judges.views import Stream, stream_of
+from conformance.judges.views import KINDS, Stream, stream_of
 from conformance.situation import Blocked, HarnessError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ async def _look(harness: Harness, situation: Situation, diagnosis: Diagnosis) ->
     else:
         await live.hang_up()
     stream = stream_of(live.exchange)
-    if not stream.events:
+    if live.exchange.status != 200 or not any(event.kind in KINDS | {"[DONE]"} for event in stream.events):
         diagnosis.give_up(_no_stream_words(where, live.exchange, worker_like=sound), refused=not sound)
         return
     diagnosis.add(fine=True, sentence=f"POST /execute streams: {len(stream.tokens)} tokens, {_ending(stream)}")

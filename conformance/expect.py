@@ -84,13 +84,12 @@ def read_expected(path: Path) -> list[Expected]:
 def _problems(entry: Any) -> list[str]:
     if not isinstance(entry, dict):
         return ["is no table"]
-    found = []
-    for key in sorted(set(entry) - _KEYS):
-        near = difflib.get_close_matches(key, _KEYS, 1)
-        found.append(f"unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
-    for key in ("clause", "fingerprint", "reason"):
-        if not isinstance(entry.get(key), str) or not entry[key].strip():
-            found.append(f"needs a text in {key!r}")
+    found = [f"unknown key {key!r}{_hint(key)}" for key in sorted(set(entry) - _KEYS)]
+    found += [
+        f"needs a text in {key!r}"
+        for key in ("clause", "fingerprint", "reason")
+        if not isinstance(entry.get(key), str) or not entry[key].strip()
+    ]
     if str(entry.get("reason", "")).strip().upper() in {"TODO", "FIXME"}:
         found.append("the reason is still to be written")
     try:
@@ -101,6 +100,11 @@ def _problems(entry: Any) -> list[str]:
     if not isinstance(entry.get("flaky", False), bool):
         found.append("'flaky' is true or false")
     return found
+
+
+def _hint(key: str) -> str:
+    near = difflib.get_close_matches(key, _KEYS, 1)
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 @dataclass(slots=True)

@@ -171,7 +171,9 @@ class Harness:
         if not await process.ready(within):
             code = await process.exited(0.5)
             words = (
-                f"exited with code {code}" if code is not None else f"did not answer GET /health within {within:g} s"
+                f"ended with exit code {code} before it was ready"
+                if code is not None
+                else f"did not answer GET /health within {within:g} s"
             )
             last = next((line.text for line in reversed(process.lines) if line.text.strip()), "")
             await process.stop()

@@ -1,5 +1,4 @@
-"""The pytest plugin that turns check functions into recordings and findings. Loaded only by name: `-p
-conformance.plugin`.
+"""The pytest plugin that turns check functions into recordings and findings; loaded only by name.
 
     pytest -p conformance.plugin conformance/checks --worker-url http://host:port
 
@@ -208,6 +207,8 @@ async def situation(request: pytest.FixtureRequest, _harness: Harness) -> AsyncI
     state = item.config.stash[_STATE]
     check, clauses = check_name(item), clauses_of(item)
     begin = time.monotonic()
+    if state.unusable:
+        raise Aside
     outcome, reason = _obstacle(item, state)
     alone = item.get_closest_marker("alone") is not None
     key = key_of(item) or DEFAULT_LAUNCH
@@ -244,8 +245,6 @@ class Aside(Exception):  # noqa: N818 - control flow: the check could not run, a
 def _obstacle(item: pytest.Item, state: State) -> tuple[Outcome | None, str]:
     """Why a check cannot run in this situation, or (None, "")."""
     run, needs = state.run, needs_of(item)
-    if state.unusable and state.diagnosis is not None:
-        return "blocked", state.diagnosis.complaint
     if run.command is None and (key_of(item) is not None or "command" in needs):
         return "out-of-reach", "needs --worker-command"
     harmful = "destructive" in needs or item.get_closest_marker("alone") is not None
@@ -313,14 +312,18 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:  # noqa: ARG001
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """With a target that the doctor gave up, no check runs: its one sentence is the reason for all of them."""
+    return True if item.config.stash[_STATE].unusable else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Stop after the first failed check when asked to."""
-    result = yield
     state = item.config.stash[_STATE]
     if state.run.options.fail_fast and state.run.failed:
         item.session.shouldstop = "--fail-fast"
-    return result
 
 
 def pytest_internalerror(excrepr: Any) -> None:

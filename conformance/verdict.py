@@ -191,11 +191,12 @@ def roll_up(
     registry: Registry, recordings: Mapping[str, Recording], findings: Iterable[Finding], facts: RunFacts
 ) -> Outcome:
     """Everything that a report says, from what was recorded."""
-    by_clause: dict[str, list[Finding]] = defaultdict(list)
-    for finding in findings:
-        by_clause[finding.clause].append(finding)
     doctor = next((recording for recording in recordings.values() if recording.check == DOCTOR), None)
     complaint = str(doctor.facts.get("complaint", "")) if doctor is not None else ""
+    refused = bool(doctor is not None and doctor.facts.get("refused"))
+    by_clause: dict[str, list[Finding]] = defaultdict(list)
+    for finding in () if refused else findings:  # whatever answered there was no M0 worker: nothing is proven about one
+        by_clause[finding.clause].append(finding)
     covered = {clause for clauses in facts.collected.values() for clause in clauses}
     device = facts.target.get("device")
     results = {
@@ -208,7 +209,7 @@ def roll_up(
             if active and result.status is Status.NOT_TESTED and not result.findings:
                 result.status, result.reason = Status.BLOCKED, complaint
     _block(results)
-    verdict, why = _verdict(registry, results, recordings, facts, complaint)
+    verdict, why = _verdict(registry, results, recordings, facts, complaint, refused=refused)
     line = _line(registry, results, facts, verdict, why)
     report = _report(registry, results, recordings, facts, verdict, line)
     return Outcome(results, verdict, line, report)
@@ -241,6 +242,8 @@ def _verdict(
     recordings: Mapping[str, Recording],
     facts: RunFacts,
     complaint: str,
+    *,
+    refused: bool,
 ) -> tuple[Verdict, str]:
     judged = [results[clause.id] for clause in registry.judged(facts.profile)]
     musts = [result for result in judged if result.clause.level is Level.MUST]
@@ -248,6 +251,8 @@ def _verdict(
     def named(*statuses: Status, among: Iterable[ClauseResult] = musts) -> list[str]:
         return [result.clause.id for result in among if result.status in statuses]
 
+    if refused:
+        return "INCONCLUSIVE", complaint
     if failed := named(Status.FAIL):
         return "NON_CONFORMANT", f"{len(failed)} of {len(musts)} MUST clauses failed: {_some(failed)}"
     if complaint:

@@ -38,9 +38,9 @@ Marks: without `@launch` a check runs on the default worker ("script" probe) or 
 flags; equal launches share one process. `@alone()`: a process of its own (signals, shutdown). `@needs("command")`: it
 calls `situation.launch`. `@needs("cuda")`. skip and xfail are collection errors, and so is an unknown clause.
 
-Invariants (`judges/framing.py`, `order.py`, `payloads.py`, `health.py`, `service.py`) see every exchange of every check:
-grammar, order, one terminal, closing, fields, index, UTF-8, codes, no 5xx. Do not repeat them. Timing clauses: collect
-at least 20 samples and decide with `conformance.judges.timing`, which says PASS, FAIL or INCONCLUSIVE.
+Invariants (`judges/framing.py`, `order.py`, `payloads.py`, `health.py`, `service.py`) see every exchange of all
+checks: grammar, order, one terminal, closing, fields, index, UTF-8, codes, no 5xx. Do not repeat them. Timing
+clauses: collect at least 20 samples and decide with `conformance.judges.timing`, which says PASS, FAIL or INCONCLUSIVE.
 
-A judge may lean on nothing but `recording` and must stay silent where it saw nothing: silence is NOT_TESTED, never PASS.
+A judge leans on nothing but `recording` and stays silent where it saw nothing: silence is NOT_TESTED, never PASS.
 '''

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 M0_QUANTS = frozenset({"MXFP4", "Q4_K_M", "Q4_0"})
 GGUF_FORMATS = M0_QUANTS | {
-    "F32", "F16", "BF16", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K", "Q4_K_S", "Q5_K",
-    "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_K", "MXFP4_MOE", "IQ4_NL", "IQ4_XS",
+    "F32", "F16", "BF16", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K", "Q4_K_S",
+    "Q5_K", "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_K", "MXFP4_MOE", "IQ4_NL", "IQ4_XS",
 }  # fmt: skip
 
 _PREFIX = "M0-W-1320/"

@@ -146,7 +146,7 @@ def started_at_now(stream: Stream) -> Iterator[Finding]:
             stream,
             "started-at-not-now",
             "started_at is not the time at which the job started",
-            expected=f"within {CLOCK_S:g} s of {dt.datetime.fromtimestamp(begin + event.at, dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
+            expected=f"within {CLOCK_S:g} s of {dt.datetime.fromtimestamp(begin, dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
             actual=str(event.data.get("started_at"))[:80],
             at=event,
         )

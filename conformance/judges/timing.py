@@ -70,7 +70,8 @@ def within(
     allowed = limit * float(recording.settings.get("timing_scale") or 1.0)
     allowed += float(recording.settings.get("floor_us") or 0.0) / 1e6
     found = quantile(samples, q)
-    words = f"p{q * 100:g} {found.value * 1000:.2f} ms, {CONFIDENCE:.0%} interval {_ms(found.low)} to {_ms(found.high)}, n {found.n}"
+    bounds = f"{CONFIDENCE:.0%} interval {_ms(found.low)} to {_ms(found.high)}"
+    words = f"p{q * 100:g} {found.value * 1000:.2f} ms, {bounds}, n {found.n}"
     expected = f"p{q * 100:g} at most {allowed * 1000:.1f} ms"
     if found.n < MIN_SAMPLES:
         return unsure(

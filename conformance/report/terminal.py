@@ -7,6 +7,7 @@ spec line and what it asks, expected, actual with its place, the lines around it
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, TextIO
 
 from conformance.report import problems, view
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from conformance.report.problems import Problem
     from conformance.report.view import Json
 
+ALIKE = 3
+"""More clauses than this that are blocked by the same cause are told in one line."""
 FULL = 20
 """Failures shown in full; the others in one line each."""
 _STYLES = {
@@ -61,7 +64,7 @@ def lines(report: Report, *, full: int = FULL) -> Iterator[tuple[str, str]]:
     for sentence in view.summary_sentences(report):
         yield f"  {one_line(redact(sentence), 600)}", ""
     yield f"  {_suite(report)}", "bright_black"
-    found = problems.attention(report)
+    found, shared = _apart(problems.attention(report))
     told = [problem for problem in found if problem.gating and problem.status != "WARN"]
     brief = [problem for problem in found if not problem.gating or problem.status == "WARN"]
     for problem in told[:full]:
@@ -75,11 +78,21 @@ def lines(report: Report, *, full: int = FULL) -> Iterator[tuple[str, str]]:
         aside = "" if problem.gating else "  (never gating)"
         style = _STYLES.get(problem.status, "") if problem.gating else "bright_black"
         yield f"{problem.status:<5} {problem.clause['id']}{aside}  {one_line(redact(what), 160)}", style
+    for reason, count in shared.items():
+        yield f"BLOCKED  {count} clauses: {one_line(redact(reason), 400)}", _STYLES.get("BLOCKED", "")
     readings = [reading for reading in report["readings"] if reading["observed"] not in (None, reading["default"])]
     if readings:
         yield "", ""
         observed = ", ".join(f"{reading['name']} {one_line(reading['observed'], 60)}" for reading in readings)
         yield f"readings followed where strict mode has no default or another one: {observed}", "bright_black"
+
+
+def _apart(found: list[Problem]) -> tuple[list[Problem], Counter[str]]:
+    """What many clauses are blocked by is told once: a target that never answered is one trouble, not two hundred."""
+    reasons = Counter(p.clause["reason"] or "" for p in found if p.status == "BLOCKED" and p.finding is None)
+    shared = Counter({reason: count for reason, count in reasons.items() if count > ALIKE})
+    rest = [p for p in found if p.status != "BLOCKED" or p.finding is not None or p.clause["reason"] not in shared]
+    return rest, shared
 
 
 def _suite(report: Report) -> str:
