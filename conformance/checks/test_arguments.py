@@ -109,10 +109,10 @@ async def callback_listener(
         yield server.sockets[0].getsockname()[1]
 
 
-@requirement("M0-W-1100/callback-accepted", "M0-W-1110/callback-after-bind")
+@requirement("M0-W-1100/callback-accepted", "M0-W-1110/callback-after-bind", "M0-W-1340/shutdown-endpoint")
 @needs("command")
 async def test_callback_url(situation: Situation) -> None:
-    """A worker started with --callback-url and somebody to answer the callback."""
+    """A worker started with --callback-url and somebody to answer the callback; then POST /shutdown, where there is one."""
     address: list[tuple[str, int]] = []
     called = asyncio.Event()
     async with callback_listener(situation, address, called) as port:
@@ -124,6 +124,10 @@ async def test_callback_url(situation: Situation) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CALLBACK_S):
                 await called.wait()
+        if worker.running_process.launch.ready_at is not None:
+            answer = await situation.post("shutdown", "/shutdown", {}, on=worker, within=EXIT_S)
+            if answer.status == 202:
+                await worker.exited(EXIT_S)
 
 
 MAX_IN, MAX_OUT, TIMEOUT_S = 8, 5, 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from conformance.finding import Finding
 from conformance.judges.launches import complaint, how_it_went, log_events, refused, scale_of
-from conformance.judges.registry import fail, judge, not_applicable, ok
+from conformance.judges.registry import fail, judge, not_applicable, note, ok
 from conformance.judges.views import Stream, describe, stream_of
 
 if TYPE_CHECKING:
@@ -131,18 +131,14 @@ def callback_accepted(recording: Recording) -> Iterator[Finding]:
 
 @judge("M0-W-1110/callback-after-bind")
 def callback_after_bind(recording: Recording) -> Iterator[Finding]:
-    """When the callback came, the port answered."""
-    seen = recording.facts.get("port open at callback")
+    """For information: when the callback came, the port answered."""
+    seen, launch = recording.facts.get("port open at callback"), recording.launch("callback")
+    if launch is None:
+        return
     if seen is True:
-        yield ok(recording)
+        yield ok(launch)
     elif seen is False:
-        yield fail(
-            recording,
-            "callback-before-bind",
-            "the ready callback comes before the port is open",
-            expected="a port that accepts connections",
-            actual="connection refused",
-        )
+        yield note(launch, "callback-before-bind", "the ready callback comes before the port is open")
 
 
 def _option(recording: Recording, option: str) -> tuple[Launch, int] | None:
