@@ -1,0 +1,42 @@
+"""Every perturbed model is found and placed; the sound model shows nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from models import miniatures
+from models.shapes import ARCHITECTURES, Architecture
+from parity.capture import WorkerSettings, record_llamacpp, record_worker
+from parity.compare import compare
+from parity.divergence import free_bound, locate
+from parity.perturb import PERTURBATIONS
+from parity.selftest import Bench
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("perturbed"))
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_perturbation_is_placed(bench: Bench, name: str) -> None:
+    outcome = bench.run(PERTURBATIONS[name])
+    assert outcome.divergence is not None
+    assert outcome.divergence.place == PERTURBATIONS[name].place
+    assert outcome.found, outcome.divergence.sentence()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_sound_model_shows_no_divergence(bench: Bench, tmp_path: Path, architecture: Architecture) -> None:
+    model = miniatures.write(tmp_path / "sound.gguf", architecture, "F32")
+    settings = WorkerSettings(gelu_table=architecture == "gpt2")
+    reference = record_llamacpp(model, bench.work)
+    free = compare(reference, record_worker(model, bench.work, settings))
+    bound = free_bound(architecture)
+    assert free.worst().nmse <= bound
+    assert locate(model, bench.work, reference, free, settings, bound=bound) is None
