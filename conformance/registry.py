@@ -125,7 +125,10 @@ class _Reader(TableReader):
             digest=self.hash.hexdigest(),
             retired=MappingProxyType(retired),
         )
-        self.cross_check(registry)
+        if (
+            not self.problems
+        ):  # a table that is missing because it is broken would be complained of wherever it is named
+            self.cross_check(registry)
         if self.problems:
             raise RegistryError(self.problems)
         return registry

@@ -109,6 +109,8 @@ def _judge_clause(clause: Clause, findings: Sequence[Finding], device: str | Non
         result.reason = clause.reason
         return result
     saw = [finding for finding in levelled if finding.key != "out-of-reach" and finding.status is not Status.INFO]
+    if clause.status is Disposition.DEFERRED and any(finding.status is Status.INFO for finding in levelled):
+        saw = [finding for finding in saw if finding.key != "nothing-observed"]  # what it saw is told for information
     if clause.status is Disposition.DISPUTED:
         result.status = Status.INFO if others or passes else Status.NOT_TESTED
         result.reason = clause.reason

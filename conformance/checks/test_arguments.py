@@ -112,7 +112,7 @@ async def callback_listener(
 @requirement("M0-W-1100/callback-accepted", "M0-W-1110/callback-after-bind", "M0-W-1340/shutdown-endpoint")
 @needs("command")
 async def test_callback_url(situation: Situation) -> None:
-    """A worker started with --callback-url and somebody to answer the callback; then POST /shutdown, where there is one."""
+    """A worker started with --callback-url and somebody to answer the callback; in the end POST /shutdown."""
     address: list[tuple[str, int]] = []
     called = asyncio.Event()
     async with callback_listener(situation, address, called) as port:

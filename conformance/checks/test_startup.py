@@ -52,7 +52,6 @@ def outside_address() -> str | None:
     "M0-W-1110/closed-until-loaded",
     "M0-W-1110/ready-serves",
     "M0-W-1110/event-order",
-    "M0-W-1110/binds-all-interfaces",
     "M0-W-1120/ready-60s",
     "M0-W-1621/percentages",
     "M0-W-1621/rising",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from conformance.contract import parse_json
 from conformance.judges.launches import LogEvent, how_it_went, log_events, scale_of
-from conformance.judges.registry import fail, judge, note, ok
+from conformance.judges.registry import fail, invariant, judge, note, ok
 from conformance.judges.views import describe, stream_of
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def event_order(recording: Recording) -> Iterator[Finding]:
         yield ok(launch)
 
 
-@judge("M0-W-1110/binds-all-interfaces")
+@invariant("M0-W-1110/binds-all-interfaces", on="recording")
 def binds_all_interfaces(recording: Recording) -> Iterator[Finding]:
     """Which interfaces are served is recorded (E-BIND)."""
     reachable = recording.facts.get("reachable from outside")
