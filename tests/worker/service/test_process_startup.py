@@ -191,8 +191,7 @@ def test_a_model_larger_than_the_memory_is_exit_1_with_bytes(launch: Any, tmp_pa
     assert all(fact in line for fact in ("INSUFFICIENT_VRAM", str(error["bytes_needed"]), "1048576", str(probe.path)))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("event", ["startup", "model_load_start"])
+@pytest.mark.parametrize(("number", "event"), [(signal.SIGTERM, "startup"), (signal.SIGINT, "model_load_start")])
 def test_a_signal_while_loading_is_a_shutdown(launch: Any, tmp_path: Path, number: int, event: str) -> None:
     probe = probes.catalogue()["script-deep"].write(tmp_path / "deep.gguf")
     worker = launch(model=probe.path, wait=False)
