@@ -1,4 +1,4 @@
-"""The command line: run, list, explain, doctor, report, rejudge, diff, replay, spec.
+"""The command line: run, list, explain, doctor, report, rejudge, diff, matrix, replay, selftest, spec.
 
 Exit codes: 0 conformant, or every deviation expected · 1 unexpected deviation or stale expectation · 2 usage or
 registry error · 3 inconclusive, partial, or never ready.
@@ -21,6 +21,7 @@ from conformance.options import DEFAULT_REPORT_DIR, RunOptions, add_options
 from conformance.registry import load_registry
 from conformance.report.document import ReportError
 from conformance.run import EXIT_CONFORMANT, EXIT_OPEN, EXIT_USAGE, Run, print_crashes
+from conformance.saboteur.selftest import add_arguments as saboteur_arguments
 from conformance.store import StoreError
 
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ def build_parser() -> argparse.ArgumentParser:
     replay = command("replay", replay_recording, "send a recording's requests again")
     replay.add_argument("recording", type=Path, help="transcripts/<sha>.json of a report folder")
     replay.add_argument("--worker-url", required=True)
+    table = command("matrix", matrix, "several reports side by side")
+    table.add_argument("reports", type=Path, nargs="+")
+    table.add_argument("--markdown", action="store_true")
+    proof = command("selftest", selftest, "prove the suite: seeded defects caught, oddities not flagged")
+    saboteur_arguments(proof)
     spec = command("spec", spec_command, "the registry against the spec, and the frozen check sets")
     spec.add_argument("what", choices=("check", "freeze"))
     spec.add_argument("--against", type=Path, default=None, help="a newer spec file")
@@ -203,6 +209,25 @@ def diff_reports(options: Any) -> int:
     return 1 if changed else 0
 
 
+def matrix(options: Any) -> int:
+    """`conformance matrix`."""
+    from conformance.report import views  # noqa: PLC0415
+    from conformance.report.document import read_report  # noqa: PLC0415
+
+    reports = [
+        (path.parent.name if path.name == "report.json" else path.name, read_report(path)) for path in options.reports
+    ]
+    sys.stdout.write(views.matrix(reports, markdown=options.markdown))
+    return EXIT_CONFORMANT
+
+
+def selftest(options: Any) -> int:
+    """`conformance selftest`."""
+    from conformance.saboteur.selftest import main as prove  # noqa: PLC0415
+
+    return prove(options)
+
+
 def replay_recording(options: Any) -> int:
     """`conformance replay`."""
     from conformance.replay import replay  # noqa: PLC0415
@@ -263,8 +288,6 @@ class _Collector:
 
 def collect_checks() -> dict[str, Check]:
     """Every check there is. Raises ValueError when a module cannot be imported."""
-    from conformance.plugin import as_check  # noqa: PLC0415
-
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     collector = _Collector()
     words = [
@@ -276,5 +299,7 @@ def collect_checks() -> dict[str, Check]:
     if Run.crashes:
         print_crashes()
         raise ValueError("the checks cannot be collected; see above")
+    from conformance.plugin import as_check  # noqa: PLC0415 - pytest must be first to import it, to rewrite its asserts
+
     found = [as_check(item) for item in collector.items]
     return {check.name: check for check in found}

@@ -15,6 +15,7 @@ from conformance.frozen import frozen_checks
 from conformance.progress import Progress
 from conformance.registry import Registry, load_registry
 from conformance.report.document import write_report
+from conformance.saboteur.matrix import counts, published
 from conformance.store import RunStore
 from conformance.targets import Command, bundled_command, nvidia_device, parse_command, parse_url
 from conformance.verdict import Outcome, RunFacts, roll_up
@@ -162,6 +163,7 @@ class Run:
     def facts(self, *, interrupted: bool) -> RunFacts:
         """Everything the verdict needs besides the findings."""
         duration = (dt.datetime.now(dt.UTC) - self._started).total_seconds()
+        matrix = published()
         options = self.options.as_json()
         if interrupted:
             options["interrupted"] = True
@@ -172,7 +174,7 @@ class Run:
                 "version": suite_version(),
                 "registry_sha": self.registry.digest,
                 "testset_sha": testset_digest(self.collected),
-                "selftest": None,
+                "selftest": None if matrix is None else counts(matrix),
             },
             target=self.target_json(),
             run={
@@ -189,6 +191,7 @@ class Run:
             expected_checks=frozen_checks(self.profile),
             filtered=bool(self.options.requirement),
             interrupted=interrupted,
+            kill_matrix=matrix,
             reports=str(self.options.report_dir),
         )
 

@@ -150,18 +150,18 @@ def _block(results: dict[str, ClauseResult]) -> None:
         for result in results.values():
             if result.status is not Status.FAIL:
                 continue
-            cause = next(
-                (
-                    name
-                    for name in result.clause.depends_on
-                    if name in results and results[name].status in {Status.FAIL, Status.BLOCKED}
-                ),
-                None,
-            )
+            cause = next((name for name in result.clause.depends_on if _bad(results, name)), None)
+            failures = [finding for finding in result.findings if finding.status is Status.FAIL]
+            if cause is None and failures and all(_bad(results, finding.caused_by) for finding in failures):
+                cause = failures[0].caused_by
             if cause is not None:
                 result.status, result.reason = Status.BLOCKED, f"cannot be judged while {cause} fails"
                 result.findings = [finding.named(caused_by=finding.caused_by or cause) for finding in result.findings]
                 changed = True
+
+
+def _bad(results: Mapping[str, ClauseResult], name: str | None) -> bool:
+    return name is not None and name in results and results[name].status in {Status.FAIL, Status.BLOCKED}
 
 
 # ---- requirements -------------------------------------------------------------------------------------------------

@@ -103,13 +103,14 @@ def one_terminal(stream: Stream) -> Iterator[Finding]:
 
 @invariant("M0-W-1311/nothing-after-terminal")
 def nothing_after_terminal(stream: Stream) -> Iterator[Finding]:
-    """Comments may follow; events, the literal [DONE] and loose data may not. A second terminal is `one-terminal`'s."""
+    """Comments may follow; events and loose data may not."""
     terminal = stream.terminal
     if terminal is None:
         return
-    later = [event for event in stream.events[terminal.index + 1 :] if event.kind not in {"end", "error"}]
+    # A second terminal is `one-terminal`'s, the literal [DONE] is a dialect and so `event-line`'s.
+    later = [event for event in stream.events[terminal.index + 1 :] if event.kind not in {"end", "error", "[DONE]"}]
     if later:
-        what = "metrics" if later[0].kind == "metrics" else "done-marker" if later[0].kind == "[DONE]" else "event"
+        what = "metrics" if later[0].kind == "metrics" else "event"
         yield fail(
             stream,
             f"{what}-after-terminal",
@@ -117,7 +118,6 @@ def nothing_after_terminal(stream: Stream) -> Iterator[Finding]:
             expected="the end of the body",
             actual=later[0].text[:200],
             at=later[0],
-            caused_by="M0-W-1310/event-line" if what == "done-marker" else None,
         )
     elif "bytes after the end of the message" in stream.exchange.error:
         yield fail(

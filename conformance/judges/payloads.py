@@ -6,27 +6,30 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING
 
-from conformance.contract import parse_json
+from conformance.contract import parse_json, schema_errors
 from conformance.judges.registry import fail, invariant, note, ok
 from conformance.judges.views import Event, Stream, is_execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+from typing import TypeGuard
 
     from conformance.finding import Finding
-    from conformance.wire.transcript import Exchange, Recording
+    from conformance.wire.transcript import Exchange, Json, Recording
 
 CODES = frozenset({
     "INVALID_REQUEST", "MODEL_LOAD_FAILED", "INSUFFICIENT_VRAM", "VRAM_OOM", "CUDA_ERROR", "INFERENCE_TIMEOUT",
     "CANCELLED", "INTERNAL",
 })  # fmt: skip
+OWN_FAILURES = frozenset({"INSUFFICIENT_VRAM", "VRAM_OOM", "CUDA_ERROR", "INFERENCE_TIMEOUT"})
+"""Failures to a valid job that have a 5xx status of their own in the spec's table of codes."""
 RFC3339_Z = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z")
 CLOCK_S = 5.0
 SLACK_MS = 50.0
 SPREAD_S = 0.1
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """A JSON integer (true and 1.0 are none)."""
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -346,19 +349,54 @@ def refusal_code(exchange: Exchange, recording: Recording) -> Iterator[Finding]:
     if not is_execute(exchange) or exchange.status is None or not 400 <= exchange.status < 600:
         return
     body = parse_json(exchange.body).value
-    if isinstance(body, dict):
-        holder = body if "code" in body else body.get("error")
-        if isinstance(holder, dict) and isinstance(code := holder.get("code"), str):
-            yield _code(exchange, code)
+    code = _told(body) if isinstance(body, dict) else None
+    if code is not None:
+        yield _code(exchange, code)
+
+
+def _told(body: dict[str, Json]) -> str | None:
+    """The code of an error body, at its top or inside "error"."""
+    holder = body if "code" in body else body.get("error")
+    code = holder.get("code") if isinstance(holder, dict) else None
+    return code if isinstance(code, str) else None
+
+
+def _invalid(exchange: Exchange) -> bool:
+    return bool(schema_errors("execute", exchange.request_json()))
+
+
+def _well_formed(exchange: Exchange) -> bool:
+    """HTTP that a server must answer; raw bytes may be hung up on."""
+    return exchange.method in {"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"}
+
+
+def _ended_on_purpose(exchange: Exchange, recording: Recording) -> bool:
+    """The check sent a signal or asked for a shutdown, so connections may break."""
+    signalled = any(launch.signals for launch in recording.launches if exchange.host.endswith(f":{launch.port}"))
+    return signalled or any(other.path == "/shutdown" for other in recording.exchanges)
 
 
 @invariant("M0-W-1302/never-5xx", on="exchange")
-def never_5xx(exchange: Exchange, recording: Recording) -> Iterator[Finding]:  # noqa: ARG001 - the signature of "exchange"
+def never_5xx(exchange: Exchange, recording: Recording) -> Iterator[Finding]:
     """503 is a worker's right while it is busy or draining; every other 5xx to a client's input is a failure."""
+    if exchange.status is None and exchange.end in {"reset", "garbage"} and _well_formed(exchange):
+        if not _ended_on_purpose(exchange, recording):
+            yield fail(
+                exchange,
+                "broken-connection",
+                "a client's request broke the connection instead of being answered",
+                expected="an HTTP answer",
+                actual=f"{exchange.end}: {exchange.error}",
+            )
+        return
     if exchange.status is None or exchange.status < 500:
         return
     if exchange.status == 503:
         yield note(exchange, "status-503", "503: busy, draining or loading")
+        return
+    body = parse_json(exchange.body).value
+    if is_execute(exchange) and isinstance(body, dict) and _told(body) in OWN_FAILURES and not _invalid(exchange):
+        yield note(exchange, "status-by-code", "a failure known before the stream began is told by status (E-PRESTART)")
         return
     yield fail(
         exchange,
