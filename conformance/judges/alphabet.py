@@ -58,5 +58,9 @@ def any_prompt(recording: Recording) -> Iterator[Finding]:
         asked = exchange.request_json()
         shown = repr(asked.get("prompt"))[:60] if isinstance(asked, dict) else "?"
         yield fail(
-            exchange, "prompt-not-served", f"the prompt {shown} is not served", expected="a stream that ends with end", actual=actual
+            exchange,
+            "prompt-not-served",
+            f"the prompt {shown} is not served",
+            expected="a stream that ends with end",
+            actual=actual,
         )

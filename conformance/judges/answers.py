@@ -2,10 +2,10 @@
 
 A check that sends many small variants of a job notes under the fact "cases" what it expects of each label:
 
-    {"max_tokens 2049": {"clause": "M0-W-1300/max-tokens-range", "want": "refuse", "kind": "value", "field": "max_tokens"}}
+    {"max_tokens 0": {"clause": "M0-W-1300/max-tokens-range", "want": "refuse", "kind": "value", "field": "max_tokens"}}
 
-`want` is "accept", "refuse" or "any" (any answer but a server error); `kind` says why it should be refused: "value" (missing, out of range), "type" (wrong
-JSON type), "number" (not finite), "body" (no JSON object).
+`want` is "accept", "refuse" or "any" (any answer but a server error); `kind` says why it should be refused: "value"
+(missing, out of range), "type" (wrong JSON type), "number" (not finite), "body" (no JSON object).
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def taken(exchange: Exchange) -> Taken:
     if exchange.status != 200:
         return "unclear"
     stream = stream_of(exchange)
-    first = stream.terminal
-    if first is not None and first.kind == "error" and not stream.tokens and first.data.get("code") == "INVALID_REQUEST":
+    last = stream.terminal
+    if last is not None and not stream.tokens and last.kind == "error" and last.data.get("code") == "INVALID_REQUEST":
         return "refused"
     return "accepted"
 
@@ -61,7 +61,13 @@ def cases(recording: Recording) -> Iterator[Case]:
     for exchange in recording.exchanges:
         entry = noted.get(exchange.label)
         if isinstance(entry, dict):
-            yield Case(exchange, entry["clause"], entry["want"], entry["kind"], entry.get("field") or "", taken(exchange))
+            name = entry.get("field") or ""
+            yield Case(exchange, entry["clause"], entry["want"], entry["kind"], name, taken(exchange))
+
+
+def is_refused(exchange: Exchange) -> bool:
+    """Answered with a 4xx."""
+    return exchange.status is not None and 400 <= exchange.status < 500
 
 
 def is_refusal(exchange: Exchange) -> bool:

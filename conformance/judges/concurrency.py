@@ -1,4 +1,4 @@
-"""Jobs that meet: M0-W-1301, and /health meanwhile, M0-W-1320. Everything rests on overlaps that the recording proves."""
+"""Jobs that meet: M0-W-1301, and /health meanwhile, M0-W-1320. Only overlaps that the recording proves count."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _never_ran(stream: Stream) -> bool:
 
 @invariant("M0-W-1301/no-interleave", on="recording")
 def no_interleave(recording: Recording) -> Iterator[Finding]:
-    """Of every two jobs of one worker whose exchanges overlap, one has its terminal event before the other's first event."""
+    """Of two jobs of one worker that meet, one has its terminal event before the other's first event."""
     hosts: dict[str, list[tuple[float, float, Stream]]] = defaultdict(list)
     for stream in streams(recording):
         window = _window(stream)
@@ -88,9 +88,12 @@ def second_answered(recording: Recording) -> Iterator[Finding]:
             view = next((stream for stream in streams(recording, "second") if stream.exchange is second), None)
             if view is None or not view.events:
                 yield fail(
-                    second, "second-without-events", "a second job is accepted and then gets no event",
-                    expected="its stream after the first one's", actual=describe(second),
-                )  # fmt: skip
+                    second,
+                    "second-without-events",
+                    "a second job is accepted and then gets no event",
+                    expected="its stream after the first one's",
+                    actual=describe(second),
+                )
                 continue
             yield ok(second)
             yield note(second, "second-job", "a second job waits for its turn", reading=("E-2ND", "held"))
@@ -100,9 +103,12 @@ def second_answered(recording: Recording) -> Iterator[Finding]:
                 yield ok(second)
             else:
                 yield fail(
-                    second, "busy-not-json", "a second job is refused without JSON", expected="content-type: application/json",
+                    second,
+                    "busy-not-json",
+                    "a second job is refused without JSON",
+                    expected="content-type: application/json",
                     actual=describe(second),
-                )  # fmt: skip
+                )
         elif second.status is None or second.status < 500:
             yield fail(
                 second,
@@ -139,9 +145,12 @@ def duplicate_active(recording: Recording) -> Iterator[Finding]:
     for first, second in _met(recording, "running twin", "twin"):
         if second.status is None:
             yield fail(
-                second, "twin-lost", "a job_id that is already running gets no answer", expected="4xx, 503, or a job of its own",
+                second,
+                "twin-lost",
+                "a job_id that is already running gets no answer",
+                expected="4xx, 503, or a job of its own",
                 actual=describe(second),
-            )  # fmt: skip
+            )
             continue
         if second.status == 200:
             yield note(second, "twin", "an active job_id is a second job", reading=("E-DUPJOB", "second-job"))
@@ -212,7 +221,7 @@ def while_generating(recording: Recording) -> Iterator[Finding]:
     for exchange in prompt:
         yield ok(exchange)
     if windows and not late and not prompt:
-        yield unsure(recording, "generation-too-short", "no health request was both sent and answered during the generation")
+        yield unsure(recording, "generation-too-short", "no GET /health was sent and answered during the generation")
 
 
 @judge("M0-SYS-6.3.1/incremental")
@@ -273,8 +282,10 @@ def model_constant(recording: Recording) -> Iterator[Finding]:
                 yield ok(subject)
             else:
                 yield fail(
-                    subject, "model-changed", "the worker names another model than before", expected=repr(names[0][0])[:120],
+                    subject,
+                    "model-changed",
+                    "the worker names another model than before",
+                    expected=repr(names[0][0])[:120],
                     actual=repr(name)[:120],
-                )  # fmt: skip
+                )
                 break
-

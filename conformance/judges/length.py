@@ -46,16 +46,16 @@ def max_tokens_bound(stream: Stream) -> Iterator[Finding]:
 @judge("M0-W-1300/max-tokens-reached", "M0-W-1300/max-tokens-default")
 def max_tokens_reached(recording: Recording) -> Iterator[Finding]:
     """Jobs of a model that never ends by itself. More tokens than asked for are max-tokens-bound's."""
-    for label, clause in (("endless", "M0-W-1300/max-tokens-reached"), ("default", "M0-W-1300/max-tokens-default")):
+    for label, clause in (("endless", "M0-W-1300/max-tokens-reached"), ("long", "M0-W-1300/max-tokens-default")):
         for stream in streams(recording, label):
-            if stream.terminal is None:
+            if stream.terminal is None or (label == "long" and not recording.facts.get("endless")):
                 continue
             asked = stream.request.get("max_tokens", DEFAULT)
             told = stream.terminal.data.get("tokens_out")
             reached = asked in {len(stream.tokens), told}
             if stream.terminal.kind == "end" and reached:
                 yield ok(stream, clause=clause)
-            elif stream.terminal.kind != "end" or _count(stream) < asked or label == "default":
+            elif stream.terminal.kind != "end" or _count(stream) < asked or label == "long":
                 yield fail(
                     stream,
                     "not-max-tokens",
@@ -105,6 +105,8 @@ def no_tokens(recording: Recording) -> Iterator[Finding]:
                 at=stream.terminal,
             )
         elif stream.tokens:
-            yield warn(stream, "empty-token", "the end of sequence is sent as an empty token", actual=stream.tokens[0].text)
+            yield warn(
+                stream, "empty-token", "the end of sequence is sent as an empty token", actual=stream.tokens[0].text
+            )
         elif told == 0:
             yield ok(stream)  # another number is end-tokens-out's

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conformance.contract import parse_json
-from conformance.judges.answers import Case, cases, finished, steady
+from conformance.judges.answers import Case, cases, finished, is_refused, steady
 from conformance.judges.registry import fail, judge, note, ok, unsure
 from conformance.judges.views import describe, streams
 
@@ -23,6 +23,7 @@ _LIMITS = tuple(
         "stop-empty-item", "seed-range",
     )
 )  # fmt: skip
+NO_ROOM = "the model's context may be too small for the longest prompt"
 ROOM = 12_000
 """Context a 32,768-character English prompt surely fits into."""
 
@@ -41,7 +42,7 @@ def _side(recording: Recording, case: Case) -> Iterator[Finding]:
         yield ok(case.exchange, clause=case.clause)
     elif case.want == "accept" and case.taken == "refused":
         if case.field == "prompt" and _no_room(recording, case):
-            yield unsure(case.exchange, "context-too-small", "the model's context may be too small for the longest prompt", clause=case.clause)
+            yield unsure(case.exchange, "context-too-small", NO_ROOM, clause=case.clause)
             return
         yield fail(
             case.exchange,
@@ -63,7 +64,13 @@ def _side(recording: Recording, case: Case) -> Iterator[Finding]:
             clause=case.clause,
         )
         if case.clause == "M0-W-1300/top-k-vocabulary":
-            yield note(case.exchange, "top-k", "top_k above the vocabulary is served", reading=("E-TOPKMAX", "off"), clause=case.clause)
+            yield note(
+                case.exchange,
+                "top-k",
+                "top_k above the vocabulary is served",
+                reading=("E-TOPKMAX", "off"),
+                clause=case.clause,
+            )
 
 
 def _no_room(recording: Recording, case: Case) -> bool:
@@ -89,9 +96,10 @@ def prompt_unit(recording: Recording) -> Iterator[Finding]:
     if full.taken != "refused":
         return
     smaller = {"16384 astral characters": "utf16-units", "8192 astral characters": "bytes"}
-    unit = next((unit for label, unit in smaller.items() if label in by_count and by_count[label].taken == "accepted"), None)
+    served = {label for label, case in by_count.items() if case.taken == "accepted"}
+    unit = next((unit for label, unit in smaller.items() if label in served), None)
     if unit is None and _no_room(recording, full):
-        yield unsure(full.exchange, "context-too-small", "the model's context may be too small for the longest prompt")
+        yield unsure(full.exchange, "context-too-small", NO_ROOM)
         return
     yield fail(
         full.exchange,
@@ -108,8 +116,8 @@ def prompt_unit(recording: Recording) -> Iterator[Finding]:
 def no_difference(recording: Recording) -> Iterator[Finding]:
     """Jobs that must say what the plain job says."""
     words = {
-        "spelled out": ("M0-W-1300/optional-defaults", "defaults-differ", "spelling out the defaults changes the result"),
-        "with a deadline": ("M0-W-1300/deadline-header", "deadline-matters", "an X-Deadline header changes the result"),
+        "spelled out": ("M0-W-1300/optional-defaults", "defaults-differ", "spelling out the defaults changes it"),
+        "with a deadline": ("M0-W-1300/deadline-header", "deadline-matters", "an X-Deadline header changes it"),
     }
     plain = steady(recording, "plain")
     if plain is None:
@@ -121,9 +129,11 @@ def no_difference(recording: Recording) -> Iterator[Finding]:
             if finished(stream) and stream.pieces == plain:
                 yield ok(stream, clause=clause)
             else:
-                yield fail(stream, key, message, expected=repr(plain)[:160], actual=repr(stream.pieces)[:160], clause=clause)
+                yield fail(
+                    stream, key, message, expected=repr(plain)[:160], actual=repr(stream.pieces)[:160], clause=clause
+                )
         for exchange in recording.labelled(label):
-            if exchange.status is not None and 400 <= exchange.status < 500:
+            if is_refused(exchange):
                 yield fail(exchange, key, message, expected="HTTP 200", actual=describe(exchange), clause=clause)
 
 
@@ -137,7 +147,7 @@ def job_id_reuse(recording: Recording) -> Iterator[Finding]:
         served = [stream for stream in streams(recording, "second use") if stream.exchange is exchange]
         if served and finished(served[0]) and bool(served[0].tokens) == bool(first.tokens):
             yield ok(served[0])
-        elif (exchange.status is not None and 400 <= exchange.status < 500) or (served and served[0].terminal is not None):
+        elif is_refused(exchange) or (served and served[0].terminal is not None):
             yield fail(
                 exchange,
                 "job-id-not-reusable",
@@ -175,13 +185,29 @@ def tokenizer_identity(recording: Recording) -> Iterator[Finding]:
         kind, size = body.get("tokenizer_kind"), body.get("vocab_size")
         if kind in ("gguf-bpe", "hf-json"):
             clause = "M0-W-1360/from-metadata"
-            yield ok(exchange, clause=clause) if kind == known["kind"] else fail(
-                exchange, "other-backend", "a byte-BPE vocabulary is not served by gguf-bpe",
-                expected=known["kind"], actual=kind, clause=clause,
-            )  # fmt: skip
+            yield (
+                ok(exchange, clause=clause)
+                if kind == known["kind"]
+                else fail(
+                    exchange,
+                    "other-backend",
+                    "a byte-BPE vocabulary is not served by gguf-bpe",
+                    expected=known["kind"],
+                    actual=kind,
+                    clause=clause,
+                )
+            )
         if isinstance(size, int) and not isinstance(size, bool) and size > 0:
             clause = "M0-W-1364/vocab-size"
-            yield ok(exchange, clause=clause) if size in known["sizes"] else fail(
-                exchange, "other-vocabulary-size", "vocab_size is neither the token list's length nor the output's rows",
-                expected=f"one of {known['sizes']}", actual=str(size), clause=clause,
-            )  # fmt: skip
+            yield (
+                ok(exchange, clause=clause)
+                if size in known["sizes"]
+                else fail(
+                    exchange,
+                    "other-vocabulary-size",
+                    "vocab_size is neither the number of tokens nor that of rows",
+                    expected=f"one of {known['sizes']}",
+                    actual=str(size),
+                    clause=clause,
+                )
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from conformance.contract import parse_json, schema_errors
 from conformance.judges.registry import fail, invariant, note, ok
@@ -12,7 +12,6 @@ from conformance.judges.views import Event, Stream, is_execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-from typing import TypeGuard
 
     from conformance.finding import Finding
     from conformance.wire.transcript import Exchange, Json, Recording
