@@ -1,0 +1,52 @@
+"""Picks the corpus of the transcript operators out of a finished run of the bundled worker.
+
+    python -m conformance run --profile m0-wire --report-dir DIR
+    python tests/conformance/operators/record_corpus.py DIR
+
+Recordings are kept byte for byte, but without the worker's process (its arguments are paths of the machine) and with
+one port for all.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from conformance.report.document import read_report
+from conformance.store import read_recording
+
+CORPUS = Path(__file__).parent / "corpus"
+CHECKS = {
+    "streams": "test_streaming.py::test_ordinary_streams",
+    "health": "test_health.py::test_health_body",
+    "cancel-twice": "test_cancel.py::test_cancel_twice",
+    "cancel-other": "test_cancel.py::test_cancel_of_another_job",
+    "cancel-late": "test_cancel.py::test_cancel_after_the_end",
+    "cancel-waiting": "test_cancel.py::test_cancel_of_a_waiting_job",
+    "cancel-malformed": "test_cancel.py::test_malformed_cancels",
+    "error-event": "test_jobs.py::test_an_error_event",
+    "one-model": "test_jobs.py::test_one_model_for_life",
+    "disconnect": "test_jobs.py::test_a_client_that_leaves",
+    "greedy": "test_reproducibility.py::test_greedy_repeats",
+    "seeded": "test_reproducibility.py::test_haiku",
+    "stop": "test_text.py::test_stop_strings_of_the_targets_own_text",
+    "stop-lists": "test_requests.py::test_stop_lists_and_the_smallest_body",
+    "routes": "test_requests.py::test_routes",
+}
+
+
+def main(folder: Path) -> None:
+    """Write corpus/<name>.json for every check above."""
+    found = {check: sha for sha, check in read_report(folder)["recordings"].items()}
+    for name, check in CHECKS.items():
+        recording = read_recording(folder, found[check])
+        recording.launches.clear()
+        for exchange in recording.exchanges:
+            exchange.host = "127.0.0.1:8080"
+        path = CORPUS / f"{name}.json"
+        path.write_bytes(recording.encode() + b"\n")
+        sys.stdout.write(f"{path.name:<24} {path.stat().st_size:>7} bytes, {len(recording.exchanges)} exchanges\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
