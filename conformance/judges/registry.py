@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from conformance.finding import Finding, Place, Status
-from conformance.judges.views import Event, Stream, streams
+from conformance.judges.views import Event, Stream, parsed_once, streams
 from conformance.wire.transcript import Exchange, Launch, Recording
 
 Subject: TypeAlias = Stream | Exchange | Launch | Recording
@@ -205,20 +205,20 @@ def evaluate(recording: Recording) -> list[Finding]:
     """Every finding about a recording: its clauses' judges (if the check was completed) and all invariants.
 
     Pure: the same recording gives the same findings. `ok` findings of one clause are merged into one. A clause the
-    check names and no judge
-    or invariant spoke about gets NOT_TESTED; a judge that raises gets ERROR, which is the suite's fault and never the
-    target's.
+    check names and no judge or invariant spoke about gets NOT_TESTED; a judge that raises gets ERROR, which is the
+    suite's fault and never the target's.
     """
     sha = recording.sha
     findings: list[Finding] = []
     named = frozenset(recording.clauses)
-    if recording.outcome == "completed":
-        for entry in JUDGES:
-            if named.intersection(entry.clauses):
-                findings += _run(entry, [(recording,)])
-        findings = [finding for finding in findings if finding.clause in named]
-    for entry in INVARIANTS:
-        findings += _run(entry, _subjects(entry.scope, recording))
+    with parsed_once():
+        if recording.outcome == "completed":
+            for entry in JUDGES:
+                if named.intersection(entry.clauses):
+                    findings += _run(entry, [(recording,)])
+            findings = [finding for finding in findings if finding.clause in named]
+        for entry in INVARIANTS:
+            findings += _run(entry, _subjects(entry.scope, recording))
     spoken = {finding.clause for finding in findings if finding.status is not Status.INFO}
     findings += [_silence(clause, recording) for clause in recording.clauses if clause not in spoken]
     return [finding.named(check=recording.check, recording=sha) for finding in _merge(findings)]

@@ -8,6 +8,8 @@ through this view.
 from __future__ import annotations
 
 from bisect import bisect_right
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conformance.wire.transcript import Exchange, Json, Recording
+
+_MEMO: ContextVar[dict[int, tuple[SseParse, list[Event]]] | None] = ContextVar("parsed streams", default=None)
 
 TERMINAL = frozenset({"end", "error"})
 KINDS = frozenset({"started", "token", "metrics", "end", "error"})
@@ -144,8 +148,24 @@ def make_event(raw: SseEvent, at: float) -> Event:
 
 def stream_of(exchange: Exchange, recording: Recording | None = None) -> Stream:
     """View any exchange as a stream."""
-    sse = parse_sse(exchange.body)
-    return Stream(exchange, recording, sse, build_events(exchange, sse))
+    memo = _MEMO.get()
+    if memo is None:
+        sse = parse_sse(exchange.body)
+        return Stream(exchange, recording, sse, build_events(exchange, sse))
+    if id(exchange) not in memo:
+        sse = parse_sse(exchange.body)
+        memo[id(exchange)] = sse, build_events(exchange, sse)
+    return Stream(exchange, recording, *memo[id(exchange)])
+
+
+@contextmanager
+def parsed_once() -> Iterator[None]:
+    """Inside, each exchange is parsed once however many judges look at it; none of them may grow meanwhile."""
+    token = _MEMO.set({})
+    try:
+        yield
+    finally:
+        _MEMO.reset(token)
 
 
 def is_execute(exchange: Exchange) -> bool:
