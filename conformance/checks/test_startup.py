@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 POLL_S = 0.005
 ANSWER_S = 5.0
 EXIT_S = 8.0
+LOADED = ("model_load_complete", "ready")
+"""Before these no job must be served: then one is sent, and only then."""
 
 
 async def logged(worker: Worker, name: str, within: float) -> bool:
@@ -65,8 +67,11 @@ async def test_start_and_end_without_a_job(situation: Situation) -> None:
     process = worker.running_process
 
     async def early() -> None:
-        if await process.listening(situation.start_timeout):
-            await situation.get("early health", "/health", on=worker)
+        if not await process.listening(situation.start_timeout):
+            return
+        await situation.get("early health", "/health", on=worker)
+        if not any((event := log_event(line)) is not None and event.name in LOADED for line in process.lines):
+            await situation.execute("early job", on=worker, prompt="*", max_tokens=1, within=ANSWER_S)
 
     async def at_ready() -> None:
         if not await logged(worker, "ready", situation.start_timeout):
