@@ -1,7 +1,7 @@
 """Picks the corpus of the transcript operators out of a finished run of the bundled worker.
 
     python -m conformance run --profile m0-wire --report-dir DIR
-    python tests/conformance/operators/record_corpus.py DIR
+    PYTHONPATH=. python tests/conformance/operators/record_corpus.py DIR
 
 Recordings are kept byte for byte, but without the worker's process (its arguments are paths of the machine) and with
 one port for all.
@@ -31,6 +31,8 @@ CHECKS = {
     "seeded": "test_reproducibility.py::test_haiku",
     "stop": "test_text.py::test_stop_strings_of_the_targets_own_text",
     "stop-lists": "test_requests.py::test_stop_lists_and_the_smallest_body",
+    "lengths": "test_jobs.py::test_lengths",
+    "refusals": "test_requests.py::test_numbers_and_required_fields",
     "routes": "test_requests.py::test_routes",
 }
 
