@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conformance.contract import parse_json
-from conformance.judges.answers import Case, cases, finished, is_refused, steady
+from conformance.judges.answers import Case, cases, finished, is_refused, steady, taken
 from conformance.judges.registry import fail, judge, note, ok, unsure
 from conformance.judges.views import describe, streams
 
@@ -23,6 +23,7 @@ _LIMITS = tuple(
         "stop-empty-item", "seed-range",
     )
 )  # fmt: skip
+LONGEST = 32768
 NO_ROOM = "the model's context may be too small for the longest prompt"
 ROOM = 12_000
 """Context a 32,768-character English prompt surely fits into."""
@@ -41,6 +42,8 @@ def _side(recording: Recording, case: Case) -> Iterator[Finding]:
     if case.want == "accept" and case.taken == "accepted":
         yield ok(case.exchange, clause=case.clause)
     elif case.want == "accept" and case.taken == "refused":
+        if any(taken(other) == "accepted" for other in recording.labelled(what)):
+            return  # another text of that length was served: this one had too many tokens
         if case.field == "prompt" and _no_room(recording, case):
             yield unsure(case.exchange, "context-too-small", NO_ROOM, clause=case.clause)
             return
@@ -84,32 +87,33 @@ def _no_room(recording: Recording, case: Case) -> bool:
 
 @judge("M0-W-1300/prompt-unit")
 def prompt_unit(recording: Recording) -> Iterator[Finding]:
-    """E-CHARS: 32,768 characters of four bytes; where they are refused, smaller numbers tell the unit."""
-    by_count = {case.exchange.label: case for case in cases(recording) if case.clause == "M0-W-1300/prompt-unit"}
-    full = by_count.get("32768 astral characters")
-    if full is None:
+    """E-CHARS: astral characters have two UTF-16 units and four bytes: where refusals begin tells the unit."""
+    counts: dict[int, Case] = {}
+    for case in cases(recording):
+        number, _, rest = case.exchange.label.partition(" ")
+        if rest == "astral characters" and case.taken in {"accepted", "refused"}:
+            counts[int(number)] = case
+    if not counts:
         return
-    if full.taken == "accepted":
-        yield ok(full.exchange)
-        yield note(full.exchange, "unit", "the limit counts code points", reading=("E-CHARS", "code-points"))
+    largest = counts[max(counts)]
+    served = max((count for count, case in counts.items() if case.taken == "accepted"), default=0)
+    if served > LONGEST // 2:
+        yield ok(counts[served].exchange)
+        yield note(counts[served].exchange, "unit", "the limit counts code points", reading=("E-CHARS", "code-points"))
         return
-    if full.taken != "refused":
-        return
-    smaller = {"16384 astral characters": "utf16-units", "8192 astral characters": "bytes"}
-    served = {label for label, case in by_count.items() if case.taken == "accepted"}
-    unit = next((unit for label, unit in smaller.items() if label in served), None)
-    if unit is None and _no_room(recording, full):
-        yield unsure(full.exchange, "context-too-small", NO_ROOM)
+    unit = {LONGEST // 2: "utf16-units", LONGEST // 4: "bytes"}.get(served)
+    if unit is None and _no_room(recording, largest):
+        yield unsure(largest.exchange, "context-too-small", NO_ROOM)
         return
     yield fail(
-        full.exchange,
+        largest.exchange,
         f"counts-{unit or 'otherwise'}",
         "32768 characters outside the basic plane are refused for their length",
         expected="a limit in code points",
-        actual=describe(full.exchange),
+        actual=f"{served} are served, {min(n for n in counts if n > served)} are not: {describe(largest.exchange)}",
     )
     if unit is not None:
-        yield note(full.exchange, "unit", f"the limit counts {unit}", reading=("E-CHARS", unit))
+        yield note(largest.exchange, "unit", f"the limit counts {unit}", reading=("E-CHARS", unit))
 
 
 @judge("M0-W-1300/optional-defaults", "M0-W-1300/deadline-header")

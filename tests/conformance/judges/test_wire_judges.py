@@ -50,16 +50,28 @@ def test_a_small_context_excuses_the_longest_prompt() -> None:
     assert red(clause, refusal("c", "prompt"), facts={**facts, "context_length": 4096}) == {Status.INCONCLUSIVE}
     assert red(clause, refusal("c", "prompt"), facts={**facts, "context_length": 32768}) == FAIL
     assert red(clause, refusal("c", "prompt"), facts={**facts, "fits": True}) == FAIL
+    assert red(clause, refusal("c", "prompt"), job("c", "a"), facts=facts) == PASS  # of fewer tokens
 
 
 def test_prompt_unit() -> None:
     clause = "M0-W-1300/prompt-unit"
-    labels = [f"{count} astral characters" for count in (32768, 16384)]
-    noted = {label: {"clause": clause, "want": "accept", "kind": "value", "field": ""} for label in labels}
-    facts = {"cases": noted, "fits": True}
-    assert red(clause, job(labels[0], "a"), facts=facts) == PASS
-    assert red(clause, refusal(labels[0], "prompt"), job(labels[1], "a"), facts=facts) == FAIL
-    assert red(clause, answer(labels[0], 500), facts=facts) == SILENT
+
+    def judged(served: int, **facts: Any) -> set[Status]:
+        exchanges = []
+        for count in (32768, 16385, 16384, 8193, 8192):
+            label = f"{count} astral characters"
+            exchanges.append(job(label, "a") if count <= served else refusal(label, "prompt"))
+            if count <= served:
+                break
+        noted = {e.label: {"clause": clause, "want": "accept", "kind": "value", "field": "prompt"} for e in exchanges}
+        return red(clause, *exchanges, facts={"cases": noted, **facts})
+
+    assert judged(32768) == judged(16385) == PASS  # the larger may exceed a context; the smaller excludes other units
+    assert judged(16384) == judged(8192) == FAIL
+    assert judged(0, fits=True) == FAIL
+    assert judged(0, context_length=4096) == {Status.INCONCLUSIVE}
+    noted = {"32768 astral characters": {"clause": clause, "want": "accept", "kind": "value", "field": "prompt"}}
+    assert red(clause, answer("32768 astral characters", 500), facts={"cases": noted}) == SILENT
 
 
 REFUSALS = [
