@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.devices.cuda import driver
+from worker.devices.cuda.prefill import Prefill
 from worker.devices.cuda.program import N_TABLES, RING, STATE
 from worker.errors import DeviceError
 from worker.sampling import NonFiniteLogitsError, mix64
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from worker.sampling import SamplingParams
 
     CudaStep = RecordStep
+
+# Prompts of so few tokens run faster one by one.
+FEW = 2
 
 
 class CudaDecoding:
@@ -51,6 +55,9 @@ class CudaDecoding:
         layer = cache.nbytes(n_tokens) // cache.n_layer // 2
         state["cache"], state["layer_bytes"], state["value_offset"] = self._kv.address, layer, layer * cache.n_layer
         state["capacity"] = n_tokens
+        self.capacity = n_tokens
+        self._layer_bytes = layer
+        self._value_offset = layer * cache.n_layer
         state["vocab"] = engine.model.n_vocab if sampling.vocab_size is None else sampling.vocab_size
         state["n_logits"] = engine.model.n_vocab
         state["tables"][0] = ([table.address for table in self._device.tables] + [0] * N_TABLES)[:N_TABLES]
@@ -70,20 +77,56 @@ class CudaDecoding:
         with driver.Errors("the prompt failed"):
             yield from self._prefill(tokens)
 
+    def keys(self, layer: int) -> int:
+        """Address of a layer's keys, (n_kv_head, capacity, head_dim)."""
+        return self._kv.address + layer * self._layer_bytes
+
+    def values(self, layer: int) -> int:
+        """Address of a layer's values, like its keys."""
+        return self.keys(layer) + self._value_offset
+
     def _prefill(self, tokens: Sequence[int]) -> Iterator[None]:
+        engine = self._engine
         program = self._one_by_one()
-        every_row = self._tap is not None and self._tap.all_rows
-        for i, token in enumerate(tokens):
-            last = i + 1 == len(tokens)
-            self._feed(token, greedy=last and self._greedy)
-            self._run(program, [token], head=last or every_row)
+        if engine.chunk and len(tokens) > FEW:
+            yield from self._prefill_chunks(tokens)
+            self._feed(tokens[-1], greedy=self._greedy)
             self._position += 1
-            if i % 16 == 0:
-                yield
+            engine.decode(program, program.head, program.count - program.head)
+        else:
+            every_row = self._tap is not None and self._tap.all_rows
+            for i, token in enumerate(tokens):
+                last = i + 1 == len(tokens)
+                self._feed(token, greedy=last and self._greedy)
+                self._run(program, [token], head=last or every_row)
+                self._position += 1
+                if i % 16 == 0:
+                    yield
         if not self._greedy:
-            self._engine.sample(program.logits)
+            engine.sample(program.logits)
         self._drawn = 1
         self._finish()
+
+    def _prefill_chunks(self, tokens: Sequence[int]) -> Iterator[None]:
+        """All tokens through the layers; the last one's row goes where the program's head looks for it."""
+        engine, program = self._engine, self._one_by_one()
+        ids = np.asarray(tokens, np.int32)
+        every_row = self._tap is not None and self._tap.all_rows
+        for first in range(0, len(ids), engine.chunk):
+            chunk = ids[first : first + engine.chunk]
+            if self._tap is not None:
+                self._tap.begin(chunk.tolist(), self._position + first)
+            last = first + len(chunk) == len(ids)
+            n_out = len(chunk) if every_row else int(last and self._tap is not None)
+            driver.upload(engine.tokens.address, chunk, self._stream)
+            trace = Prefill(
+                engine, engine.arena, tokens=engine.tokens.address, n=len(chunk), start=first, n_out=n_out, job=self
+            )
+            yield from engine.layers(trace, len(chunk), self._tap)
+            if last:
+                row = int(program.instructions[program.head]["x"])
+                driver.copy(row, trace.last, 4 * engine.n_embd, self._stream)
+        self._position += len(ids) - 1
 
     def _one_by_one(self) -> Program:
         if self._program is None:

@@ -8,10 +8,13 @@ import numpy as np
 
 from worker.devices.cuda import driver
 from worker.devices.cuda.program import DEFINES, RESULT, RING, STATE, shared_bytes
+from worker.devices.cuda.prefill import Arena, PassDone, Prefill, PrefillStep
+from worker.devices.cuda.program import Op
 from worker.devices.cuda.recorder import Recorder
+from worker.gguf import GgmlType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
     from worker.devices.cuda.recorder import Mark, Node
     from worker.devices.interface import Adapter, Tap
 
-THREADS = 512
+THREADS = 512  # of a block of the decode launch
+SAMPLE_THREADS = 512
+CHUNK = 512  # prompt tokens of one pass
 # Positions whose attention splits the buffer for partial sums holds: splits of 2,048 tokens and more.
 MAX_POSITIONS = 1 << 17
 _SAMPLE_SCRATCH = 12 * 2048 * 8 + 3 * 1024 * 8
@@ -131,6 +136,43 @@ class Engine:
         }
         self._decode = driver.Kernels("decode.cu", defines, cooperative=True)
 
+        self.prefill_kernels = driver.Kernels("prefill.cu", defines)
+        self.gemm_kernels = driver.Kernels("gemm.cu")
+        self.tokens = pool.allocate(4 * CHUNK, "intermediates")
+        self.n_embd = int(self.plain.instructions[self.plain.head]["k"])
+        self.arena = Arena()
+        self.chunk = 0
+        if self._batches():
+            self._set_aside(min(CHUNK, MAX_POSITIONS))
+
+    def _batches(self) -> bool:
+        """Whether prompts can run many tokens at once; else they run token by token, exactly as decode does."""
+        shape, code = self.model.cache, self.plain.instructions
+        routed = code[np.isin(code["op"], (Op.EXPERTS_UP, Op.EXPERTS_DOWN))]
+        kinds = {int(part["type"]) for i in routed for part in i["parts"][: int(i["n_parts"])]}
+        alike = all(len({int(p["type"]) for p in i["parts"][: int(i["n_parts"])]}) == 1 for i in routed)
+        whole = all(int(i["k"]) % 8 == 0 for i in routed)
+        return shape.dtype == "f16" and shape.head_dim % 16 == 0 and GgmlType.F32 not in kinds and alike and whole
+
+    def _set_aside(self, n: int) -> None:
+        """Memory for passes of n tokens: counted by a pass that runs nothing."""
+        trace = Prefill(self, self.arena, tokens=0, n=n, start=0, n_out=0, job=None, dry=True)
+        for _ in self.layers(trace, n, None):
+            pass
+        self.arena.buffer = self.device.pool.allocate(2 * self.arena.peak + 512, "intermediates")
+        self.chunk = n
+
+    def layers(self, trace: Prefill, n: int, tap: Tap | None) -> Iterator[None]:
+        """Run a pass, yielding between layers."""
+        forward = self.model.forward(PrefillStep(self.device, trace, n, tap))
+        try:
+            while True:
+                next(forward)
+                self.arena.flip()
+                yield
+        except (PassDone, StopIteration):
+            return
+
     def decode(self, program: Program, first: int, count: int) -> None:
         """Enqueue instructions of a program."""
         self._decode.launch(
@@ -151,12 +193,12 @@ class Engine:
     def sample(self, logits: int) -> None:
         """Enqueue the sampling chain on logits in device memory."""
         grid = min(self.device.multiprocessors, 64)
-        while grid * THREADS * 8 < self.model.n_vocab:
+        while grid * SAMPLE_THREADS * 8 < self.model.n_vocab:
             grid *= 2
         self._sample.launch(
             "sample",
             (min(grid, self.device.multiprocessors),),
-            THREADS,
+            SAMPLE_THREADS,
             (np.uint64(self.state.address), np.uint64(logits), np.uint64(self._scratch.address)),
             self.device.stream,
         )

@@ -136,8 +136,9 @@ STATE = np.dtype(
 
 
 _MAX_RUNS = 16
-_SHARED_FIXED = 4 * INSTRUCTION.itemsize + 4 * (_MAX_RUNS * 72 + 16) + 1024  # struct Shared, rounded up
-_PART_FLOATS = (256 + 16 * _MAX_RUNS) * 8
+_SHARED_FIXED = 4 * INSTRUCTION.itemsize + 4 * (_MAX_RUNS * 72 + 16) + STATE.itemsize + 1024  # struct Shared, rounded up
+_WARPS = 16
+_PART_FLOATS = (256 + _WARPS * _MAX_RUNS) * 8
 
 # Checked against the kernels' own layout when they are compiled.
 DEFINES = {"INSTRUCTION_BYTES": INSTRUCTION.itemsize, "STATE_BYTES": STATE.itemsize, "SHARED_FIXED": _SHARED_FIXED, "PART_FLOATS_HOST": _PART_FLOATS}
@@ -161,7 +162,7 @@ def shared_bytes(instruction: np.void, head_dim: int, group: int) -> int:
     if instruction["op"] == Op.ATTEND:
         chunks = -(-head_dim // 32)
         heads = _heads(head_dim, group)
-        work = 17 * heads * 32 * chunks + 2 * 16 * heads
+        work = (_WARPS + 1) * heads * 32 * chunks + 2 * _WARPS * heads
         nbytes = max(nbytes, _SHARED_FIXED + 4 * work)
     return nbytes
 

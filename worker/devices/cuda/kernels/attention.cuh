@@ -74,9 +74,9 @@ template <int H> DEV int halve(float* acc, int lane, int bit) {
 
 struct Span { int from, to, splits, per; };
 
-DEV Span span_of(const Instruction& I, const State* st) {
+DEV Span span_of(const Instruction& I, const State& st) {
     Span s;
-    s.to = st->position + 1;
+    s.to = st.position + 1;
     s.from = I.window > 0 ? max(0, s.to - I.window) : 0;
     int n = s.to - s.from;
     s.splits = n <= SHORT_SPAN ? 1 : min(I.max_splits, (n + 63) / 64);
@@ -95,7 +95,7 @@ struct Features {
     }
 };
 
-CALL void do_attend(const Instruction& I, State* st, float* work, const Instruction& ahead, const Plan& plan) {
+CALL void do_attend(const Instruction& I, const State& st, float* work, const Instruction& ahead, const Plan& plan) {
     const int tid = threadIdx.x, lane = tid & 31, w = tid >> 5, sub = lane >> 2, l = lane & 3;
     const Span span = span_of(I, st);
     const int units = I.n_kv_head * SUBGROUPS * span.splits;
@@ -103,15 +103,15 @@ CALL void do_attend(const Instruction& I, State* st, float* work, const Instruct
     float* red = q + HEADS * 32 * CHUNKS;       // (WARPS, HEADS, 32 CHUNKS)
     float* warp_m = red + WARPS * HEADS * 32 * CHUNKS;
     float* warp_l = warp_m + WARPS * HEADS;
-    const float* row = I.rotate ? st->tables[I.table] + (u64)st->position * I.n_rot : 0;
+    const float* row = I.rotate ? st.tables[I.table] + (u64)st.position * I.n_rot : 0;
 
     for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
         const int split = unit % span.splits, group = unit / span.splits;
         const int kvh = group / SUBGROUPS, first = (group % SUBGROUPS) * HEADS, heads = min(HEADS, GROUP - first);
         const int h0 = kvh * GROUP + first;
         const int from = span.from + split * span.per, to = min(from + span.per, span.to), n = max(to - from, 0);
-        Kv* keys = (Kv*)(st->cache + (u64)I.layer * st->layer_bytes) + (u64)kvh * st->capacity * HEAD_DIM;
-        Kv* values = (Kv*)((u8*)keys + st->value_offset);
+        Kv* keys = (Kv*)(st.cache + (u64)I.layer * st.layer_bytes) + (u64)kvh * st.capacity * HEAD_DIM;
+        Kv* values = (Kv*)((u8*)keys + st.value_offset);
         if (unit != blockIdx.x) __syncthreads();
         for (int i = tid; i < HEADS * 32 * CHUNKS; i += THREADS) {
             const int h = i / (32 * CHUNKS), j = i % (32 * CHUNKS);
@@ -259,7 +259,7 @@ CALL void do_attend(const Instruction& I, State* st, float* work, const Instruct
 }
 
 // The splits of each head put together, in order; a thread a feature.
-DEV void do_combine(const Instruction& I, const State* st) {
+DEV void do_combine(const Instruction& I, const State& st) {
     const Span span = span_of(I, st);
     int from, to;
     share(I.n_head * HEAD_DIM, from, to);

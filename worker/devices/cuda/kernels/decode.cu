@@ -5,6 +5,7 @@
 #include "common.cuh"
 #include "program.cuh"
 #include "units.cuh"
+#include "activations.cuh"
 #include "block.cuh"
 #include "products.cuh"
 #include "element.cuh"
@@ -25,12 +26,12 @@ DEV void grid_barrier(State* st, u32 target) {
     __syncthreads();
 }
 
-DEV void do_embed(const Instruction& I, const State* st) {
+DEV void do_embed(const Instruction& I, const State& st) {
     int from, to;
     share(I.k, from, to);
     for (int k = from + threadIdx.x; k < to; k += THREADS) {
-        float v = element(I.parts[0].type, I.parts[0].base, st->token, k, I.k);
-        if (I.n_parts > 1) v += element(I.parts[1].type, I.parts[1].base, st->position, k, I.k);
+        float v = element(I.parts[0].type, I.parts[0].base, st.token, k, I.k);
+        if (I.n_parts > 1) v += element(I.parts[1].type, I.parts[1].base, st.position, k, I.k);
         I.out[k] = v;
     }
 }
@@ -41,10 +42,10 @@ DEV void do_add(const Instruction& I) {
     for (int k = from + threadIdx.x; k < to; k += THREADS) I.out[k] = shared_read(I.x + k) + shared_read(I.x2 + k);
 }
 
-DEV void do_rope(const Instruction& I, const State* st) {
+DEV void do_rope(const Instruction& I, const State& st) {
     int from, to;
     share(I.k, from, to);
-    const float* row = st->tables[I.table] + (u64)st->position * I.n_rot;
+    const float* row = st.tables[I.table] + (u64)st.position * I.n_rot;
     for (int k = from + threadIdx.x; k < to; k += THREADS)
         I.out[k] = rotated(I.x + k / HEAD_DIM * HEAD_DIM, k % HEAD_DIM, row, I.n_rot, I.pairing);
 }
@@ -70,6 +71,7 @@ decode(State* st, const Instruction* program, int first, int count, Best* scratc
     Shared& s = *(Shared*)smem;
     const int words = sizeof(Instruction) / 4;
     program += first;
+    for (int i = threadIdx.x; i < sizeof(State) / 4; i += THREADS) ((int*)&s.state)[i] = ((const int*)st)[i];
     for (int j = 0; j < 3 && j < count; ++j)
         for (int i = threadIdx.x; i < words; i += THREADS) ((int*)&s.ring[j])[i] = ((const int*)(program + j))[i];
     __syncthreads();
@@ -92,17 +94,17 @@ decode(State* st, const Instruction* program, int first, int count, Best* scratc
 #pragma unroll
                 for (int i = 0; i < (words + 31) / 32; ++i) if (i * 32 + lane < words) ((int*)&s.ring[(at + 3) & 3])[i * 32 + lane] = word[i];
         }
-        if (I.op == COMBINE && span_of(I, st).splits == 1) {
+        if (I.op == COMBINE && span_of(I, s.state).splits == 1) {
             __syncthreads();
             continue;
         }
         const int ahead = (at + max(I.prefetch, 1)) & 3;
         switch (I.op) {
-            case EMBED: do_embed(I, st); break;
-            case ATTEND: do_attend(I, st, (float*)(smem + (sizeof(Shared) + 15) / 16 * 16), s.ring[ahead], s.plans[ahead]); break;
-            case COMBINE: do_combine(I, st); break;
+            case EMBED: do_embed(I, s.state); break;
+            case ATTEND: do_attend(I, s.state, (float*)(smem + (sizeof(Shared) + 15) / 16 * 16), s.ring[ahead], s.plans[ahead]); break;
+            case COMBINE: do_combine(I, s.state); break;
             case ADD: do_add(I); break;
-            case ROPE: do_rope(I, st); break;
+            case ROPE: do_rope(I, s.state); break;
             case ACT: do_act(I); break;
             case CHOOSE: do_choose(I, s); break;
             default: do_product(I, s.plans[at & 3], s.ring[ahead], s.plans[ahead], st, s, scratch);

@@ -3,7 +3,7 @@
 
 // Warps share a run's units out evenly; octet o's sum over warp w lands at part[(o + w) * 8]: along the stream o + w
 // grows by at least one at each change.
-DEV int first_unit(int units, int w) { return units >= WARPS ? units * w >> 4 : min(w, units); }
+DEV int first_unit(int units, int w) { return units >= WARPS ? units * w >> WARPS_LOG : min(w, units); }
 // The warp that has unit i.
 DEV int warp_of(int i, const Run& r) { return r.units >= WARPS ? quotient(WARPS * (i + 1) - 1, r.inv_units) : i; }
 
@@ -120,16 +120,6 @@ DEV float row_sum(const Run& r, const float* parts, int row) {
     float v = *part;
     for (int w = first; w < last; ++w) v += *(part += 8);
     return v;
-}
-
-DEV float swiglu(float gate, float up) { return gate / (1.f + expf(-gate)) * up; }
-DEV float swiglu_oai(float gate, float up) {
-    gate = fminf(gate, 7.f);
-    up = fminf(fmaxf(up, -7.f), 7.f);
-    return gate / (1.f + expf(-1.702f * gate)) * (up + 1.f);
-}
-DEV float gelu(float x) {
-    return 0.5f * x * (1.f + tanhf(0.79788456080286535588f * x * fmaf(0.044715f * x, x, 1.f)));
 }
 
 // Octets [from, to) of a stored matrix.
