@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from conformance.contract import parse_json
 from conformance.judges.views import KINDS, Stream, stream_of
-from conformance.situation import Blocked, HarnessError
+from conformance.situation import Blocked, HarnessError, Request
 
 if TYPE_CHECKING:
     from conformance.harness import Harness
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CHECK = "doctor"
 CLAUSES = ()
+HEALTH_S = 8.0
+"""A worker that needs longer for its first /health is told from one that never answers by --timing-scale."""
 EXECUTE_S = 20.0
 """Longest wait for a first event. Not scaled down, so that a slow machine is not called broken."""
 
@@ -79,7 +81,7 @@ def _keep_failure(harness: Harness, diagnosis: Diagnosis) -> None:
 
 async def _look(harness: Harness, situation: Situation, diagnosis: Diagnosis) -> None:
     where = "{}:{}".format(*situation.target.address)
-    health = await situation.get("health", "/health")
+    health = await situation.send("health", Request("GET", "/health"), within=HEALTH_S)
     if health.status is None:
         words = {
             "refused": f"nothing listens on {where} ({health.error})",
