@@ -49,6 +49,7 @@ class Cases:
         if await live.live.wait(lambda: live.count("token", "end", "error") > 0, STARTS_S * self.situation.scale):
             if not await live.terminal(1.0):
                 await live.hang_up()
+                await self.situation.cancel("tidy up", live.job_id)
         else:
             await live.done()
 
