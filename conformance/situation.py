@@ -39,6 +39,9 @@ OMIT: Any = object()
 """As a field's value: leave the field out of the body."""
 Wait: TypeAlias = Literal["ready", "exit", "listening", "no"]
 
+AFTER_TERMINAL_S = 2.0
+"""Silence after a terminal event that ends our waiting for the end of the body."""
+
 NATURAL_PROMPTS = {
     "words": "Tell a very long story about a lighthouse keeper and the sea. Begin now.\n",
     "utf8": "Repeat exactly: é 你好 😀 naïve café 東京\n",
@@ -104,9 +107,10 @@ class Worker(Target):
 class LiveStream:
     """A POST /execute in flight."""
 
-    def __init__(self, live: Live, job_id: str) -> None:
+    def __init__(self, live: Live, job_id: str, scale: float = 1.0) -> None:
         self.live = live
         self.job_id = job_id
+        self._patience = AFTER_TERMINAL_S * scale
         self.events: list[Event] = []
         """Normalized events so far; call a waiting method first."""
         self._parser = SseParser()
@@ -140,7 +144,15 @@ class LiveStream:
         return await self.live.wait(lambda: self.count("end", "error") > 0, within)
 
     async def done(self) -> Stream:
-        """Wait for the end of the exchange, whatever it is."""
+        """Wait for the end of the exchange, whatever it is; one that goes on in silence after its terminal event is left.
+
+        Twice the second that M0-W-1311 allows, so that the judges see it broken, and no check waits for its time-out.
+        """
+        while not self.live.ended:
+            seen = len(self.exchange.chunks)
+            await self.live.wait(lambda: False, self._patience)
+            if not self.live.ended and len(self.exchange.chunks) == seen and self.count("end", "error"):
+                return await self.hang_up()
         return stream_of(await self.live.done())
 
     async def hang_up(self, *, reset: bool = False) -> Stream:
@@ -278,7 +290,7 @@ class Situation:
         text = self.prompt() if prompt is OMIT else prompt
         value = {k: v for k, v in {"job_id": job, "prompt": text, **body}.items() if v is not OMIT}
         live = self.open(label, json_request("POST", "/execute", value, headers), on=on, within=within)
-        return LiveStream(live, job)
+        return LiveStream(live, job, self.scale)
 
     async def execute(self, label: str, **fields: Any) -> Stream:
         """POST /execute, to its end; the same arguments as `start`."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from conformance.contract.strict_json import ParsedJson, parse_json
 from conformance.wire.sse import SseEvent, SseParse, parse_sse
@@ -128,10 +128,14 @@ class Stream:
 
 
 def build_events(exchange: Exchange, sse: SseParse) -> list[Event]:
-    """Normalize every parsed event."""
+    """Normalize every parsed event; a fragment at a place where the connection broke is none."""
     ends = list(accumulate(len(chunk.data) for chunk in exchange.chunks))
     last = len(ends) - 1
-    return [make_event(raw, exchange.chunks[min(bisect_right(ends, raw.end), last)].at) for raw in sse.events]
+    return [
+        make_event(raw, exchange.chunks[min(bisect_right(ends, raw.end), last)].at)
+        for raw in sse.events
+        if raw.terminated or exchange.end == "eof"
+    ]
 
 
 def make_event(raw: SseEvent, at: float) -> Event:
@@ -173,11 +177,29 @@ def is_execute(exchange: Exchange) -> bool:
     return exchange.method == "POST" and exchange.path.split("?")[0] == "/execute"
 
 
+class _Parsed:
+    """The streams of the recording that is being judged: some thirty judges ask for the same ones."""
+
+    recording: Recording | None = None
+    streams: ClassVar[dict[int, tuple[int, Stream]]] = {}
+
+    @classmethod
+    def get(cls, exchange: Exchange, recording: Recording) -> Stream:
+        if cls.recording is not recording:
+            cls.recording = recording
+            cls.streams.clear()
+        length = sum(len(chunk.data) for chunk in exchange.chunks)
+        known = cls.streams.get(id(exchange))
+        if known is None or known[0] != length or known[1].exchange is not exchange:
+            known = cls.streams[id(exchange)] = (length, stream_of(exchange, recording))
+        return known[1]
+
+
 def streams(recording: Recording, label: str | None = None) -> Iterator[Stream]:
     """Every accepted /execute exchange (status 200), or those of one label, as streams."""
     for exchange in recording.exchanges:
         if is_execute(exchange) and exchange.status == 200 and label in {None, exchange.label}:
-            yield stream_of(exchange, recording)
+            yield _Parsed.get(exchange, recording)
 
 
 def describe(exchange: Exchange) -> str:

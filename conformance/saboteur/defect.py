@@ -69,6 +69,8 @@ class Defect:
     """Clauses that must be red."""
     collateral: ClassVar[tuple[str, ...]] = ()
     """Clauses that may be red with it."""
+    watch: ClassVar[tuple[str, ...]] = ()
+    """Further clauses whose checks must run, whatever they say: an oddity is looked at by many."""
     source: ClassVar[str] = ""
     """Where it was seen: an entry of the catalogue of known defects, or a public issue."""
     oddity: ClassVar[bool] = False

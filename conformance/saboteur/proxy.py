@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from typing import TYPE_CHECKING
 
 from conformance.saboteur.defect import Event
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from conformance.saboteur.defect import Defect
 
+FAULT = "saboteur-fault:"
+"""Begins the line that tells of a defect that raised by mistake: such a run shows nothing."""
 _HOP_BY_HOP = {"connection", "content-length", "transfer-encoding", "keep-alive"}
 
 
@@ -65,6 +68,9 @@ class Proxy:
                     return
         except (OSError, ValueError, asyncio.IncompleteReadError):
             return
+        except Exception as error:  # noqa: BLE001 - a broken connection by mistake would look like a catch
+            sys.stderr.write(f"{FAULT} {self.defect.name}: {type(error).__name__}: {error}\n")
+            sys.stderr.flush()
         finally:
             writer.close()
             with contextlib.suppress(OSError):

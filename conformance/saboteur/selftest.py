@@ -1,13 +1,12 @@
 """`m0-conformance selftest`: every defect must turn exactly its clauses red, every oddity none.
 
-Each run is the real command line against the real worker behind the saboteur, with the checks of the defect's own
+Each run is a real run of the suite against the real worker behind the saboteur, with the checks of the defect's own
 clauses and a fixed set of sentinel checks; `--full` runs every check for every defect. The truth-telling saboteur is
 judged by all checks first: without a green baseline nothing that follows means anything.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shlex
@@ -20,9 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conformance.options import RunOptions
 from conformance.registry import load_registry
 from conformance.saboteur.catalogue import catalogue
 from conformance.saboteur.matrix import counts, publish
+from conformance.saboteur.proxy import FAULT
+from conformance.saboteur.runner import OUTPUT, Ended, preload, run_all
+from conformance.wire.transcript import Recording
 
 if TYPE_CHECKING:
     import argparse
@@ -31,9 +34,10 @@ if TYPE_CHECKING:
     from conformance.registry import Registry
     from conformance.saboteur.defect import Defect
 
-SENTINELS = ("M0-W-1310/event-names", "M0-W-1320/status", "M0-W-1330/accepts", "M0-W-1422/absent-string")
-"""Clauses whose checks accompany every defect: ordinary streams, /health, cancel, stop strings."""
-RUN_LIMIT_S = 240.0
+SENTINELS = ("M0-W-1310/event-names", "M0-W-1330/accepts", "M0-W-1422/absent-string")
+"""Clauses whose checks accompany every defect: ordinary streams with /health, cancel, stop strings."""
+RUN_LIMIT_S = 150.0
+FULL_LIMIT_S = 900.0
 OUTSIDE = frozenset({"wire", "cli", "process", "log", "timing"})
 UNFALSIFIED = Path(__file__).with_name("unfalsified.toml")
 
@@ -68,15 +72,14 @@ class Result:
         return "; ".join(parts) or ", ".join(sorted(self.failed)) or "nothing red"
 
 
-def red(report: dict[str, Any], baseline: frozenset[tuple[str, str]] = frozenset()) -> set[tuple[str, str]]:
-    """(clause, status) of active clauses that are FAIL, or WARN where the undisturbed worker was not."""
-    seen = {
+def red(report: dict[str, Any]) -> set[tuple[str, str]]:
+    """(clause, status) of active clauses that are FAIL or WARN; the undisturbed worker has neither."""
+    return {
         (clause["id"], clause["status"])
         for requirement in report["requirements"]
         for clause in requirement["clauses"]
         if clause["disposition"] == "active" and clause["status"] in {"FAIL", "WARN"}
     }
-    return seen - baseline
 
 
 def trouble(report: dict[str, Any], defect: type[Defect]) -> str:
@@ -90,41 +93,41 @@ def trouble(report: dict[str, Any], defect: type[Defect]) -> str:
     return ""
 
 
-async def run_one(
-    defect: type[Defect], worker: str, folder: Path, *, full: bool, baseline: frozenset[tuple[str, str]]
-) -> Result:
-    """Judge the worker behind one defect."""
-    begun = time.monotonic()
+def options_of(defect: type[Defect], worker: str, folder: Path, *, full: bool) -> RunOptions:
+    """What a user would type to judge the worker behind this defect."""
     command = shlex.join([sys.executable, "-m", "conformance.saboteur", "--defect", defect.name, "--worker", worker])
-    arguments = ["run", "--worker-command", command, "--report-dir", str(folder), "--profile", "m0-process"]
-    if not full:
-        wanted = dict.fromkeys((*defect.kills, *defect.collateral, *SENTINELS))
-        arguments += [f"--requirement={clause}" for clause in wanted]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "conformance",
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    result = Result(defect)
-    try:
-        output, _ = await asyncio.wait_for(process.communicate(), RUN_LIMIT_S)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        result.trouble = f"the run did not end within {RUN_LIMIT_S:g} s"
+    wanted = [] if full else list(dict.fromkeys((*defect.kills, *defect.watch, *SENTINELS)))
+    return RunOptions(worker_command=command, report_dir=folder, profile="m0-process", requirement=wanted)
+
+
+def read_result(defect: type[Defect], folder: Path, ended: Ended) -> Result:
+    """What a run that is over has shown."""
+    result = Result(defect, seconds=ended.seconds)
+    if ended.timed_out:
+        result.trouble = "the run did not end in time"
         return result
-    result.seconds = time.monotonic() - begun
     path = folder / "report.json"
     if not path.exists():
-        result.trouble = f"no report: {output.decode(errors='replace').strip()[-300:]}"
+        output = folder / OUTPUT
+        words = output.read_text(encoding="utf-8", errors="replace") if output.exists() else ""
+        result.trouble = f"no report: {words.strip()[-300:]}"
         return result
-    report = json.loads(await asyncio.to_thread(path.read_text, encoding="utf-8"))
-    result.trouble = trouble(report, defect)
-    result.failed = {clause for clause, _ in red(report, baseline)}
+    report = json.loads(path.read_text(encoding="utf-8"))
+    result.trouble = trouble(report, defect) or ended_by_itself(folder, defect)
+    result.failed = {clause for clause, _ in red(report)}
     return result
+
+
+def ended_by_itself(folder: Path, defect: type[Defect]) -> str:
+    """Words for a worker that died, or a defect that raised: neither is a catch."""
+    for path in sorted((folder / "transcripts").glob("*.json")):
+        for launch in Recording.decode(path.read_bytes()).launches:
+            fault = next((line.text for line in launch.lines if FAULT in line.text), None)
+            if fault is not None:
+                return f"the defect itself failed: {fault}"
+            if launch.shared and launch.exit_code is not None and not launch.signals and not defect.crashes:
+                return f"the worker ended by itself with exit code {launch.exit_code}"
+    return ""
 
 
 def owed(registry: Registry, profile: str = "m0-process") -> set[str]:
@@ -152,36 +155,43 @@ def gaps(registry: Registry, defects: Sequence[type[Defect]], reasons: dict[str,
     return problems + [f"{name}: a reason for a clause that owes nothing" for name in sorted(set(reasons) - wanted)]
 
 
-async def perform(options: argparse.Namespace) -> int:
+def perform(options: argparse.Namespace) -> int:
     """The whole matrix; 0 when every gate holds."""
     begun = time.monotonic()
-    registry = load_registry()
-    known = {name: kind for name, kind in catalogue().items() if not options.only or name in options.only}
-    truth = catalogue()["truth"]
-    defects = [kind for kind in known.values() if not kind.oddity]
-    oddities = [kind for kind in known.values() if kind.oddity and kind is not truth]
+    chosen = catalogue()
+    truth = chosen.pop("truth")
+    if options.only:
+        missing = sorted(set(options.only) - set(chosen))
+        if missing:
+            raise ValueError(f"no such defect: {', '.join(missing)}")
+        chosen = {name: kind for name, kind in chosen.items() if name in options.only}
+    kinds = [*chosen.values()]
     reasons = unfalsified()
-    problems = [] if options.only else gaps(registry, defects, reasons)
+    problems = [] if options.only else gaps(load_registry(), [kind for kind in kinds if not kind.oddity], reasons)
+    base, results = Result(truth), []
+    preload()
     with tempfile.TemporaryDirectory(prefix="m0-selftest-") as scratch:
-        room = Path(scratch)
-        base = Result(truth)
-        if not options.only:
-            base = await run_one(truth, options.worker, room / "truth", full=True, baseline=frozenset())
-            say(base)
-        waiting = asyncio.Semaphore(options.jobs)
-
-        async def one(kind: type[Defect]) -> Result:
-            async with waiting:
-                folder = room / kind.name
-                result = await run_one(kind, options.worker, folder, full=options.full, baseline=frozenset())
-                say(result)
-                if not options.keep:
-                    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-                return result
-
-        results = await asyncio.gather(*(one(kind) for kind in (*defects, *oddities)))
-        if options.keep:
-            shutil.copytree(room, options.keep, dirs_exist_ok=True)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(Path(scratch) / "bytecode")  # compile once, whatever the caller set
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        # The baseline takes longest, so it goes first; nothing is published unless it is green.
+        queue = [*([] if options.only else [truth]), *kinds]
+        wanted = [
+            (options_of(kind, options.worker, Path(scratch) / kind.name, full=options.full or kind is truth), kind)
+            for kind in queue
+        ]
+        runs = [(chosen_options, chosen_options.report_dir) for chosen_options, _ in wanted]
+        for ended in run_all(runs, options.jobs, lambda number: FULL_LIMIT_S if queue[number] is truth else RUN_LIMIT_S):
+            kind = queue[ended.number]
+            result = read_result(kind, Path(scratch) / kind.name, ended)
+            say(result)
+            if kind is truth:
+                base = result
+            else:
+                results.append(result)
+            if options.keep:
+                shutil.copytree(Path(scratch) / kind.name, options.keep / kind.name, dirs_exist_ok=True)
+            shutil.rmtree(Path(scratch) / kind.name, ignore_errors=True)
+    results.sort(key=lambda result: kinds.index(result.defect))
     matrix = as_json(base, results, reasons, time.monotonic() - begun)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(matrix, indent=1) + "\n", encoding="utf-8")
@@ -261,7 +271,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--worker", default=None, help="command of the worker to lie about; default: the bundled one")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="just these; repeatable")
     parser.add_argument("--full", action="store_true", help="every check for every defect (slow)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, help="runs at a time; default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 2) + 1, help="runs at a time; default: %(default)s")
     parser.add_argument("--keep", type=Path, default=None, metavar="DIR", help="keep the reports of all runs here")
     parser.add_argument("--publish", action="store_true", help="put a clean matrix into the suite, for its reports")
     parser.add_argument(
@@ -273,4 +283,4 @@ def main(options: argparse.Namespace) -> int:
     """Run with parsed options."""
     if options.worker is None:
         options.worker = shlex.join([sys.executable, "-m", "worker", "--device", "cpu"])
-    return asyncio.run(perform(options))
+    return perform(options)
