@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 OVERLAP_S = 0.05
 """Two sockets are read one after the other: a smaller overlap may be ours."""
+CLOSE = 0.2
+"""Within this share of the time it had to wait, a second job's first event comes at the first one's end."""
 HEALTH_S = 1.0
 LONG_S = 0.25
 """A generation shorter than this is no long one: replay and stream cannot be told apart."""
@@ -66,7 +68,7 @@ def no_interleave(recording: Recording) -> Iterator[Finding]:
                         at=second.events[0],
                     )
                     return
-                if first.terminal is not None and begin >= end:
+                if first.terminal is not None and end - begin <= (end - asked) * CLOSE:
                     yield ok(second)
 
 

@@ -265,6 +265,7 @@ def test_no_interleave() -> None:
     first = job("running", *FOUR, step=0.1)  # its end at 0.6
     held = job("second", "x", t0=0.25, step=0.4)
     assert red(clause, first, held) == PASS
+    assert red(clause, first, job("second", "x", t0=0.25, step=0.32)) == PASS  # two sockets, read one after the other
     assert red(clause, first, job("second", "x", t0=0.25, step=0.1)) == FAIL
     assert red(clause, first, job("second", "x", t0=0.7)) == SILENT
     assert red(clause, first, job("second", t0=0.25, end=BROKEN)) == SILENT  # cancelled while it waited
