@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conformance.explain import UnknownNameError
+from conformance.interrupt import handled
 from conformance.options import DEFAULT_REPORT_DIR, RunOptions, add_options
 from conformance.registry import load_registry
 from conformance.report.document import ReportError
@@ -118,11 +119,14 @@ def run_checks(session: Run, options: RunOptions, checks: Path = CHECKS) -> int:
         *("-c", str(CHECKS / "pytest.ini"), "--rootdir", str(checks)),
         *("-p", "pytest_asyncio.plugin", "-p", "conformance.plugin"),
         *("-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:doctest", "-p", "no:junitxml", "-p", "no:pastebin"),
+        # A warning at the very end of the process must not cost the report.
+        *("-p", "no:unraisableexception", "-p", "no:threadexception"),
         *("--assert=plain", "--capture=no", "--import-mode=importlib"),
         *options.words(),
         str(checks),
     ]
-    return int(pytest.main(words, plugins=[_Handover(session)]))
+    with handled(lambda: session.progress.say("interrupted: ending the check and the workers")):
+        return int(pytest.main(words, plugins=[_Handover(session)]))
 
 
 class _Handover:

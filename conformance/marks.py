@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import pytest
 
+from conformance.interrupt import interruptible
+
 Need: TypeAlias = Literal["command", "cuda", "destructive"]
 _F = TypeVar("_F", bound=Callable[..., Awaitable[None]])
 
@@ -40,8 +42,9 @@ def requirement(*clauses: str) -> Callable[[_F], _F]:
     def mark(function: _F) -> _F:
         @functools.wraps(function)
         async def limited(*args: Any, **kwargs: Any) -> None:
-            async with asyncio.timeout(CHECK_LIMIT_S):
-                await function(*args, **kwargs)
+            with interruptible():
+                async with asyncio.timeout(CHECK_LIMIT_S):
+                    await function(*args, **kwargs)
 
         return cast("_F", pytest.mark.asyncio(loop_scope="session")(pytest.mark.requirement(*clauses)(limited)))
 

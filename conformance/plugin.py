@@ -11,6 +11,7 @@ switched off.
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextlib
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ from conformance.doctor import Diagnosis, examine
 from conformance.finding import Finding, Status, worst
 from conformance.frozen import Check
 from conformance.harness import Harness
+from conformance.interrupt import asked, interruptible
 from conformance.judges.registry import load_all
 from conformance.marks import DEFAULT_LAUNCH, LaunchKey
 from conformance.options import RunOptions, add_options
@@ -193,7 +195,8 @@ async def _harness(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
     try:
         with contextlib.suppress(IndexError):
             harness.prestart([DEFAULT_LAUNCH, *state.order[1 : 1 + AHEAD]])
-        state.diagnosis = await examine(harness, DEFAULT_LAUNCH)
+        with interruptible():
+            state.diagnosis = await examine(harness, DEFAULT_LAUNCH)
         run.doctored(state.diagnosis)
         yield harness
     finally:
@@ -215,7 +218,8 @@ async def situation(request: pytest.FixtureRequest, _harness: Harness) -> AsyncI
     target = Target(("", 0))
     if outcome is None:
         try:
-            target = await _target(state, _harness, key, alone=alone)
+            with interruptible():
+                target = await _target(state, _harness, key, alone=alone)
         except OutOfReach as error:
             outcome, reason = "out-of-reach", str(error)
         except Blocked as error:
@@ -280,6 +284,8 @@ async def _sing(state: State, harness: Harness, key: LaunchKey) -> None:
 def _outcome(raised: BaseException | None) -> tuple[Outcome, str]:
     if raised is None:
         return "completed", ""
+    if isinstance(raised, asyncio.CancelledError) and asked():
+        return "not-exercised", "the run was interrupted"
     if isinstance(raised, OutOfReach):
         return "out-of-reach", str(raised)
     if isinstance(raised, NotExercised):
@@ -324,6 +330,8 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     state = item.config.stash[_STATE]
     if state.run.options.fail_fast and state.run.failed:
         item.session.shouldstop = "--fail-fast"
+    if asked():
+        item.session.shouldstop = "interrupted"
 
 
 def pytest_internalerror(excrepr: Any) -> None:
@@ -345,7 +353,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     if session.config.option.collectonly:
         return
-    session.exitstatus = state.run.end(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED and not state.run.failed)
+    session.exitstatus = state.run.end(interrupted=asked() or exitstatus == pytest.ExitCode.INTERRUPTED)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -10,7 +10,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, ClassVar
 
-from conformance.expect import Ledger, read_expected
+from conformance.expect import Expected, Ledger, read_expected
 from conformance.frozen import frozen_checks
 from conformance.progress import Progress
 from conformance.registry import Registry, load_registry
@@ -84,7 +84,7 @@ class Run:
         self.outcome: Outcome | None = None
         self.report: dict[str, Json] | None = None
         self.ledger: Ledger | None = None
-        self.expected = read_expected(options.expected) if options.expected is not None else []
+        self.expected: list[Expected] = []
         self._started = dt.datetime.now(dt.UTC)
 
     @classmethod
@@ -92,7 +92,9 @@ class Run:
         """Open a run. Raises ValueError (usage), RegistryError, OSError (the report folder)."""
         registry = load_registry()
         make_target(options)  # complain before the last run's report is touched
+        expected = read_expected(options.expected) if options.expected is not None else []
         run = cls(options, registry, RunStore(options.report_dir))
+        run.expected = expected
         run.store.line(
             "header",
             suite=SUITE,

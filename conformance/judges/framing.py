@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conformance.finding import Finding
-    from conformance.wire.sse import ProblemKind
+    from conformance.wire.sse import Problem, ProblemKind
 
 GRAMMAR: dict[ProblemKind, str] = {
     "bom": "a byte order mark stands before the first line: many clients read it as part of the first name",
@@ -24,11 +24,16 @@ GRAMMAR: dict[ProblemKind, str] = {
 }
 
 
+def whole_problems(stream: Stream) -> list[Problem]:
+    """Problems outside the fragment that is left where a connection broke."""
+    return [problem for problem in stream.sse.problems if stream.complete or problem.event < len(stream.events)]
+
+
 @invariant("M0-W-1310/sse-grammar")
 def sse_grammar(stream: Stream) -> Iterator[Finding]:
     """Every deviation from the grammar but those that have clauses of their own; once per kind and stream."""
     seen: set[str] = set()
-    for problem in stream.sse.problems:
+    for problem in whole_problems(stream):
         if problem.kind in GRAMMAR and problem.kind not in seen:
             seen.add(problem.kind)
             yield fail(
@@ -65,9 +70,7 @@ def last_event_complete(stream: Stream) -> Iterator[Finding]:
 @invariant("M0-W-1310/utf8-bytes")
 def utf8_bytes(stream: Stream) -> Iterator[Finding]:
     """A character cut by our own hanging up is not the worker's."""
-    bad = [problem for problem in stream.sse.problems if problem.kind == "ill-formed-utf8"]
-    if not stream.complete:
-        bad = [problem for problem in bad if problem.event < len(stream.events) and _closed(stream, problem.event)]
+    bad = [problem for problem in whole_problems(stream) if problem.kind == "ill-formed-utf8"]
     if bad:
         yield fail(
             stream,
@@ -79,10 +82,6 @@ def utf8_bytes(stream: Stream) -> Iterator[Finding]:
         )
     elif stream.events:
         yield ok(stream)
-
-
-def _closed(stream: Stream, event: int) -> bool:
-    return stream.events[event].raw.terminated
 
 
 @invariant("M0-W-1310/event-names")
