@@ -22,6 +22,8 @@ ORDER: Final = ("startup", "model_load_start", "model_load_complete", "ready")
 READY_S: Final = 60.0
 JITTER_S: Final = 0.25
 """Between a line in a pipe and an answer on a socket: two ways into one observer."""
+MARGIN_S: Final = 0.05
+"""Two moments closer than this have no order."""
 PERCENTAGES: Final = (0.0, 25.0, 50.0, 75.0, 100.0)
 _PERCENT_KEYS: Final = (
     "percent",
@@ -48,14 +50,13 @@ def _first(launch: Launch, name: str) -> LogEvent | None:
 def closed_until_loaded(recording: Recording) -> Iterator[Finding]:
     """What the port said as soon as it was open, against the moment model_load_complete was logged (E-UPDOWN).
 
-    A log that is not written as it happens tells no moments; then who says healthy must serve.
+    A log that is not written as it happens tells no moments: its lines come all at once.
     """
     launch = _start(recording)
     if launch is None:
         return
-    begun, complete = _first(launch, "model_load_start"), _first(launch, "model_load_complete")
     for exchange in recording.labelled("early health"):
-        early = _early(launch, exchange, begun, complete)
+        early = _early(launch, exchange, exchange.head_at)
         body = parse_json(exchange.body).value if exchange.status == 200 else None
         healthy = isinstance(body, dict) and body.get("status", "healthy") == "healthy"
         if early and healthy:
@@ -72,7 +73,7 @@ def closed_until_loaded(recording: Recording) -> Iterator[Finding]:
                 yield note(exchange, "announced", "answers while it loads", reading=("E-UPDOWN", "announced"))
     for exchange in recording.labelled("early job"):
         started = stream_of(exchange).started if exchange.status == 200 else None
-        if started is not None and _early(launch, exchange, begun, complete, started.at):
+        if started is not None and _early(launch, exchange, started.at):
             yield fail(
                 exchange,
                 "job-before-load",
@@ -84,15 +85,12 @@ def closed_until_loaded(recording: Recording) -> Iterator[Finding]:
             yield ok(exchange)
 
 
-def _early(
-    launch: Launch, exchange: Exchange, begun: LogEvent | None, complete: LogEvent | None, at: float | None = None
-) -> bool:
-    """Answered clearly before the line model_load_complete came, in a log that is live."""
-    moment = exchange.head_at if at is None else at
-    if moment is None or begun is None or complete is None:
+def _early(launch: Launch, exchange: Exchange, at: float | None) -> bool:
+    """`at`, on the exchange's clock, lies clearly before the line model_load_complete came, in a log that is live."""
+    events, complete = log_events(launch), _first(launch, "model_load_complete")
+    if at is None or complete is None or complete.line.at - events[0].line.at < MARGIN_S:
         return False
-    when = exchange.t0 + moment - launch.t0
-    return begun.line.at < when + JITTER_S < complete.line.at + JITTER_S - 0.02
+    return exchange.t0 + at - launch.t0 < complete.line.at - MARGIN_S
 
 
 @judge("M0-W-1110/ready-serves")

@@ -106,6 +106,7 @@ def swapped(label: str, left: str, right: str) -> Spoil:
 
 
 DEFECTS: list[tuple[str, Spoil]] = [
+    ("M0-W-1110/closed-until-loaded", instead(health("early health", 0.05))),
     ("M0-W-1110/closed-until-loaded", instead(health("early health", 0.6))),
     ("M0-W-1110/closed-until-loaded", instead(job("early job", "a", at=0.6, port=9))),
     ("M0-W-1110/ready-serves", instead(answered("at ready", None, at=1.51))),
