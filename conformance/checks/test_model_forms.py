@@ -7,6 +7,8 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from conformance.situation import Situation, needs, requirement
 from models.probes.script import words
 
@@ -59,25 +61,29 @@ class Forms:
         return None
 
 
-@requirement(
-    "M0-W-1201/mxfp4-runs",
-    "M0-W-1201/q4-k-m-runs",
-    "M0-W-1201/q4-0-runs",
-    "M0-W-1201/quant-kind-stored",
-    "M0-W-1211/alignment",
-    "M0-W-1211/context-length",
-    "M0-W-1212/llama",
-    "M0-W-1212/gpt2",
-    "M0-W-1214/tied-output",
-    "M0-W-1214/attention-biases",
-    "M0-W-1230/qwen2-form",
-    "M0-W-1230/phi3-form",
-    "M0-W-1230/gpt-oss-form",
-    "M0-W-1430/positions",
-    "M0-W-1430/attends-to-context",
+GROUPS: dict[str, tuple[str, ...]] = {
+    "formats": (
+        "M0-W-1201/q4-0-runs",
+        "M0-W-1201/q4-k-m-runs",
+        "M0-W-1201/mxfp4-runs",
+        "M0-W-1201/quant-kind-stored",
+        "M0-W-1211/context-length",
+    ),
+    "containers": ("M0-W-1211/alignment", "M0-W-1212/llama"),
+    "qwen2": ("M0-W-1214/attention-biases", "M0-W-1230/qwen2-form", "M0-W-1430/attends-to-context"),
+    "positions": ("M0-W-1430/positions",),
+    **{label.partition(":")[2]: clauses for label, clauses in MINIATURES.items()},
+}
+"""Models that are tried together, and what they show."""
+
+
+@requirement()
+@pytest.mark.parametrize(
+    "group",
+    [pytest.param(name, id=name, marks=pytest.mark.requirement(*clauses)) for name, clauses in GROUPS.items()],
 )
 @needs("command")
-async def test_forms_of_models(situation: Situation) -> None:
+async def test_forms_of_models(situation: Situation, group: str) -> None:
     """Every format and architecture once, and what attention must see."""
     forms = Forms(situation)
     echoes: dict[str, str] = {}
@@ -133,19 +139,18 @@ async def test_forms_of_models(situation: Situation) -> None:
         alphabets["only these"] = "xyz?"
         await situation.execute("only these", on=worker, prompt="xyz" * 8, max_tokens=24, temperature=1.0, seed=7)
 
-    tasks: list[Callable[[], Awaitable[None]]] = [
-        shared,
-        partial(script, "script-llama", "M0-W-1212/llama", None),
-        partial(script, "script-q4-k-m", "M0-W-1201/q4-k-m-runs", "Q4_K_M"),
-        partial(script, "script-mxfp4", "M0-W-1201/mxfp4-runs", "MXFP4"),
-        aligned,
-        biases,
-        memory,
-        partial(echo, "position"),
-        partial(echo, "position-llama"),
-        *(partial(miniature, label, clauses) for label, clauses in MINIATURES.items()),
-    ]
-    await situation.together(*tasks, at_once=AT_ONCE)
+    tasks: dict[str, list[Callable[[], Awaitable[None]]]] = {
+        "formats": [
+            shared,
+            partial(script, "script-q4-k-m", "M0-W-1201/q4-k-m-runs", "Q4_K_M"),
+            partial(script, "script-mxfp4", "M0-W-1201/mxfp4-runs", "MXFP4"),
+        ],
+        "containers": [partial(script, "script-llama", "M0-W-1212/llama", None), aligned],
+        "qwen2": [biases, memory],
+        "positions": [partial(echo, "position"), partial(echo, "position-llama")],
+        **{label.partition(":")[2]: [partial(miniature, label, clauses)] for label, clauses in MINIATURES.items()},
+    }
+    await situation.together(*tasks[group], at_once=AT_ONCE)
     situation.fact("models", forms.models)
     situation.fact("echoes", echoes)
     situation.fact("remembered", remembered)
