@@ -235,9 +235,17 @@ def seed_reported(recording: Recording) -> Iterator[Finding]:
             )
 
 
+def _seed_works(recording: Recording) -> bool:
+    """Equal seeds gave equal texts; where they did not, M0-W-1030/same-seed says it, and no relation on top of it."""
+    runs = _ended(recording, "same seed")
+    return all(stream.pieces == runs[0].pieces for stream in runs)
+
+
 @judge("M0-W-1030/seed-replays")
 def seed_replays(recording: Recording) -> Iterator[Finding]:
     """The stated seed sent back gives the same text."""
+    if not _seed_works(recording):
+        return
     yield from _same(
         _ended(recording, "replay"),
         _ended(recording, "replayed"),
@@ -296,6 +304,8 @@ def top_p_zero(recording: Recording) -> Iterator[Finding]:
 @judge("M0-W-1421/top-k-off")
 def top_k_off(recording: Recording) -> Iterator[Finding]:
     """0 and the vocabulary's size, one seed."""
+    if not _seed_works(recording):
+        return
     off, whole = _ended(recording, "top_k off"), _ended(recording, "top_k all")
     yield from _same(off, whole, "top-k-all-differs", "top_k of the vocabulary's size changes the text")
 
@@ -304,7 +314,8 @@ def top_k_off(recording: Recording) -> Iterator[Finding]:
 def min_p_zero(recording: Recording) -> Iterator[Finding]:
     """0.0 against nothing with one seed; and no value of it is a server error."""
     off, zero = _ended(recording, "top_k off"), _ended(recording, "min_p zero")
-    yield from _same(off, zero, "min-p-zero-differs", "min_p 0.0 changes the text")
+    if _seed_works(recording):
+        yield from _same(off, zero, "min-p-zero-differs", "min_p 0.0 changes the text")
     for label in ("min_p zero", "min_p odd"):
         for exchange in recording.labelled(label):
             if exchange.status is None:

@@ -124,7 +124,7 @@ def _is_broken(text: object) -> bool:
 def invalid_byte(recording: Recording) -> Iterator[Finding]:
     """All words around the broken bytes arrive, in order."""
     for stream, script in _scripts(recording):
-        if script["name"] != "invalid":
+        if script["name"] != "invalid" or not stream.tokens:
             continue
         words = [word for word in _spelled(script, len(script["tokens"])).decode("utf-8", "ignore").split() if word]
         rest = stream.text
