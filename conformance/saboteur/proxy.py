@@ -28,6 +28,8 @@ class Proxy:
     def __init__(self, defect: Defect, ports: list[int]) -> None:
         self.defect = defect
         self.ports = ports
+        self.answered = 0
+        """Requests so far."""
         self.running: dict[str, asyncio.Event] = {}
         """By job_id of streams now running: set when the client has left."""
 
@@ -77,6 +79,7 @@ class Proxy:
                 await writer.wait_closed()
 
     async def _serve_one(self, request: Request, reader: StreamReader, writer: StreamWriter) -> bool:
+        self.answered += 1
         wanted = await self.defect.request(request, self)
         if isinstance(wanted, Answer):
             return await self._send(writer, request, wanted)

@@ -83,9 +83,7 @@ def _child(options: RunOptions, folder: Path) -> None:
     os._exit(0)
 
 
-def run_all(
-    wanted: Sequence[tuple[RunOptions, Path]], at_once: int, limit: Callable[[int], float]
-) -> Iterator[Ended]:
+def run_all(wanted: Sequence[tuple[RunOptions, Path]], at_once: int, limit: Callable[[int], float]) -> Iterator[Ended]:
     """Run each in a child, so many at once; yields each as it ends. A run over its limit (seconds) is stopped."""
     waiting = list(enumerate(wanted))
     running: dict[int, Running] = {}

@@ -160,7 +160,7 @@ class TokensOutOff(Defect):
 class NegativeTime(Field):
     name = "decode-time-negative"
     about = "decode_time_ms is -1."
-    kills = ("M0-W-1312/end-decode-time",)
+    kills = ("M0-W-1312/end-fields",)
     source = "a clock that is not monotonic"
     kind, field, value = "end", "decode_time_ms", -1
 
