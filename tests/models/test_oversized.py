@@ -19,3 +19,13 @@ def test_holds_what_it_says_and_takes_no_disk_space(tmp_path: Path) -> None:
         assert sum(tensor.nbytes for tensor in gguf.tensors.values()) == total
     finally:
         gguf.close()
+
+
+def test_terabytes_stay_under_ten_thousand_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "huge.gguf"
+    assert oversized.write(path, 3 << 40) >= 3 << 40
+    gguf = GgufFile.open(path)
+    try:
+        assert len(gguf.tensors) < 10_000
+    finally:
+        gguf.close()

@@ -138,3 +138,18 @@ def test_memory_says_what_was_seen_and_nothing_else(tmp_path: Path, form: Form, 
         context.reset()
         tokens, _ = context.greedy(model.tokenize("abcbbca"), 20)
         assert b"".join(map(model.piece, tokens)) == b"b" * 20
+
+
+@pytest.mark.parametrize("quant", ["F32", "Q4_0", "Q8_0", "MXFP4"])
+def test_the_value_bias_alone_decides(tmp_path: Path, quant: str) -> None:
+    probe = probes.bias(tmp_path / "probe.gguf", quant=quant)
+    with Model(probe.path) as model, Context(model, 512) as context:
+        tokens, _ = context.greedy(model.tokenize("abc"), 12)
+        assert b"".join(map(model.piece, tokens)).decode() == probe.facts["says"] * 12
+
+
+def test_a_deep_script_says_the_same(tmp_path: Path) -> None:
+    probe = probes.script(tmp_path / "probe.gguf", layers=48)
+    with Model(probe.path) as model, Context(model, 512) as context:
+        tokens, _ = context.greedy(model.tokenize("*"), 40)
+        assert [model.piece(token) for token in tokens] == expected(probe.facts["scripts"]["*"], 40)
