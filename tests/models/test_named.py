@@ -20,5 +20,5 @@ def test_writes_the_model_that_was_named(tmp_path: Path, name: str, promises: bo
 
 @pytest.mark.parametrize("name", ["nothing", "corrupt:nothing", "miniature:nothing", "benchmark:nothing", "other:bias"])
 def test_lists_what_there_is(tmp_path: Path, name: str) -> None:
-    with pytest.raises(KeyError, match="no model .*; known: "):
+    with pytest.raises(KeyError, match=r"no model .*; known: "):
         named.write(name, tmp_path / "model.gguf")
