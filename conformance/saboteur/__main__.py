@@ -86,6 +86,8 @@ async def perform(defect: Defect, command: list[str], argv: list[str]) -> int:
     """Start the worker, serve it with lies, and return the exit code to show."""
     backstage = Backstage()
     public = public_socket(argv)
+    if public is not None:
+        await defect.bound(public)
     argv = await defect.arguments(list(argv))
     ports = [free_port() for _ in range(defect.workers)] if public is not None else []
     proxy = Proxy(defect, ports)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from socket import socket
 
     from conformance.saboteur.http import Answer, Head, Request
     from conformance.saboteur.proxy import Proxy
@@ -85,6 +86,9 @@ class Defect:
     async def arguments(self, argv: list[str]) -> list[str]:
         """The worker's command line before it starts. May raise `Exit`."""
         return argv
+
+    async def bound(self, public: socket) -> None:
+        """The public port is taken; nobody listens on it yet."""
 
     async def before_start(self, proxy: Proxy) -> None:
         """Before the worker is started."""

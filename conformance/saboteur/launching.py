@@ -45,6 +45,7 @@ class Launched(Defect):
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     async def arguments(self, argv: list[str]) -> list[str]:
+        """Note the model."""
         self.model = Path(given(argv, "--model") or "")
         return argv
 
@@ -57,7 +58,9 @@ class Launched(Defect):
         """Path of a file that `write` made; it lives as long as this process."""
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="m0-saboteur-")
-        path = Path(self._scratch.name) / self.model.name if self.model.name else Path(self._scratch.name) / "other.gguf"
+        path = (
+            Path(self._scratch.name) / self.model.name if self.model.name else Path(self._scratch.name) / "other.gguf"
+        )
         write(path)
         return str(path)
 
@@ -75,6 +78,7 @@ class Accepts(Launched):
     """Names of files, without suffix."""
 
     async def arguments(self, argv: list[str]) -> list[str]:
+        """Another file in the place of these."""
         argv = await super().arguments(argv)
         return replaced(argv, "--model", self.good_file()) if self.model.stem in self.files else argv
 
@@ -86,6 +90,7 @@ class Refuses(Launched):
     reason: ClassVar[str] = ""
 
     async def arguments(self, argv: list[str]) -> list[str]:
+        """Leave where the model is one of these."""
         argv = await super().arguments(argv)
         if self.model.stem in self.files:
             refuse(argv, self.reason)

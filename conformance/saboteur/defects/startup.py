@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 import socket
 import uuid
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from conformance.saboteur.defect import Defect, Exit
-from conformance.saboteur.http import Answer, Request, json_answer
+from conformance.saboteur.defect import Defect, Event, Exit
+from conformance.saboteur.http import Answer, Head, Request, json_answer
 from conformance.saboteur.launching import Launched, given, replaced, without
 
 if TYPE_CHECKING:
@@ -24,6 +27,12 @@ def is_uuid(text: str | None) -> bool:
     with suppress(ValueError):
         return text is not None and len(text) == 36 and bool(uuid.UUID(text))
     return False
+
+
+def kind_of(path: str) -> str:
+    """ "file", "directory" or "missing"."""
+    found = Path(path)
+    return "directory" if found.is_dir() else "file" if found.exists() else "missing"
 
 
 def in_use(port: str | None) -> bool:
@@ -65,8 +74,8 @@ class BuiltInModel(Launched):
     source = "known defect 51: canned output"
 
     async def arguments(self, argv: list[str]) -> list[str]:
-        path = Path(given(argv, "--model") or "/")
-        return argv if path.exists() else replaced(argv, "--model", self.good_file())
+        value = given(argv, "--model")
+        return argv if value is None or kind_of(value) != "missing" else replaced(argv, "--model", self.good_file())
 
 
 class SearchesDirectory(Launched):
@@ -77,7 +86,7 @@ class SearchesDirectory(Launched):
 
     async def arguments(self, argv: list[str]) -> list[str]:
         value = given(argv, "--model")
-        return argv if value is None or not Path(value).is_dir() else replaced(argv, "--model", self.good_file())
+        return argv if value is None or kind_of(value) != "directory" else replaced(argv, "--model", self.good_file())
 
 
 class ClampsDevice(Defect):
@@ -134,19 +143,8 @@ class PortConflictAfterLoad(Defect):
 
     def line(self, stream: str, text: str) -> list[str]:
         if self.port is not None and '"model_load_complete"' in text:
-            asyncio.get_running_loop().call_soon(self.give_up)
+            os.kill(os.getpid(), signal.SIGTERM)  # passed on to the worker that has been loaded for nothing
         return [text]
-
-    def give_up(self) -> None:
-        """End the worker that has been loaded for nothing."""
-        asyncio.ensure_future(self.end())  # noqa: RUF006 - the last thing that happens
-
-    async def end(self) -> None:
-        """SIGTERM, as this process gets it itself."""
-        import os  # noqa: PLC0415
-        import signal  # noqa: PLC0415
-
-        os.kill(os.getpid(), signal.SIGTERM)
 
     async def exit_code(self, code: int, *, ready: bool) -> int:
         if self.port is None:
@@ -304,6 +302,24 @@ class HealthyBeforeLoad(EarlyDoor):
 
     def early(self, request: Request) -> Answer | None:
         return json_answer(200, self.health_body()) if request.path == "/health" else None
+
+
+class JobBeforeLoad(EarlyDoor):
+    name = "job-before-load"
+    about = "A job that comes while the model is being loaded is started and ends without a token."
+    kills = ("M0-W-1110/closed-until-loaded",)
+    source = "known defect 51: a stub answers where the model is missing"
+
+    def early(self, request: Request) -> Answer | None:
+        if request.path == "/health":
+            return json_answer(503, {"status": "loading"})
+        if request.path != "/execute":
+            return None
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        begun = {"job_id": request.json().get("job_id"), "model": "script probe", "started_at": now, "seed": 1}
+        events = (Event("started", begun), Event("end", {"tokens_out": 0, "decode_time_ms": 0}))
+        body = b"".join(event.encode() for event in events)
+        return Answer(Head(200, [("content-type", "text/event-stream")]), body)
 
 
 class ReadyTooEarly(Launched):
