@@ -1,9 +1,9 @@
-"""Kinds of lies that many defects share: another request goes to the worker, or a refusal in the place of its answer."""
+"""Kinds of lies that many defects share: another request to the worker, or a refusal in the place of its answer."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
 from conformance.saboteur.defect import Defect, Event
 from conformance.saboteur.http import Answer, Request, json_answer
@@ -15,12 +15,12 @@ OTHER_TEXT = str.maketrans("abcdefghijklmnopqrstuvwxyz", "bcdefghijklmnopqrstuvw
 """Turns any word into another one of the same length."""
 
 
-def number(value: object) -> bool:
+def number(value: object) -> TypeGuard[float]:
     """A finite JSON number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def whole(value: object) -> bool:
+def whole(value: object) -> TypeGuard[int]:
     """A JSON integer."""
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -65,6 +65,7 @@ class Rewrites(Defect):
         raise NotImplementedError
 
     async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
+        """The rewritten job, in the place of the client's."""
         if not is_execute(request) or not (job := request.json()):
             return request
         changed = self.rewrite(dict(job))
@@ -84,6 +85,7 @@ class Hole(Rewrites):
         raise NotImplementedError
 
     def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
+        """The same job with the legal value."""
         if self.field not in job or not self.illegal(job[self.field]):
             return None
         return {**job, self.field: self.instead}
@@ -100,6 +102,7 @@ class TooStrict(Defect):
         raise NotImplementedError
 
     async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
+        """A refusal for what should have been accepted."""
         if is_execute(request) and self.field in (job := request.json()) and self.refused(job[self.field]):
             return refusal(self.field)
         return request

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from conformance.options import RunOptions
@@ -83,8 +83,8 @@ def _child(options: RunOptions, folder: Path) -> None:
     os._exit(0)
 
 
-def run_all(wanted: Sequence[tuple[RunOptions, Path]], at_once: int, limit: Callable[[int], float]) -> Iterator[Ended]:
-    """Run each in a child, so many at once; yields each as it ends. A run over its limit (seconds) is stopped."""
+def run_all(wanted: Sequence[tuple[RunOptions, Path]], at_once: int, limits: Sequence[float]) -> Iterator[Ended]:
+    """Run each in a child, so many at once; yields each as it ends. A run over its limit in seconds is stopped."""
     waiting = list(enumerate(wanted))
     running: dict[int, Running] = {}
     try:
@@ -98,7 +98,7 @@ def run_all(wanted: Sequence[tuple[RunOptions, Path]], at_once: int, limit: Call
                     _child(options, folder)
                 running[pid] = Running(number, pid, time.monotonic())
             for child in list(running.values()):
-                ended = _look(child, limit(child.number))
+                ended = _look(child, limits[child.number])
                 if ended is not None:
                     del running[child.pid]
                     yield ended

@@ -180,9 +180,7 @@ def perform(options: argparse.Namespace) -> int:
             for kind in queue
         ]
         runs = [(chosen_options, chosen_options.report_dir) for chosen_options, _ in wanted]
-        for ended in run_all(
-            runs, options.jobs, lambda number: FULL_LIMIT_S if queue[number] is truth else RUN_LIMIT_S
-        ):
+        for ended in run_all(runs, options.jobs, [FULL_LIMIT_S if kind is truth else RUN_LIMIT_S for kind in queue]):
             kind = queue[ended.number]
             result = read_result(kind, Path(scratch) / kind.name, ended)
             say(result)
@@ -273,9 +271,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--worker", default=None, help="command of the worker to lie about; default: the bundled one")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="just these; repeatable")
     parser.add_argument("--full", action="store_true", help="every check for every defect (slow)")
-    parser.add_argument(
-        "--jobs", type=int, default=(os.cpu_count() or 2) + 1, help="runs at a time; default: %(default)s"
-    )
+    processors = os.cpu_count() or 2
+    parser.add_argument("--jobs", type=int, default=processors + 1, help="runs at a time; default: %(default)s")
     parser.add_argument("--keep", type=Path, default=None, metavar="DIR", help="keep the reports of all runs here")
     parser.add_argument("--publish", action="store_true", help="put a clean matrix into the suite, for its reports")
     parser.add_argument(

@@ -105,12 +105,15 @@ class BytesAfterEnd(Defect):
 
 class NeverCloses(Defect):
     name = "never-closes"
-    about = "The connection stays open after the terminal event."
+    about = "Every fourth connection stays open after the terminal event."
     kills = ("M0-W-1311/stream-closes",)
     source = "known defect 6: a receiver whose sender is kept alive"
+    streams = 0
 
     async def after_stream(self, request: Request, proxy: Proxy) -> None:
-        await asyncio.sleep(20)
+        self.streams += 1
+        if self.streams % 4 == 0:
+            await asyncio.sleep(20)
 
 
 class UnknownEvent(Defect):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from conformance.saboteur.defect import Defect, Event
 from conformance.saboteur.http import Answer, Request, json_answer
@@ -264,7 +264,7 @@ class CancelLate(Defect):
     name = "cancel-takes-6-s"
     about = "The terminal event of a cancelled job comes six seconds after its cancel."
     kills = ("M0-W-1330/within-5s",)
-    collateral = ("M0-W-1330/within-100ms",)
+    collateral: ClassVar[tuple[str, ...]] = ("M0-W-1330/within-100ms",)
     source = "a cancel that is looked for once every few seconds"
     pause = 6.0
 
