@@ -19,6 +19,7 @@ from parity import llamacpp
 from parity.names import WORKER_NAMES, Place, from_llamacpp, from_worker
 from parity.recording import Collector, Recording, Request
 from worker.devices import open_device
+from worker.devices.cpu import CpuDevice
 from worker.engine import Model, load_model
 from worker.gguf import GgufFile
 from worker.sampling import SamplingParams
@@ -79,13 +80,15 @@ def sha256(path: Path) -> str:
 class _LlamaTap:
     """Takes the graph's tensors of the decode call in progress."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: frozenset[str] | None) -> None:
         self.collector = Collector()
         self.position = 0
         self.count = 0
+        self._names = names
 
     def wanted(self, name: str, op: str) -> bool:
-        return from_llamacpp(name, op) is not None
+        place = from_llamacpp(name, op)
+        return place is not None and (self._names is None or place[1] in self._names)
 
     def __call__(self, tapped: llamacpp.Tapped) -> None:
         place = from_llamacpp(tapped.name, tapped.op)
@@ -100,10 +103,12 @@ def record_llamacpp(
     *,
     one_by_one: bool = False,
     context: int = CONTEXT,
+    names: frozenset[str] | None = None,
 ) -> Recording:
     """Run ``work`` through llama.cpp; all requests share one context, which is cleared between them.
 
-    ``one_by_one`` decodes the prompts a token at a time, which makes llama.cpp choose other kernels.
+    ``one_by_one`` decodes the prompts a token at a time, which makes llama.cpp choose other kernels. ``names`` limits
+    what is recorded (canonical names).
 
     Raises:
         ReferenceUnavailableError: no llama.cpp, or it refuses the file.
@@ -117,7 +122,7 @@ def record_llamacpp(
             "settings": settings.describe() | {"one_by_one": one_by_one, "context": context},
         }
     )
-    tap = _LlamaTap()
+    tap = _LlamaTap(names)
     with (
         llamacpp.Model(path, repack=settings.repack) as model,
         llamacpp.Context(model, context, settings, tap=tap, wanted=tap.wanted) as decoder,
@@ -158,8 +163,14 @@ class _WorkerTap:
 
     all_rows = True
 
-    def __init__(self, forced: Request | None = None, only: frozenset[Place] | None = None) -> None:
+    def __init__(
+        self,
+        forced: Request | None = None,
+        only: frozenset[Place] | None = None,
+        names: frozenset[str] | None = None,
+    ) -> None:
         self.collector = Collector()
+        self._names = WORKER_NAMES if names is None else WORKER_NAMES & names
         self._forced = forced
         self._only = only
         self._position = 0
@@ -167,7 +178,7 @@ class _WorkerTap:
         self._rotates = forced is None or any(name in {"Qpre", "Kpre"} for _, name in forced.rows)
 
     def wants(self, name: str) -> bool:
-        return name in WORKER_NAMES
+        return name in self._names
 
     def begin(self, tokens: Sequence[int], position: int) -> None:  # noqa: ARG002  # the interface has both
         self._position = position
@@ -199,6 +210,8 @@ class WorkerSettings:
     device: Literal["cpu", "cuda"] = "cpu"
     yarn_rounding: bool = True
     gelu_table: bool = False
+    half_attention: bool = False
+    """Queries and softmax weights rounded to FP16, as llama.cpp's CPU code does beside an FP16 cache."""
     context: int = CONTEXT
 
 
@@ -209,12 +222,13 @@ def record_worker(
     *,
     forced: Recording | None = None,
     only: frozenset[Place] | None = None,
+    names: frozenset[str] | None = None,
 ) -> Recording:
     """Run ``work`` through the worker's engine in this process.
 
     ``forced`` replaces each computed checkpoint by that recording's value once it is recorded (teacher forcing by
     operation), or the places in ``only`` (teacher forcing by layer). On a device that copies for its tap this has no
-    effect, so it is refused there.
+    effect, so it is refused there. ``names`` limits what is recorded.
 
     Raises:
         ValueError: forcing on another device than the CPU.
@@ -233,12 +247,15 @@ def record_worker(
                 "device": settings.device,
                 "yarn_rounding": settings.yarn_rounding,
                 "gelu_table": settings.gelu_table,
+                "half_attention": settings.half_attention,
                 "context": settings.context,
             },
         }
     )
     gguf = GgufFile.open(path)
     device: Device = open_device(settings.device, 0)
+    if isinstance(device, CpuDevice):
+        device.half_attention = settings.half_attention
     try:
         model = load_model(
             gguf,
@@ -250,7 +267,7 @@ def record_worker(
         )
         recording.provenance["architecture"] = model.architecture
         for item in work:
-            tap = _WorkerTap(None if forced is None else forced.requests[item.id], only)
+            tap = _WorkerTap(None if forced is None else forced.requests[item.id], only, names)
             _run(model, item, tap)
             recording.requests[item.id] = tap.collector.finish(Request(item.id, item.tokens, len(item.prompt)))
     finally:

@@ -71,6 +71,12 @@ class LogitGap:
     """The reference's lead of first over second choice."""
     rms: Doubles
     """Root mean square of the logits' difference, constants removed (a constant changes no probability)."""
+    best: npt.NDArray[np.int64]
+    """The reference's five best ids, (n, 5)."""
+    best_logits: Doubles
+    """Their logits in the reference, (n, 5)."""
+    candidate_logits: Doubles
+    """Their logits in the candidate, (n, 5)."""
 
     def unexplained(self, k: float = 6.0) -> npt.NDArray[np.int64]:
         """Rows whose first choice flipped although the reference's margin exceeds ``k`` times the difference."""
@@ -95,4 +101,7 @@ def logit_gap(reference: Array, candidate: Array) -> LogitGap:
         rank=(b > np.take_along_axis(b, first[:, None], axis=1)).sum(axis=1),
         margin=lead[:, 0] - lead[:, 1],
         rms=np.sqrt(np.square(delta).mean(axis=1)),
+        best=order,
+        best_logits=np.take_along_axis(a, order, axis=1),
+        candidate_logits=np.take_along_axis(b, order, axis=1),
     )

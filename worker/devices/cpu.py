@@ -56,6 +56,7 @@ class CpuDevice:
         self._limit = memory_limit
         self._dense_left = dense_budget
         self._tables: list[CpuRotation] = []
+        self.half_attention = False  # for comparisons below 1e-6: see cpu_attention.attention
 
     # Memory.
 
@@ -194,7 +195,17 @@ class CpuDevice:
         k = k.reshape(-1, shape.n_kv_head, shape.head_dim)  # (T, n_kv) -> (T, n_kv_head, head_dim)
         v = v.reshape(-1, shape.n_kv_head, shape.head_dim)
         step.cache.write(layer, step.position, k, v)
-        return attention(q, step.cache, layer, step.position, shape, scale=scale, window=window, sinks=sinks)
+        return attention(
+            q,
+            step.cache,
+            layer,
+            step.position,
+            shape,
+            scale=scale,
+            window=window,
+            sinks=sinks,
+            halves=self.half_attention,
+        )
 
     def swiglu(self, gate_up: Floats) -> Floats:
         """See the interface."""

@@ -25,14 +25,20 @@ def attention(
     scale: float,
     window: int | None,
     sinks: Floats | None,
+    halves: bool = False,
 ) -> Floats:
-    """Attend from T tokens at ``position`` on to everything up to themselves: (T, n_head * head_dim), same shape."""
+    """Attend from T tokens at ``position`` on to everything up to themselves: (T, n_head * head_dim), same shape.
+
+    ``halves`` rounds queries and softmax weights to FP16, as llama.cpp's CPU code does beside an FP16 cache.
+    """
     n_tokens, stop = len(q), position + len(q)
     n_kv_head, head_dim = shape.n_kv_head, shape.head_dim
     start = 0 if window is None else max(0, position - window + 1)
     k, v = cache.read(layer, start, stop)  # (n_kv_head, n, head_dim)
     group = q.shape[1] // (n_kv_head * head_dim)  # query heads that share a key/value head
-    if n_tokens == 1:
+    if halves:
+        q = q.astype(np.float16).astype(np.float32)
+    elif n_tokens == 1:
         return _decode(q.reshape(n_kv_head, group, head_dim), k, v, scale, sinks)
     grouped = q.reshape(n_tokens, n_kv_head, group, head_dim) * np.float32(scale)
     mask = _mask(position, n_tokens, start, stop, window)  # (T, n)
@@ -42,6 +48,8 @@ def attention(
         scores = (rows @ k[head].T).reshape(group, n_tokens, -1)  # -> (group, T, n)
         scores += mask
         _softmax(scores, None if sinks is None else sinks.reshape(n_kv_head, group, 1, 1)[head])
+        if halves:
+            scores = scores.astype(np.float16).astype(np.float32)
         mixed = scores.reshape(group * n_tokens, -1) @ v[head]  # (group T, n) -> (group T, head_dim)
         out[:, head] = mixed.reshape(group, n_tokens, head_dim).swapaxes(0, 1)
     return out.reshape(n_tokens, -1)  # (T, n_kv_head, group, head_dim) -> (T, n)
