@@ -153,7 +153,7 @@ def _facts(entry: Script, cycle: Sequence[bytes]) -> dict[str, Any]:
 
 
 def _runs(vocabulary: Vocabulary) -> None:
-    """Merges up to 64 x and 64 grinning faces in one token: the longest legal prompt of either fits into the context."""
+    """Merges up to 64 x and 64 grinning faces in one token: the longest legal prompt of either fits the context."""
     face = "😀".encode()
     for cut in (1, 2, 3):
         vocabulary.merge(face[:cut], face[cut : cut + 1])
