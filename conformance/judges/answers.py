@@ -65,6 +65,24 @@ def cases(recording: Recording) -> Iterator[Case]:
             yield Case(exchange, entry["clause"], entry["want"], entry["kind"], name, taken(exchange))
 
 
+def broken(exchange: Exchange) -> str:
+    """What is wrong with the end of an answer that is no stream; "" when the whole message came and nothing more."""
+    if exchange.end in {"reset", "timeout", "garbage"} or "bytes after the end of the message" in exchange.error:
+        return exchange.error or exchange.end
+    return ""
+
+
+def unanswered(exchange: Exchange, recording: Recording) -> bool:
+    """No HTTP answer, although we neither hung up nor disturbed the worker, and no other job kept it busy."""
+    if exchange.status is not None or exchange.end in {"client-closed", "open"}:
+        return False
+    if any(launch.signals or launch.exit_code is not None or not launch.shared for launch in recording.launches):
+        return False
+    begin, end = exchange.t0, exchange.t0 + (exchange.closed_at or 0.0)
+    jobs = (other for other in recording.exchanges if is_execute(other) and other is not exchange)
+    return all(job.t0 > end or job.t0 + (job.closed_at or 0.0) < begin for job in jobs)
+
+
 def is_refused(exchange: Exchange) -> bool:
     """Answered with a 4xx."""
     return exchange.status is not None and 400 <= exchange.status < 500

@@ -1,4 +1,4 @@
-"""POST /cancel: M0-W-1330 and M0-SYS-6.3.5.
+"""POST /cancel: M0-W-1330 and M0-SYS-6.3.5. What binds every cancel of a running job is judged in every recording.
 
 A cancel counts only where the recording proves the race: tokens had arrived, and no terminal event, when it was sent.
 """
@@ -9,7 +9,8 @@ import statistics
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from conformance.judges.registry import fail, judge, not_applicable, note, ok
+from conformance.judges.answers import broken, unanswered
+from conformance.judges.registry import fail, invariant, judge, not_applicable, note, ok
 from conformance.judges.views import Stream, describe, streams
 
 if TYPE_CHECKING:
@@ -45,18 +46,21 @@ def _hit(recording: Recording, stream: Stream) -> float | None:
 
 
 def _cancelled(recording: Recording) -> Iterator[tuple[Stream, float]]:
+    """Jobs that a cancel met, with its moment; none where the check itself signalled the worker."""
+    if any(launch.signals for launch in recording.launches):
+        return
     for stream in streams(recording):
         at = _hit(recording, stream)
         if at is not None:
             yield stream, at
 
 
-@judge("M0-W-1330/accepts")
+@invariant("M0-W-1330/accepts", on="recording")
 def accepts(recording: Recording) -> Iterator[Finding]:
     """202 for a job that runs."""
     for stream, _ in _cancelled(recording):
         first = _cancels(recording, stream)[0]
-        if first.status == 202:
+        if first.status == 202 and not broken(first):
             yield ok(first)
         else:
             yield fail(
@@ -65,7 +69,7 @@ def accepts(recording: Recording) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-@judge("M0-W-1330/cancelled-event")
+@invariant("M0-W-1330/cancelled-event", on="recording")
 def cancelled_event(recording: Recording) -> Iterator[Finding]:
     """The terminal event is error CANCELLED. A stream without a terminal event is M0-W-1311's."""
     for stream, _ in _cancelled(recording):
@@ -217,7 +221,9 @@ def waiting_job(recording: Recording) -> Iterator[Finding]:
 def validates_body(recording: Recording) -> Iterator[Finding]:
     """400 for each body without a usable job_id."""
     for exchange in recording.exchanges:
-        if not exchange.label.startswith("malformed") or exchange.status is None:
+        if not exchange.label.startswith("malformed") or (
+            exchange.status is None and not unanswered(exchange, recording)
+        ):
             continue
         if exchange.status == 400:
             yield ok(exchange)
@@ -231,7 +237,7 @@ def validates_body(recording: Recording) -> Iterator[Finding]:
             )
 
 
-@judge("M0-W-1330/within-5s")
+@invariant("M0-W-1330/within-5s", on="recording")
 def within_5s(recording: Recording) -> Iterator[Finding]:
     """From the cancel to the terminal event."""
     scale = float(recording.settings.get("timing_scale") or 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conformance.contract import parse_json
+from conformance.judges.answers import broken, unanswered
 from conformance.judges.payloads import is_whole
 from conformance.judges.registry import fail, invariant, not_applicable, note, ok, warn
 from conformance.judges.views import describe
@@ -50,7 +51,17 @@ def health_body(exchange: Exchange) -> dict[str, Json] | None:
 @invariant("M0-W-1320/answers-json", on="exchange")
 def answers_json(exchange: Exchange, recording: Recording) -> Iterator[Finding]:
     """Status 200, content type, one JSON object. A worker that is starting, draining or gone is judged elsewhere."""
-    if not is_health(exchange) or exchange.status in {None, 503} or recording.check.startswith("canary"):
+    if not is_health(exchange) or exchange.status == 503 or recording.check.startswith("canary"):
+        return
+    if exchange.status is None:
+        if unanswered(exchange, recording):
+            yield fail(
+                exchange,
+                "health-unanswered",
+                "GET /health gets no answer",
+                expected="HTTP 200",
+                actual=describe(exchange),
+            )
         return
     parsed = parse_json(exchange.body)
     if exchange.status != 200:
@@ -76,6 +87,14 @@ def answers_json(exchange: Exchange, recording: Recording) -> Iterator[Finding]:
             "the answer to GET /health is no plain JSON object",
             expected="one JSON object",
             actual="; ".join(parsed.problems) or describe(exchange),
+        )
+    elif broken(exchange):
+        yield fail(
+            exchange,
+            "health-broken-end",
+            "the answer to GET /health does not end where its message ends",
+            expected="a whole HTTP message and nothing after it",
+            actual=broken(exchange),
         )
     else:
         yield ok(exchange)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conformance.contract import schema_errors
+from conformance.judges.answers import unanswered
 from conformance.judges.registry import fail, invariant, ok
 from conformance.judges.views import describe, is_execute
 
@@ -16,9 +17,19 @@ if TYPE_CHECKING:
 
 
 @invariant("M0-W-1300/streams", on="exchange")
-def streams(exchange: Exchange, recording: Recording) -> Iterator[Finding]:  # noqa: ARG001 - the signature of "exchange"
+def streams(exchange: Exchange, recording: Recording) -> Iterator[Finding]:
     """A 200 is announced as text/event-stream; 429, 409 and 503 to a valid job are the turnstile's right (E-2ND)."""
-    if not is_execute(exchange) or exchange.status is None or schema_errors("execute", exchange.request_json()):
+    if not is_execute(exchange) or schema_errors("execute", exchange.request_json()):
+        return
+    if exchange.status is None:
+        if unanswered(exchange, recording):
+            yield fail(
+                exchange,
+                "no-answer",
+                "a valid request gets no answer",
+                expected="HTTP 200 and a stream",
+                actual=describe(exchange),
+            )
         return
     if exchange.status == 200:
         if exchange.content_type == "text/event-stream":

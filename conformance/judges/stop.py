@@ -81,7 +81,7 @@ def earliest_of_four(recording: Recording) -> Iterator[Finding]:
 @judge("M0-W-1422/keeps-prefix")
 def keeps_prefix(recording: Recording) -> Iterator[Finding]:
     """All text before the stop string, unchanged."""
-    for stream, plain, stop, at in _cases(recording, "stopped", "stopped across"):
+    for stream, plain, stop, at in _cases(recording, "stopped", "stopped across", "earliest"):
         if not _stopped(stream, stop, at):
             continue
         if stream.text in (plain[:at], plain[: at + len(stop)]) or (

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conformance.contract import parse_json
-from conformance.judges.answers import BUSY, cases, finished, is_refusal, is_refused, member, refusal, steady
+from conformance.judges.answers import (
+    BUSY,
+    broken,
+    cases,
+    finished,
+    is_refusal,
+    is_refused,
+    member,
+    refusal,
+    steady,
+    unanswered,
+)
 from conformance.judges.payloads import CODES
 from conformance.judges.registry import fail, invariant, judge, not_applicable, note, ok, warn
 from conformance.judges.views import describe, streams
@@ -24,7 +35,7 @@ _KINDS = {
 }
 
 
-@judge(*_KINDS.values())
+@invariant(*_KINDS.values(), on="recording")
 def refusals(recording: Recording) -> Iterator[Finding]:
     """400 for whatever fails validation. A value served although it is out of range is its own limit's failure."""
     for case in cases(recording):
@@ -34,7 +45,7 @@ def refusals(recording: Recording) -> Iterator[Finding]:
         exchange, status = case.exchange, case.exchange.status
         if status == 400:
             yield ok(exchange, clause=clause)
-        elif case.taken == "refused":
+        elif case.taken == "refused" or (case.taken == "unclear" and status is not None and status not in BUSY):
             yield from _other_refusal(exchange, recording, clause)
         elif case.taken == "accepted" and clause != "M0-W-1302/status-400":
             yield fail(
@@ -85,6 +96,14 @@ def error_json(exchange: Exchange, recording: Recording) -> Iterator[Finding]:  
             expected="one JSON object",
             actual="; ".join(parsed.problems) or describe(exchange),
         )
+    elif broken(exchange):
+        yield fail(
+            exchange,
+            "refusal-broken-end",
+            "the answer to a bad request does not end where its message ends",
+            expected="a whole HTTP message and nothing after it",
+            actual=broken(exchange),
+        )
     else:
         yield ok(exchange)
 
@@ -115,9 +134,11 @@ def refusal_members(exchange: Exchange, recording: Recording) -> Iterator[Findin
     if body is None:
         return
     code, retriable = member(body, "code"), member(body, "retriable")
+    if code is not None and not isinstance(code, str):
+        code = ""  # a code that is no text is none of the set
     if code == "INVALID_REQUEST":
         yield ok(exchange, clause="M0-W-1500/invalid-request-code")
-    elif code is None or code in CODES:
+    elif not code or code in CODES:
         yield fail(
             exchange,
             "no-invalid-request-code",
@@ -142,12 +163,12 @@ def refusal_members(exchange: Exchange, recording: Recording) -> Iterator[Findin
         )
 
 
-@judge("M0-W-1302/never-5xx")
+@invariant("M0-W-1302/never-5xx", on="recording")
 def answered(recording: Recording) -> Iterator[Finding]:
     """Every bad input gets an answer; other 5xx than 503 and broken connections are seen by the invariant."""
     for case in cases(recording):
         exchange = case.exchange
-        if exchange.status is None and exchange.end == "timeout":
+        if exchange.status is None and (exchange.end == "timeout" or unanswered(exchange, recording)):
             yield fail(
                 exchange,
                 "no-answer",
@@ -197,7 +218,14 @@ def routes(recording: Recording) -> Iterator[Finding]:
     }
     for label, (clause, key, expected) in kinds.items():
         for exchange in recording.labelled(label):
-            if exchange.status is None or exchange.status >= 500:
+            if exchange.status is None:
+                if unanswered(exchange, recording):
+                    yield fail(
+                        exchange, "route-unanswered", f"{exchange.method} {exchange.path} gets no answer",
+                        expected=expected, actual=describe(exchange), clause=clause,
+                    )  # fmt: skip
+                continue
+            if exchange.status >= 500:
                 continue
             refused = exchange.status == 404 if label == "unknown path" else exchange.status >= 400
             if refused:
