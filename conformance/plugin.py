@@ -226,15 +226,21 @@ async def situation(request: pytest.FixtureRequest, _harness: Harness) -> AsyncI
             outcome, reason = "blocked", str(error)
         except HarnessError as error:
             outcome, reason = "harness-error", str(error)
+        except Exception as error:  # noqa: BLE001 - whatever else goes wrong here is the suite's fault, and is reported
+            outcome, reason = "harness-error", f"{type(error).__name__}: {error}"
     if outcome is not None:
         findings = _harness.set_aside(check, clauses, outcome, reason)
         _report(state, check, clauses, findings, begin)
         raise Aside(reason)
     hands = _harness.situation(check, clauses, target)
     yield hands
-    recording = await hands.finish()
-    recording.outcome, recording.note = _outcome(item.stash.get(_RAISED, None))
-    findings = _harness.keep(recording)
+    try:
+        recording = await hands.finish()
+        recording.outcome, recording.note = _outcome(item.stash.get(_RAISED, None))
+        findings = _harness.keep(recording)
+    except Exception as error:  # noqa: BLE001 - a recording that cannot be kept must not vanish silently
+        words = f"the recording could not be kept: {type(error).__name__}: {error}"
+        findings = _harness.set_aside(check, clauses, "harness-error", words)
     if alone:
         _harness.stop_later(target)
     elif state.last_use.get(key) == item.nodeid and key != DEFAULT_LAUNCH:

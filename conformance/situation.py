@@ -144,7 +144,7 @@ class LiveStream:
         return await self.live.wait(lambda: self.count("end", "error") > 0, within)
 
     async def done(self) -> Stream:
-        """Wait for the end of the exchange, whatever it is; one that goes on in silence after its terminal event is left.
+        """Wait for the end of the exchange, whatever it is; one that stays silent after its terminal event is left.
 
         Twice the second that M0-W-1311 allows, so that the judges see it broken, and no check waits for its time-out.
         """
