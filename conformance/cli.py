@@ -82,8 +82,10 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("a", type=Path)
     compare.add_argument("b", type=Path)
     replay = command("replay", replay_recording, "send a recording's requests again")
-    replay.add_argument("recording", type=Path, help="transcripts/<sha>.json of a report folder")
-    replay.add_argument("--worker-url", required=True)
+    replay.add_argument("recording", type=Path, help="transcripts/<sha>.json or repro/<id>.json of a report folder")
+    where = replay.add_mutually_exclusive_group()
+    where.add_argument("--worker-url", metavar="URL", default=None)
+    where.add_argument("--worker-command", metavar="CMD", default=None, help="for scripts; default: the bundled worker")
     table = command("matrix", matrix, "several reports side by side")
     table.add_argument("reports", type=Path, nargs="+")
     table.add_argument("--markdown", action="store_true")
@@ -236,7 +238,7 @@ def replay_recording(options: Any) -> int:
     """`conformance replay`."""
     from conformance.replay import replay  # noqa: PLC0415
 
-    return replay(options.recording, options.worker_url)
+    return replay(options.recording, options.worker_url, options.worker_command)
 
 
 # ---- the registry -------------------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""Sending a recording's requests again, in their order and at their times, to any worker, and judging the answers."""
+"""Sending a recording's requests again, in their order and at their times, to any worker, and judging the answers.
+
+A script (`repro/<id>.json`, see `scripts.py`) is repeated step by step instead, so that it waits where it waited.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,17 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
+from conformance import scripts
 from conformance.finding import Finding, Status
 from conformance.judges.registry import evaluate, load_all
 from conformance.judges.views import describe
+from conformance.situation import Blocked
 from conformance.targets import parse_url
 from conformance.wire.client import Clock, Live, Request, start
 from conformance.wire.transcript import Recording
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from conformance.wire.transcript import Exchange
@@ -21,12 +27,36 @@ if TYPE_CHECKING:
 LIMIT_S = 120.0
 
 
-def replay(path: Path, url: str) -> int:
-    """`m0-conformance replay`: 0 when the recording's failures are gone, 1 when one is still there."""
+def replay(path: Path, url: str | None, command: str | None = None) -> int:
+    """`m0-conformance replay`: 0 when the failures of a recording or script are gone, 1 when one is still there.
+
+    Raises ValueError for a file that is neither and for a target that cannot be used.
+    """
     load_all()
-    old = Recording.decode(path.read_bytes())
+    data = path.read_bytes()
+    script = scripts.read(data)
+    if script is not None:
+        try:
+            new = asyncio.run(scripts.repeat(script, url, command))
+        except Blocked as error:
+            raise ValueError(str(error)) from error
+        known = [(str(clause), str(key)) for clause, key in script.get("seen", [])]
+        before: dict[tuple[str, str], Finding | None] = dict.fromkeys(known)
+        after = {(finding.clause, finding.key): finding for finding in scripts.failures(new)}
+        return _tell(new, before, after)
+    if url is None:
+        raise ValueError("a recording is sent again to a running worker: give --worker-url")
+    try:
+        old = Recording.decode(data)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is neither a recording nor a script: {error}") from error
     new = asyncio.run(repeat(old, parse_url(url)))
-    before, after = _failures(old), _failures(new)
+    return _tell(new, _failures(old), _failures(new))
+
+
+def _tell(
+    new: Recording, before: Mapping[tuple[str, str], Finding | None], after: Mapping[tuple[str, str], Finding]
+) -> int:
     for exchange in new.exchanges:
         sys.stdout.write(
             f"{exchange.id:<4} {exchange.label:<24} {exchange.method} {exchange.path}: {describe(exchange)}\n"
@@ -37,7 +67,8 @@ def replay(path: Path, url: str) -> int:
             f"{word} {finding.clause}: {finding.message}; expected {finding.expected}; got {finding.actual}\n"
         )
     for key in before.keys() - after.keys():
-        sys.stdout.write(f"GONE {key[0]}: {before[key].message}\n")
+        old = before[key]
+        sys.stdout.write(f"GONE {key[0]}: {key[1] if old is None else old.message}\n")
     return 1 if after else 0
 
 

@@ -14,6 +14,7 @@ from conformance.wire.sse import SseParser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from conformance.harness import Harness
     from conformance.targets.process import WorkerProcess
@@ -198,6 +199,16 @@ class Situation:
     def seed(self) -> int:
         """--seed: for the check's own random choices."""
         return self._harness.options.seed
+
+    @property
+    def max_examples(self) -> int:
+        """--max-examples: how many histories or values a check may make up."""
+        return self._harness.options.max_examples
+
+    @property
+    def report_dir(self) -> Path:
+        """Where the run writes: for what a check leaves besides its recording."""
+        return self._harness.options.report_dir
 
     @property
     def gpu_device(self) -> int:
