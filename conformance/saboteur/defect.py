@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 class Event:
     """One SSE event as the worker sent it; change its fields, or ``raw`` for what no encoder would write."""
 
-    __slots__ = ("data", "name", "raw")
+    __slots__ = ("_said", "data", "name", "raw")
 
     def __init__(self, name: str, data: dict[str, Any], raw: bytes | None = None) -> None:
         self.name = name
         self.data = data
         self.raw = raw
+        self._said: tuple[str, str, bytes] | None = None
 
     @classmethod
     def parse(cls, block: bytes) -> Event:
@@ -44,12 +45,18 @@ class Event:
             value = json.loads("\n".join(data))
         except ValueError:
             return cls(name, {}, block)
-        return cls(name, value if isinstance(value, dict) else {})
+        if not isinstance(value, dict):
+            return cls(name, {}, block)
+        event = cls(name, value)
+        event._said = (name, json.dumps(value), block)
+        return event
 
     def encode(self) -> bytes:
-        """``raw`` when set, else the ordinary form."""
+        """``raw`` when set; the worker's own bytes when nothing was changed; else the ordinary form."""
         if self.raw is not None:
             return self.raw
+        if self._said is not None and self._said[:2] == (self.name, json.dumps(self.data)):
+            return self._said[2]
         text = json.dumps(self.data, ensure_ascii=False, separators=(",", ":"))
         name = f"event: {self.name}\n" if self.name else ""
         return f"{name}data: {text}\n\n".encode("utf-8", "surrogateescape")

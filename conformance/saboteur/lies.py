@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 OTHER_TEXT = str.maketrans("abcdefghijklmnopqrstuvwxyz", "bcdefghijklmnopqrstuvwxyza")
 """Turns any word into another one of the same length."""
+AND_BACK = str.maketrans("bcdefghijklmnopqrstuvwxyza", "abcdefghijklmnopqrstuvwxyz")
 
 
 def number(value: object) -> TypeGuard[float]:

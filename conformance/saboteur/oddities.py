@@ -91,6 +91,10 @@ class BlankLines(Bytes):
 class SplitChunks(Oddity):
     name = "odd-chunk-splits-char"
     about = "Chunks of three bytes cut lines and characters in two."
+    watch = (  # jobs that meet are left out: the proxy would fall behind the worker
+        "M0-W-1362/text-exact", "M0-W-1824/no-replacement", "M0-W-1311/no-tokens", "M0-W-1422/across-tokens",
+        "M0-SYS-2.3.1/greedy-repeat",
+    )  # fmt: skip
 
     async def encode(self, request: Request, events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
         async for event in events:
@@ -422,7 +426,7 @@ class SlowClose(Oddity):
 class SlowFirst(Oddity):
     name = "odd-slow-first-token"
     about = "A job takes 300 ms before its first token, as a long prompt does."
-    watch = ("M0-W-1301/second-answered", "M0-SYS-2.3.1/greedy-repeat", "M0-W-1330/waiting-job")
+    watch = ("M0-SYS-2.3.1/greedy-repeat", "M0-W-1311/no-tokens", "M0-W-1330/next-job")
 
     async def events(self, request: Request, events: AsyncIterator[Event], proxy: Proxy) -> AsyncIterator[Event]:
         async for event in events:

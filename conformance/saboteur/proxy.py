@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from conformance.saboteur.defect import Event
-from conformance.saboteur.http import Answer, Head, Request, body_of, read_answer_head, read_request
+from conformance.saboteur.http import Answer, Head, Request, body_of, json_answer, read_answer_head, read_request
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FAULT = "saboteur-fault:"
 """Begins the line that tells of a defect that raised by mistake: such a run shows nothing."""
+_NOTHING = Request("GET", "/", (("Connection", "close"),), b"")
+_NO_HTTP = json_answer(400, {"code": "INVALID_REQUEST", "message": "this is no HTTP request", "retriable": False})
 _HOP_BY_HOP = {"connection", "content-length", "transfer-encoding", "keep-alive"}
 
 
@@ -65,7 +67,11 @@ class Proxy:
         """One client connection."""
         try:
             while True:
-                request = await read_request(reader)
+                try:
+                    request = await read_request(reader)
+                except ValueError:  # no request that could be passed on: answered as any server does
+                    await self._send(writer, _NOTHING, _NO_HTTP)
+                    return
                 if request is None or not await self._serve_one(request, reader, writer):
                     return
         except (OSError, ValueError, asyncio.IncompleteReadError):
@@ -129,20 +135,21 @@ class Proxy:
             while True:
                 step = asyncio.ensure_future(anext(pieces))
                 await asyncio.wait({step, watch}, return_when=asyncio.FIRST_COMPLETED)
-                if watch.done() and not step.done():
+                left = watch.done() and not step.done()
+                if not left:
+                    try:
+                        piece = step.result()
+                    except StopAsyncIteration:
+                        break
+                    left = not await _written(writer, piece, chunked=chunked)
+                    step = asyncio.ensure_future(anext(pieces)) if left else step
+                if left:
                     gone.set()
-                    if not self.defect.client_left(request):
+                    if self.defect.client_left(request):
+                        step.cancel()
+                    else:
                         await _drain(step, pieces)
-                        return
-                    step.cancel()
                     return
-                try:
-                    piece = step.result()
-                except StopAsyncIteration:
-                    break
-                if piece:
-                    writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
-                    await writer.drain()
             await self.defect.after_stream(request, self)
             if chunked:
                 writer.write(b"0\r\n\r\n")
@@ -151,6 +158,18 @@ class Proxy:
             watch.cancel()
             self.running.pop(job, None)
             worker.close()
+
+
+async def _written(writer: StreamWriter, piece: bytes, *, chunked: bool) -> bool:
+    """Write a piece of a stream; False when the client is gone."""
+    if not piece:
+        return True
+    try:
+        writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+        await writer.drain()
+    except OSError:
+        return False
+    return True
 
 
 async def _drain(step: asyncio.Future[bytes], pieces: AsyncIterator[bytes]) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from conformance.registry import Registry
     from conformance.saboteur.defect import Defect
 
-SENTINELS = ("M0-W-1310/event-names", "M0-W-1330/accepts", "M0-W-1422/absent-string")
+SENTINELS = ("M0-W-1310/event-names", "M0-W-1330/idempotent", "M0-W-1422/absent-string")
 """Clauses whose checks accompany every defect: ordinary streams with /health, cancel, stop strings."""
 RUN_LIMIT_S = 150.0
 FULL_LIMIT_S = 900.0

@@ -381,4 +381,5 @@ class OverflowPoisons(Rewrites):
         if len(str(job.get("prompt"))) > 20_000:
             self.poisoned = True
             return None
-        return {**job, "max_tokens": 3} if self.poisoned and whole(job.get("max_tokens")) else None
+        asked = job.get("max_tokens")
+        return {**job, "max_tokens": 3} if self.poisoned and whole(asked) and 3 < asked <= 2048 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from conformance.saboteur.defect import Defect, Event
-from conformance.saboteur.lies import OTHER_TEXT, Rewrites, failure, is_execute, job_of, refusal, whole
+from conformance.saboteur.lies import AND_BACK, OTHER_TEXT, Rewrites, failure, is_execute, job_of, refusal, whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,7 +88,7 @@ class UnfinishedShown(Defect):
 
 class LastPieceLost(Defect):
     name = "last-piece-lost"
-    about = "The last piece of text is never sent: the streaming decoder withholds it."
+    about = "The last piece of text is never sent, unless a stop string is looked for: the decoder withholds it."
     kills = ("M0-W-1362/text-exact",)
     collateral = ("M0-W-1362/eos-silent",)
     source = "known defect 30"
@@ -97,7 +97,7 @@ class LastPieceLost(Defect):
         held: Event | None = None
         async for event in events:
             if held is not None:
-                if event.name == "end" and held.name == "token":
+                if event.name == "end" and held.name == "token" and not request.json().get("stop"):
                     held.data["t"] = ""
                 yield held
             held = event
@@ -152,12 +152,19 @@ class TabsRefused(Defect):
         return refusal("prompt", "holds an unknown token") if tab else request
 
 
-class OtherWords(Defect):
+class OtherWords(Rewrites):
     name = "wrong-next-token"
     about = "Where the model says one word the worker says another."
     kills = ("M0-W-1420/next-token", "M0-W-1362/text-exact")
     collateral = ("M0-W-1362/invalid-byte",)
     source = "known defects 28, 39 and 46: wrong numbers"
+
+    def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
+        """It finds its own words where they are to stop it."""
+        stop = job.get("stop")
+        if job.get("temperature") != 0.0 or not isinstance(stop, list) or not all(isinstance(s, str) for s in stop):
+            return None
+        return {**job, "stop": [item.translate(AND_BACK) for item in stop]}
 
     def event(self, request: Request, event: Event) -> list[Event]:
         if event.name == "token" and request.json().get("temperature") == 0.0:

@@ -1,0 +1,194 @@
+"""When a defect counts as caught, what the catalogue owes, and when a published matrix is shown."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conformance.options import RunOptions
+from conformance.registry import load_registry
+from conformance.saboteur import matrix, runner
+from conformance.saboteur.catalogue import catalogue
+from conformance.saboteur.defect import Defect
+from conformance.saboteur.proxy import FAULT
+from conformance.saboteur.selftest import (
+    SENTINELS,
+    Result,
+    ended_by_itself,
+    gaps,
+    options_of,
+    owed,
+    trouble,
+    unfalsified,
+)
+from conformance.wire.transcript import Launch, LogLine, Recording
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Seeded(Defect):
+    kills = ("A/one", "A/two")
+    collateral = ("B/one",)
+
+
+class Odd(Defect):
+    oddity = True
+
+
+@pytest.mark.parametrize(
+    ("failed", "good"),
+    [
+        ({"A/one", "A/two"}, True),
+        ({"A/one", "A/two", "B/one"}, True),
+        ({"A/one"}, False),
+        ({"A/one", "A/two", "C/one"}, False),
+        (set(), False),
+    ],
+)
+def test_caught_means_exactly_its_clauses(failed: set[str], good: bool) -> None:
+    assert Result(Seeded, failed=failed).good is good
+
+
+def test_trouble_is_never_a_catch() -> None:
+    assert not Result(Seeded, failed={"A/one", "A/two"}, trouble="no report").good
+    assert not Result(Odd, trouble="no report").good
+
+
+def test_an_oddity_is_flagged_by_anything_red() -> None:
+    assert Result(Odd).good
+    assert not Result(Odd, failed={"A/one"}).good
+    assert "also red: A/one" in Result(Odd, failed={"A/one"}).words()
+
+
+def report(**clause: Any) -> dict[str, Any]:
+    return {"requirements": [{"clauses": [{"id": "A/one", "disposition": "active", "reason": "r", **clause}]}]}
+
+
+def test_errors_of_the_suite_and_blocked_clauses_are_trouble() -> None:
+    assert "the suite itself failed" in trouble(report(status="ERROR"), Seeded)
+    assert "is blocked" in trouble(report(status="BLOCKED"), Seeded)
+    assert trouble(report(status="FAIL"), Seeded) == ""
+
+
+def stored(folder: Path, **launch: Any) -> Path:
+    recording = Recording("check", ())
+    recording.launches.append(Launch("worker", [], shared=True, **launch))
+    (folder / "transcripts").mkdir()
+    (folder / "transcripts" / "a.json").write_bytes(recording.encode())
+    return folder
+
+
+def test_a_worker_that_died_is_no_catch(tmp_path: Path) -> None:
+    folder = stored(tmp_path, exit_code=-11)
+    assert "ended by itself with exit code -11" in ended_by_itself(folder, Seeded)
+
+    class Crash(Seeded):
+        crashes = True
+
+    assert ended_by_itself(folder, Crash) == ""
+
+
+def test_a_worker_that_was_signalled_may_end(tmp_path: Path) -> None:
+    assert ended_by_itself(stored(tmp_path, exit_code=0, signals=[("SIGTERM", 1.0)]), Seeded) == ""
+
+
+def test_a_defect_that_raised_is_no_catch(tmp_path: Path) -> None:
+    lines = [LogLine("stderr", 0.1, f"{FAULT} x: KeyError: 'i'")]
+    assert "the defect itself failed" in ended_by_itself(stored(tmp_path, lines=lines), Seeded)
+
+
+def test_every_clause_owes_a_defect_or_a_reason() -> None:
+    registry = load_registry()
+    wanted = sorted(owed(registry))
+
+    class One(Defect):
+        kills = (wanted[0],)
+        collateral = ("M0-W-0000/no-such",)
+
+    assert len(wanted) > 100
+    found = gaps(registry, [One], {wanted[0]: "why not", "M0-W-0000/other": "nothing"})
+    assert any(line.startswith(f"{wanted[1]}: no defect") for line in found)
+    assert "M0-W-0000/no-such: a defect names this clause, but it is not judged" in found
+    assert f"{wanted[0]}: has a reason in unfalsified.toml, and a defect" in found
+    assert "M0-W-0000/other: a reason for a clause that owes nothing" in found
+
+
+def test_the_catalogue_owes_nothing() -> None:
+    registry = load_registry()
+    defects = [kind for kind in catalogue().values() if not kind.oddity]
+    assert gaps(registry, defects, unfalsified()) == []
+    assert len(unfalsified()) < 0.05 * len(owed(registry))
+    assert len(defects) >= 80
+
+
+def test_oddities_are_looked_at_by_more_than_the_sentinels() -> None:
+    clauses = load_registry().clauses
+    for name, kind in catalogue().items():
+        assert kind.about.endswith("."), name
+        assert kind.oddity or kind.source, f"{name} has no source"
+        assert set(kind.watch) <= set(clauses), name
+        if kind.oddity and name != "truth":
+            assert set(kind.watch) - set(SENTINELS), name
+
+
+def test_a_run_holds_the_checks_of_its_clauses_and_the_sentinels(tmp_path: Path) -> None:
+    chosen = options_of(catalogue()["index-gap"], "worker", tmp_path, full=False)
+    assert chosen.requirement == ["M0-W-1312/token-index", *SENTINELS]
+    assert "--defect index-gap" in (chosen.worker_command or "")
+    assert options_of(catalogue()["index-gap"], "worker", tmp_path, full=True).requirement == []
+
+
+# ---- the matrix ---------------------------------------------------------------------------------------------------
+
+MATRIX = {
+    "defects": [{"caught": True}, {"caught": False}],
+    "oddities": [{"flagged": False}, {"flagged": True}, {"flagged": False}],
+}
+
+
+def test_a_matrix_of_another_suite_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kill_matrix.json"
+    assert matrix.published(path) is None
+    matrix.publish(MATRIX, path)
+    assert matrix.published(path) == MATRIX
+    monkeypatch.setattr(matrix, "suite_digest", lambda: "another")
+    assert matrix.published(path) is None
+
+
+def test_the_digest_follows_the_files_that_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "judges").mkdir()
+    judge = tmp_path / "judges" / "a.py"
+    judge.write_text("x = 1\n")
+    monkeypatch.setattr(matrix, "ROOM", tmp_path)
+    before = matrix.suite_digest()
+    assert matrix.suite_digest() == before
+    judge.write_text("x = 2\n")
+    assert matrix.suite_digest() != before
+
+
+def test_counts() -> None:
+    assert matrix.counts(MATRIX) == {"killed": 1, "defects": 2, "benign_flagged": 1, "benign": 3}
+
+
+# ---- the runner ---------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_separate_processes_and_slow_ones_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pretend(options: RunOptions) -> None:
+        (options.report_dir / "pid").write_text(str(os.getpid()))
+        if options.seed == 2:
+            raise ValueError("broken")
+        if options.seed == 3:
+            time.sleep(60)
+
+    monkeypatch.setattr(runner, "run_suite", pretend)
+    wanted = [(RunOptions(report_dir=tmp_path / str(seed), seed=seed), tmp_path / str(seed)) for seed in (1, 2, 3)]
+    ended = {one.number: one for one in runner.run_all(wanted, 2, [30.0, 30.0, 0.3])}
+    assert [ended[number].timed_out for number in range(3)] == [False, False, True]
+    assert ended[2].seconds < 20
+    assert "ValueError: broken" in (tmp_path / "2" / runner.OUTPUT).read_text()
+    assert len({(tmp_path / str(seed) / "pid").read_text() for seed in (1, 2, 3)} | {str(os.getpid())}) == 4
