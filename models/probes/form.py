@@ -65,6 +65,7 @@ def write(
     embeddings: Floats,
     output: Floats,
     layer: Mapping[str, Floats] | None = None,
+    output_norm: Floats | None = None,
     rope_base: float = 10000.0,
     context: int = CONTEXT,
     layers: int = 1,
@@ -72,7 +73,8 @@ def write(
     """Write a model around ``embeddings`` and ``output``, both (vocabulary, d), with one layer unless told otherwise.
 
     ``layer`` overrides tensors of every layer by their short name ("attn_q.weight", "attn_k.bias" ...); all others are
-    zero, so that the residual stream carries the embedding unchanged to the output norm.
+    zero, so that the residual stream carries the embedding unchanged to the output norm, whose weights are
+    ``output_norm`` (d,), or ones.
 
     Raises:
         ValueError: unknown form or quantization.
@@ -101,7 +103,7 @@ def write(
     tensors = [Tensor.encode("token_embd.weight", embeddings, _type("token_embd.weight", quant))]
     tensors += [replace(tensor, name=f"blk.{i}.{short}") for i in range(layers) for short, tensor in block.items()]
     tensors += [
-        Tensor.encode("output_norm.weight", np.ones(d), "F32"),
+        Tensor.encode("output_norm.weight", np.ones(d) if output_norm is None else output_norm, "F32"),
         Tensor.encode("output.weight", output, _type("output.weight", quant)),
     ]
     metadata: dict[str, object] = {

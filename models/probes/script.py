@@ -1,7 +1,8 @@
 """The script probe: the next token is a function of the current token, so the prompt's last token selects a text.
 
 Each state has a row of a Hadamard matrix as embedding; all layer weights are zero, so the residual stream arrives
-unchanged at the output, whose row j is the scaled sum of the rows of j's predecessors. The logit of the true successor
+unchanged but for the signs of the output norm at the output, whose row j is the scaled sum of the rows of j's
+predecessors with the same signs. The logit of the true successor
 is LOGIT, of every other token 0, up to the rounding of the file's quantization (at most LOGIT - MARGIN).
 
 Texts that must repeat a byte do so with different tokens, or with a token cut at an unusual place, because a token can
@@ -188,6 +189,9 @@ def write_chain(
     for token, target in successor.items():
         output[target] += rows[state[token]]
     output[default] += rows[0]
+    # Signs that no block format stores: a reader that takes the values of a block in another order, the same one in
+    # embedding and output, would otherwise not be seen.
+    signs = np.random.default_rng(states).choice(np.array([-1.0, 1.0], dtype=np.float32), states)
     write(
         path,
         form=form,
@@ -196,7 +200,8 @@ def write_chain(
         vocabulary=vocabulary,
         eos=eos,
         embeddings=rows[state],
-        output=output * np.float32(LOGIT / states),
+        output=output * signs * np.float32(LOGIT / states),
+        output_norm=signs,
         layers=layers,
     )
 
