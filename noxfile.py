@@ -22,7 +22,12 @@ ROOT = Path(__file__).parent
 
 
 def install(session: nox.Session, requirements: str) -> None:
-    """Install the locked set and the project; a stamp saves the second run the seconds it takes to look."""
+    """Install the locked set and the project; a stamp saves the second run the seconds it takes to look.
+
+    Bytecode is kept whatever the environment says: every worker that the suite starts would compile its imports anew.
+    """
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
+    session.env["UV_COMPILE_BYTECODE"] = "1"
     lock = ROOT / "requirements" / f"{requirements}.txt"
     stamp = Path(session.create_tmp()) / "installed.txt"
     wanted = lock.read_text(encoding="utf-8") + (ROOT / "pyproject.toml").read_text(encoding="utf-8")

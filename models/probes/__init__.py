@@ -12,7 +12,7 @@ from models.probes.dice import dice
 from models.probes.form import FORMS, QUANTS, Probe
 from models.probes.memory import memory
 from models.probes.position import position
-from models.probes.script import metronome, script
+from models.probes.script import chatter, metronome, script
 
 __all__ = [
     "FORMS",
@@ -21,6 +21,7 @@ __all__ = [
     "Recipe",
     "bias",
     "catalogue",
+    "chatter",
     "dice",
     "memory",
     "metronome",

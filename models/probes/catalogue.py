@@ -10,7 +10,7 @@ from models.probes.bias import bias
 from models.probes.dice import dice
 from models.probes.memory import memory
 from models.probes.position import position
-from models.probes.script import metronome, script
+from models.probes.script import chatter, metronome, script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,7 @@ def catalogue() -> dict[str, Recipe]:
         Recipe("script-q4-k-m", "the same, qwen2, the recipe Q4_K_M", partial(script, quant="Q4_K_M")),
         Recipe("script-mxfp4", "the same, qwen2, MXFP4 blocks", partial(script, quant="MXFP4")),
         Recipe("script-deep", "the same, 48 layers: slow to load and to run", partial(script, layers=48)),
+        Recipe("chatter", "a cycle of words, one clear next word and others when warm", chatter),
         Recipe("metronome", "a cycle of 63 words, d = 64, to time everything but the model", metronome),
         Recipe("dice", "one known distribution after every token; qwen2, Q4_0", partial(dice, quant="Q4_0")),
         Recipe("dice-f32", "the same in F32", dice),

@@ -230,3 +230,54 @@ def metronome(path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: st
         "context": 8192,
     }
     return Probe(path, facts)
+
+
+CHATTER_LOGIT: Final = 8.0
+NEVER: Final = 64.0
+
+
+def chatter(path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: str = "chatter probe") -> Probe:
+    """Write a probe that behaves as a talkative model does: one clear next word, and others when it is warm.
+
+    A cycle of 63 words like the metronome's, but the true successor's logit is only 8 above the 62 other words: at
+    temperature 0 the cycle comes out exactly, at temperature 2 about every second token is another word. Bytes and the
+    end of sequence are never drawn. It stands in for a model behind a URL, of which a suite knows nothing.
+
+    facts: ``cycle`` (hex), ``vocab``, ``eos``.
+
+    Raises:
+        ValueError: a K-quant was asked for, whose rows cannot be 64 wide.
+    """
+    vocabulary = Vocabulary()
+    _runs(vocabulary)
+    eos = vocabulary.control("<|endoftext|>")
+    cycle = [vocabulary.add(word) for word in words(HEAD - 1)]
+    rows = hadamard(HEAD)
+    state = np.zeros(len(vocabulary), dtype=np.intp)
+    output = np.zeros((len(vocabulary), HEAD), dtype=np.float32)
+    # The first column of a Hadamard matrix is all ones, so a weight there is a bias on the logit.
+    output[:, 0] = -NEVER
+    for number, (token, target) in enumerate(zip(cycle, cycle[1:] + cycle[:1], strict=True), start=1):
+        state[token] = number
+        output[target] = rows[number] * np.float32(CHATTER_LOGIT / HEAD)
+    output[cycle[0]] += rows[0] * np.float32(CHATTER_LOGIT / HEAD)
+    write(
+        path,
+        form=form,
+        quant=quant,
+        name=name,
+        vocabulary=vocabulary,
+        eos=eos,
+        embeddings=rows[state],
+        output=output,
+    )
+    facts: dict[str, Any] = {
+        "kind": "chatter",
+        "form": form,
+        "quant": quant,
+        "cycle": [vocabulary.text[t].hex() for t in cycle],
+        "vocab": len(vocabulary),
+        "eos": eos,
+        "context": 8192,
+    }
+    return Probe(path, facts)

@@ -67,6 +67,19 @@ def test_the_stream_of_words_is_long_before_it_repeats(tmp_path: Path) -> None:
     assert len(set(cycle)) == len(cycle) >= 400
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_chatter_has_one_clear_next_word_and_others_when_warm(tmp_path: Path, form: Form) -> None:
+    probe = probes.chatter(tmp_path / "probe.gguf", form=form)
+    cycle = [bytes.fromhex(token) for token in probe.facts["cycle"]]
+    with Model(probe.path) as model, Context(model, 512) as context:
+        tokens, logits = context.greedy(model.tokenize("Hello, world"), 200)
+        assert [model.piece(token) for token in tokens] == [cycle[i % len(cycle)] for i in range(200)]
+        top = np.sort(logits, axis=1)[:, ::-1]
+        np.testing.assert_allclose(top[:, 0], 8.0, atol=0.75)
+        np.testing.assert_allclose(top[:, 1:62], 0.0, atol=0.75)
+        assert logits[:, [*range(256), probe.facts["eos"]]].max() < -60.0
+
+
 def test_metronome_beats(tmp_path: Path) -> None:
     probe = probes.metronome(tmp_path / "probe.gguf")
     with Model(probe.path) as model, Context(model, 512) as context:
