@@ -92,15 +92,25 @@ class TokenAfterEnd(Defect):
                 last = None
 
 
-class BytesAfterEnd(Defect):
-    name = "bytes-after-end"
-    about = "A literal [DONE] follows the terminal event."
-    kills = ("M0-W-1311/nothing-after-terminal",)
-    collateral = ("M0-W-1310/event-names", "M0-W-1310/event-line", "M0-W-1312/json-object")
+class DoneAfterEnd(Defect):
+    name = "done-after-end"
+    about = "A literal [DONE] without an event line follows the terminal event."
+    kills = ("M0-W-1310/event-line",)
+    collateral = ("M0-W-1311/nothing-after-terminal", "M0-W-1310/event-names", "M0-W-1312/json-object")
     source = "dialect D of upstream's successor; the habit of another protocol"
 
     def event(self, request: Request, event: Event) -> list[Event]:
         return [event, Event("", {}, b"data: [DONE]\n\n")] if event.terminal else [event]
+
+
+class MetricsAfterEnd(Defect):
+    name = "metrics-after-end"
+    about = "A metrics event with the job's totals follows its terminal event."
+    kills = ("M0-W-1311/nothing-after-terminal",)
+    source = "a summary that is sent when everything is over"
+
+    def event(self, request: Request, event: Event) -> list[Event]:
+        return [event, Event("metrics", {"total_ms": 12})] if event.terminal else [event]
 
 
 class NeverCloses(Defect):
