@@ -105,8 +105,9 @@ class CutsJob(Signalled):
 
 class AcceptsWhileDraining(Signalled):
     name = "sigterm-accepts-new"
-    about = "A job that comes after SIGTERM is accepted, and ends without a token when the running one is over."
+    about = "A job that comes after SIGTERM is accepted, and ends without a token after a second at most."
     kills = ("M0-W-1340/sigterm-refuses-new",)
+    collateral = ("M0-W-1301/no-interleave",)
     source = "a queue that knows nothing of the shutdown"
 
     def __init__(self) -> None:
@@ -225,7 +226,7 @@ class IdentityFollowsFile(FollowsFile):
         return [event]
 
     def health(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {**body, "quant_kind": "Q8_0"} if inode(self.model) != self.inode else body
+        return {**body, "quant_kind": "MXFP4"} if inode(self.model) != self.inode else body
 
 
 class NeedsToBeAlone(Launched):
