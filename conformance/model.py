@@ -22,6 +22,8 @@ class Job:
     over: bool = False
     cancelled: bool = False
     left_at: float | None = None
+    beside: bool = False
+    """A cancel that names another job was sent while this one ran or waited."""
 
 
 @dataclass(slots=True)
@@ -36,6 +38,8 @@ class Model:
 
     def cancel(self, job: str) -> State:
         """A POST /cancel was sent; returns what the worker can know of that job."""
+        for name, other in self.jobs.items():
+            other.beside = other.beside or (name != job and not other.over)
         known = self.jobs.get(job)
         if known is None:
             return "unknown"
@@ -68,5 +72,6 @@ class Model:
         if kind == "end" or (known.cancelled and code == "CANCELLED"):
             return None
         if code == "CANCELLED":
-            return "M0-W-1330/only-named-job", "cancelled-by-nobody", "a job that nobody cancelled ends with CANCELLED"
+            clause = "M0-W-1330/only-named-job" if known.beside else "M0-W-1330/finished-job"
+            return clause, "cancelled-by-nobody", "a job that nobody cancelled ends with CANCELLED"
         return "M0-SYS-6.3.1/valid-job-ends", "valid-job-fails", "a valid job on a healthy worker ends with an error"

@@ -3,13 +3,13 @@
     {"script": 1, "check": "…", "steps": [{"do": "execute", "job": "a", "max_tokens": 8}, {"do": "tokens", "job": "a",
      "count": 2}, {"do": "cancel", "job": "a"}, {"do": "finish", "job": "a"}], "seen": [["M0-W-1330/accepts", "…"]]}
 
-Steps: execute, tokens (wait for so many), cancel (of a job of the script, or of a name that no job has), leave (hang
-up, with a reset or politely), finish (wait for the end), health. Jobs that no step finishes are waited for at the end.
+Steps: execute (and wait for its first token, so that what follows meets a running job, unless "at_once"), tokens (wait
+for so many), cancel (of a job of the script, or of a name that no job has), leave (hang up, with a reset or politely),
+finish (wait for the end), health. Jobs that no step finishes are waited for at the end.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import tempfile
@@ -21,6 +21,7 @@ from conformance.judges.registry import evaluate
 from conformance.judges.stateful import CONTROL
 from conformance.registry import load_registry
 from conformance.requirements import Disposition, Level
+from conformance.store import SCRIPTS, RunStore, cleaned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,9 +32,15 @@ if TYPE_CHECKING:
 
 Step: TypeAlias = dict[str, Any]
 VERSION = 1
-LONGEST = 48
-"""Tokens of the longest job, and of the control jobs that all texts are compared with."""
-WAIT_S = 20.0
+CONTROL_TOKENS = 48
+"""Of the two jobs whose text every other is compared with."""
+ATTEMPTS = 5
+BEGIN_S = 0.2
+"""A job that has said nothing for so long is waiting for its turn."""
+WAIT_S = 10.0
+"""For tokens that do not come."""
+LIMIT_S = 30.0
+"""For a job, its turn included."""
 
 
 class ScriptError(ValueError):
@@ -52,7 +59,7 @@ class Performer:
     async def controls(self) -> None:
         """The two jobs whose equal text everything else is compared with."""
         for _ in range(2):
-            await self._situation.execute(CONTROL, max_tokens=LONGEST, temperature=0.0)
+            await self._situation.execute(CONTROL, max_tokens=CONTROL_TOKENS, temperature=0.0, within=LIMIT_S)
 
     async def do(self, step: Step) -> None:
         """One step. Raises ScriptError for one that it does not know."""
@@ -61,7 +68,10 @@ class Performer:
         hands, wait = self._situation, WAIT_S * self._situation.scale
         if what == "execute":
             label = f"{self._name} {name}"
-            self._jobs[name] = hands.start(label, max_tokens=step["max_tokens"], temperature=0.0)
+            fields = {"max_tokens": step["max_tokens"], "temperature": 0.0}
+            self._jobs[name] = live = hands.start(label, within=LIMIT_S, **fields)
+            if not step.get("at_once"):
+                await live.tokens(1, BEGIN_S)
         elif what == "health":
             await hands.get(f"{self._name} health")
         elif what == "cancel":
@@ -104,7 +114,7 @@ def identity(steps: Iterable[Step]) -> str:
 
 def write(folder: Path, check: str, steps: list[Step], found: Iterable[Finding]) -> Path:
     """Write repro/<id>.json; returns its path."""
-    path = folder / "repro" / f"{identity(steps)}.json"
+    path = folder / SCRIPTS / f"{identity(steps)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     seen = sorted({(finding.clause, finding.key) for finding in found})
     path.write_text(json.dumps({"script": VERSION, "check": check, "steps": steps, "seen": seen}, indent=1) + "\n")
@@ -122,26 +132,32 @@ def read(data: bytes) -> dict[str, Any] | None:
 
 
 async def repeat(script: dict[str, Any], url: str | None, command: str | None) -> Recording:
-    """Do a script's steps against a worker, given by URL or started from a command. Raises ScriptError, Blocked."""
+    """Do a script's steps against a worker, given by URL or started from a command; again when nothing shows.
+
+    A history may hold a race, so that one quiet attempt proves little. Returns the first recording with a failure, or
+    the last one. Raises ScriptError, Blocked.
+    """
     from conformance.harness import Harness  # noqa: PLC0415 - it opens sockets; judging a stored script needs none
     from conformance.marks import DEFAULT_LAUNCH  # noqa: PLC0415
     from conformance.options import RunOptions  # noqa: PLC0415
     from conformance.run import make_target  # noqa: PLC0415
-    from conformance.store import RunStore, cleaned  # noqa: PLC0415
 
     options = RunOptions(worker_url=url, worker_command=command)
     program, address = make_target(options)
     with tempfile.TemporaryDirectory(prefix="m0-replay-") as folder, RunStore(Path(folder)) as store:
         harness = Harness(options, store, command=program, address=address)
         try:
-            target = await harness.target_for(DEFAULT_LAUNCH)
-            situation = harness.situation(str(script.get("check", "replay")), (), target)
-            performer = Performer(situation)
-            await performer.controls()
-            for step in script["steps"]:
-                await performer.do(step)
-            await performer.end()
-            await asyncio.sleep(0)
-            return cleaned(await situation.finish())
+            for attempt in range(ATTEMPTS):
+                target = await harness.target_for(DEFAULT_LAUNCH)
+                situation = harness.situation(str(script.get("check", "replay")), (), target)
+                performer = Performer(situation)
+                await performer.controls()
+                for step in script["steps"]:
+                    await performer.do(step)
+                await performer.end()
+                recording = cleaned(await situation.finish())
+                if attempt == ATTEMPTS - 1 or failures(recording):
+                    break
+            return recording
         finally:
             await harness.close()

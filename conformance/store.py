@@ -2,6 +2,7 @@
 
     <report dir>/run.ndjson               header, recording*, finding*, check*, footer; no footer = a truncated run
     <report dir>/transcripts/<sha>.json   one recording, canonical JSON, its name its SHA-256
+    <report dir>/repro/<id>.json          the script of a generated failure, see `scripts.py`
 
 Credentials and home folders are taken out before a recording is hashed and before it is judged, so what is stored is
 what was judged. Response bodies are left as they came.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 STREAM = "run.ndjson"
 TRANSCRIPTS = "transcripts"
+SCRIPTS = "repro"
 
 
 def cleaned(recording: Recording) -> Recording:
@@ -49,7 +51,8 @@ class RunStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._counts: Counter[str] = Counter()
-        shutil.rmtree(folder / TRANSCRIPTS, ignore_errors=True)
+        for old in (TRANSCRIPTS, SCRIPTS):
+            shutil.rmtree(folder / old, ignore_errors=True)
         (folder / TRANSCRIPTS).mkdir(parents=True, exist_ok=True)
         (folder / "report.json").unlink(missing_ok=True)
         self._stream = (folder / STREAM).open("w", encoding="ascii")

@@ -98,7 +98,7 @@ def _step(
 
 
 def _texts(recording: Recording, views: dict[str, Stream]) -> Iterator[Finding]:
-    """Greedy jobs of one prompt: each text is a cut of the longest, whatever happened before or beside it."""
+    """Greedy jobs of one prompt: each text begins as the control's, whatever happened before or beside it."""
     control = steady(recording, CONTROL)
     if control is None:
         return
@@ -108,7 +108,7 @@ def _texts(recording: Recording, views: dict[str, Stream]) -> Iterator[Finding]:
         if view is None or not finished(view) or exchange.label == CONTROL:
             continue
         text = view.text.rstrip("\ufffd")
-        if not whole.startswith(text):
+        if not whole.startswith(text) and not text.startswith(whole):
             yield fail(
                 view,
                 "text-depends-on-others",
