@@ -20,7 +20,7 @@ from parity.divergence import T2_BOUND, free_bound, locate
 from parity.ladder import Plan, climb
 from parity.llamacpp import ReferenceUnavailableError, Settings, provenance
 from parity.perturb import PERTURBATIONS
-from parity.rungs import checkpoints
+from parity.rungs import checkpoints, perturbations
 from parity.rungs.base import Bench, Row
 from parity.selftest import selftest
 from parity.tokenizers import cli as tokenizers
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from parity.recording import Recording
 
-_RUNGS = ("T0", "T1", "T2", "T3", "T4", "T5", "T6", "T7")
+_RUNGS = ("T0", "T1", "T2", "T3", "T4", "T5", "T6", "T7", "selftest")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -233,19 +233,7 @@ def _selftest(options: argparse.Namespace) -> int:
         raise IncomparableError(f"no perturbation {', '.join(sorted(unknown))}")
     chosen = [PERTURBATIONS[name] for name in options.name] or list(PERTURBATIONS.values())
     with tempfile.TemporaryDirectory(prefix="m0-parity-") as folder:
-        rows = (
-            Row(
-                "selftest",
-                f"{o.perturbation.architecture} {o.perturbation.name}",
-                int(not o.found),
-                0,
-                o.divergence.sentence() if o.divergence else "nothing found",
-                o.comparison,
-                o.divergence,
-            )
-            for o in selftest(chosen, Path(folder))
-        )
-        return _finish(options, rows)
+        return _finish(options, perturbations.rung(chosen, Path(folder)))
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from parity.rungs import checkpoints, dequantization, device, products, quantized, sampler, tokenizer
+from parity.perturb import PERTURBATIONS
+from parity.rungs import (
+    checkpoints,
+    dequantization,
+    device,
+    perturbations,
+    products,
+    quantized,
+    sampler,
+    tokenizer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -49,6 +59,7 @@ def climb(bench: Bench, plan: Plan, only: Collection[str] = ()) -> Iterator[Row]
         "T5": lambda: quantized.free_running(bench),
         "T6": lambda: quantized.greedy(bench),
         "T7": sampler.rung,
+        "selftest": lambda: perturbations.rung(PERTURBATIONS.values(), bench.folder),
     }
     for name, rung in rungs.items():
         if not only or name in only:
