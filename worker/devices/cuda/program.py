@@ -81,7 +81,7 @@ INSTRUCTION = np.dtype(
         ("share_q", "i4"),
         ("share_r", "i4"),
         ("flags", "i4"),
-        ("prefetch", "i4"),
+        ("unused", "i4"),
         ("n_experts", "i4"),
         ("n_chosen", "i4"),
         ("k_in", "u8"),
@@ -136,7 +136,7 @@ STATE = np.dtype(
 
 
 _MAX_RUNS = 16
-_SHARED_FIXED = 4 * INSTRUCTION.itemsize + 4 * (_MAX_RUNS * 72 + 16) + STATE.itemsize + 1024  # struct Shared, rounded up
+_SHARED_FIXED = 4 * INSTRUCTION.itemsize + 4 * (_MAX_RUNS * 88 + 16) + STATE.itemsize + 1024  # struct Shared, rounded up
 _WARPS = 16
 _PART_FLOATS = (256 + _WARPS * _MAX_RUNS) * 8
 

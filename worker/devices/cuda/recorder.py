@@ -346,23 +346,12 @@ class Recorder:
         self.marks.append(Mark(len(self.instructions), name, layer, address, node.width, integers))
 
     def finish(self, logits: Node) -> tuple[np.ndarray[Any, np.dtype[np.void]], int]:
-        """All instructions, with what to fetch ahead, and the address of the logits."""
+        """All instructions and the address of the logits."""
         if isinstance(logits, Product) and not logits.address:
             logits.instruction["flags"] |= PICK
         address = self.force(logits)
         program = np.concatenate(self.instructions).astype(INSTRUCTION)
-        _prefetch(program)
         tiles = program["tiles"]
         program["share_q"], program["share_r"] = tiles // self.grid, tiles % self.grid
         return program, address
 
-
-def _prefetch(program: np.ndarray[Any, np.dtype[np.void]]) -> None:
-    """While an instruction runs, the next product's weights come to L2: up to three instructions ahead."""
-    weights = np.isin(program["op"], (Op.MATVEC,))
-    for at in np.flatnonzero(weights):
-        ahead = 1
-        while ahead < 2 and at - ahead > 0 and not weights[at - ahead]:
-            ahead += 1
-        if at - ahead >= 0:
-            program["prefetch"][at - ahead] = ahead

@@ -95,7 +95,7 @@ struct Features {
     }
 };
 
-CALL void do_attend(const Instruction& I, const State& st, float* work, const Instruction& ahead, const Plan& plan) {
+CALL void do_attend(const Instruction& I, const State& st, float* work) {
     const int tid = threadIdx.x, lane = tid & 31, w = tid >> 5, sub = lane >> 2, l = lane & 3;
     const Span span = span_of(I, st);
     const int units = I.n_kv_head * SUBGROUPS * span.splits;
@@ -226,7 +226,6 @@ CALL void do_attend(const Instruction& I, const State& st, float* work, const In
                 red[(w * HEADS + h) * (32 * CHUNKS) + (c * 4 + l) * 8 + e] = acc[i];
             }
         }
-        if (I.prefetch) prefetch(ahead, plan);
         __syncthreads();
         for (int i = tid; i < heads * HEAD_DIM; i += THREADS) {
             const int h = i / HEAD_DIM, j = i % HEAD_DIM, head = h0 + h;
@@ -251,10 +250,6 @@ CALL void do_attend(const Instruction& I, const State& st, float* work, const In
                 if (j == 0) I.partial[at * (HEAD_DIM + 2)] = top, I.partial[at * (HEAD_DIM + 2) + 1] = total;
             }
         }
-    }
-    if (blockIdx.x >= units && I.prefetch) {
-        __syncthreads();                        // the plan is being made in this very instruction
-        prefetch(ahead, plan);
     }
 }
 

@@ -3,7 +3,6 @@
 
 #define THREADS 512
 #define WARPS 16
-#define WARPS_LOG 4
 #define BATCH_OCTETS 256        // octets whose partial sums fit in shared memory at once
 #define MAX_RUNS 16
 
@@ -96,45 +95,33 @@ DEV void store_planes(u32* planes, int group, float4 v, float inv) {
 
 // Everything the products need of x: planes and their scale, sums of 32-blocks, floats. x is one vector of k floats, or
 // several without a norm, one after the other; each starts at a multiple of 256 in what is made of it. All threads take
-// part: a thread's first float4s stay in registers, further ones are read again. The caller's next barrier makes it
-// visible.
-#define HELD 4
+// part, few instructions each: the first float4 of a thread stays in registers, further ones are read again. The
+// caller's next barrier makes it visible.
 DEV void prepare(const Instruction& I, int inputs, float* xsum, u32* planes, float* floats, Shared& s) {
     const int one4 = I.k >> 2, k4 = one4 * inputs, tid = threadIdx.x, norm = I.norm, flags = I.flags, blocks = blocks_of(I.k);
     const float4* w4 = (const float4*)I.norm_w;
     const float* x = I.x;
-    const float4 zero = make_float4(0.f, 0.f, 0.f, 0.f);
-    float4 held[HELD], w[HELD];
+    float4 held = make_float4(0.f, 0.f, 0.f, 0.f);
     float mean = 0.f, scale = 1.f, sum = 0.f;
     u32 largest = 0;
-#pragma unroll
-    for (int i = 0; i < HELD; ++i) {            // addresses stay inside; what lies beyond the end is cleared below
-        if (i * THREADS >= k4) break;
-        held[i] = shared_read4(x + 4 * min(tid + i * THREADS, k4 - 1));
-        if (norm != NO_NORM) w[i] = w4[min(tid + i * THREADS, k4 - 1)];
-    }
-#pragma unroll
-    for (int i = 0; i < HELD; ++i) if (tid + i * THREADS >= k4) held[i] = zero, w[i] = zero;
     if (norm == LAYER) {
-#pragma unroll
-        for (int i = 0; i < HELD; ++i) sum += total4(held[i]);
-        for (int j = tid + HELD * THREADS; j < k4; j += THREADS) sum += total4(shared_read4(x + 4 * j));
+#pragma unroll 1
+        for (int j = tid; j < k4; j += THREADS) sum += total4(shared_read4(x + 4 * j));
         block_reduce(sum, largest, 0, s);
         mean = sum / (float)I.k;
         sum = 0.f;
-#pragma unroll
-        for (int i = 0; i < HELD; ++i) if (tid + i * THREADS < k4) held[i] = minus(held[i], mean);
-    }
-#pragma unroll
-    for (int i = 0; i < HELD; ++i) {
-        if (norm != NO_NORM) sum += squares(held[i]), held[i] = times(held[i], w[i]);
-        largest = max(largest, magnitude(held[i]));
     }
 #pragma unroll 1
-    for (int j = tid + HELD * THREADS; j < k4; j += THREADS) {
-        float4 v = minus(shared_read4(x + 4 * j), mean);
-        if (norm != NO_NORM) sum += squares(v), v = times(v, w4[j]);
+    for (int j = tid; j < k4; j += THREADS) {
+        float4 w, v = shared_read4(x + 4 * j);
+        if (norm != NO_NORM) {
+            w = w4[j];
+            if (norm == LAYER) v = minus(v, mean);
+            sum += squares(v);
+            v = times(v, w);
+        }
         largest = max(largest, magnitude(v));
+        if (j == tid) held = v;
     }
     block_reduce(sum, largest, 1, s);
     float bound = __uint_as_float(largest);     // of |x w|; the norm's scale and bias come on top
@@ -159,13 +146,12 @@ DEV void prepare(const Instruction& I, int inputs, float* xsum, u32* planes, flo
 #pragma unroll 1
     for (int base = tid & ~31; base < k4; base += THREADS) {     // whole warps: sums need all lanes
         const int j = base + (tid & 31);
-        float4 v = held[0];
-#pragma unroll
-        for (int i = 1; i < HELD; ++i) held[i - 1] = held[i];
-        if (base >= HELD * THREADS) {
-            v = zero;
+        float4 v = held;
+        if (base >= THREADS) {
+            v = make_float4(0.f, 0.f, 0.f, 0.f);
             if (j < k4) {
-                v = minus(shared_read4(x + 4 * j), mean);
+                v = shared_read4(x + 4 * j);
+                if (norm == LAYER) v = minus(v, mean);
                 if (norm != NO_NORM) v = times(v, w4[j]);
             }
         }

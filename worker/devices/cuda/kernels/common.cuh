@@ -11,6 +11,13 @@ typedef unsigned long long u64;
 #define DEV __device__ __forceinline__
 #define CALL __device__ __noinline__      // a call costs less than the registers that inlining would spill
 
+// threadIdx.x, read anew: what is computed from it is not kept in registers from instruction to instruction.
+DEV int thread() {
+    int t;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
+    return t;
+}
+
 // Storage types, numbered as in GGUF.
 enum Type { F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q4_K = 12, Q5_K = 13, Q6_K = 14, BF16 = 30, MXFP4 = 39 };
 

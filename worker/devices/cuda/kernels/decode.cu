@@ -85,29 +85,26 @@ decode(State* st, const Instruction* program, int first, int count, Best* scratc
         // the one two ahead, which has come, is planned.
         if (threadIdx.x >= THREADS - 32) {
             const int lane = threadIdx.x & 31;
-            int word[(sizeof(Instruction) / 4 + 31) / 32];
+            asm volatile("cp.async.wait_all;" ::: "memory");
+            __syncwarp();
             if (at + 3 < count)
-#pragma unroll
-                for (int i = 0; i < (words + 31) / 32; ++i) word[i] = i * 32 + lane < words ? ((const int*)(program + at + 3))[i * 32 + lane] : 0;
+                for (int i = lane; i < words; i += 32)
+                    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" :: "r"((u32)__cvta_generic_to_shared((int*)&s.ring[(at + 3) & 3] + i)), "l"((const int*)(program + at + 3) + i) : "memory");
             if (at + 2 < count) plan_ahead(s.ring[(at + 2) & 3], s.plans[(at + 2) & 3], s);
-            if (at + 3 < count)
-#pragma unroll
-                for (int i = 0; i < (words + 31) / 32; ++i) if (i * 32 + lane < words) ((int*)&s.ring[(at + 3) & 3])[i * 32 + lane] = word[i];
         }
         if (I.op == COMBINE && span_of(I, s.state).splits == 1) {
             __syncthreads();
             continue;
         }
-        const int ahead = (at + max(I.prefetch, 1)) & 3;
         switch (I.op) {
             case EMBED: do_embed(I, s.state); break;
-            case ATTEND: do_attend(I, s.state, (float*)(smem + (sizeof(Shared) + 15) / 16 * 16), s.ring[ahead], s.plans[ahead]); break;
+            case ATTEND: do_attend(I, s.state, (float*)(smem + (sizeof(Shared) + 15) / 16 * 16)); break;
             case COMBINE: do_combine(I, s.state); break;
             case ADD: do_add(I); break;
             case ROPE: do_rope(I, s.state); break;
             case ACT: do_act(I); break;
             case CHOOSE: do_choose(I, s); break;
-            default: do_product(I, s.plans[at & 3], s.ring[ahead], s.plans[ahead], st, s, scratch);
+            default: do_product(I, s.plans[at & 3], st, s, scratch);
         }
         if (at + 1 < count) grid_barrier(st, ++barriers * gridDim.x);
     }

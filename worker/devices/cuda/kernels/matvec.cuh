@@ -98,28 +98,18 @@ DEV int batch_of(const Instruction& I) {
 
 // One warp: this block's runs of an instruction that does not wait for a router.
 CALL void plan_ahead(const Instruction& I, Plan& plan, const Shared& s) {
+    const int lane = threadIdx.x & 31;
+    if (I.norm != NO_NORM && blockIdx.x % 16 == 0)     // a norm's weights come to L2 two instructions early
+        for (int i = lane * 32; i < I.k; i += 1024) asm volatile("prefetch.global.L2 [%0];" :: "l"(I.norm_w + i));
     if (I.op != MATVEC) return;
     int from, to;
     share(I.share_q, I.share_r, from, to);
     plan_runs(I, from, min(to, from + batch_of(I)), plan, s);
+    __syncwarp();
+    if (I.bias && lane < plan.n) asm volatile("prefetch.global.L2 [%0];" :: "l"(I.bias + plan.runs[lane].row0));
 }
 
-// Bring planned weights from memory to L2; what a block waits for next, while it waits for something else.
-#define PREFETCH_LIMIT 98304
-DEV void prefetch(const u8* base, int bytes) {
-    bytes = min(bytes, PREFETCH_LIMIT);
-    for (int at = threadIdx.x * 128; at < bytes; at += THREADS * 128) asm volatile("prefetch.global.L2 [%0];" :: "l"(base + at));
-}
-CALL void prefetch(const Instruction& I, const Plan& plan) {
-    if (I.norm != NO_NORM && threadIdx.x * 32 < I.k) asm volatile("prefetch.global.L2 [%0];" :: "l"(I.norm_w + threadIdx.x * 32));
-    if (I.op != MATVEC) return;
-    for (int i = 0; i < plan.n; ++i) {
-        prefetch(plan.runs[i].base, plan.runs[i].bytes);
-        if (I.bias && threadIdx.x * 32 < plan.runs[i].rows + 31) asm volatile("prefetch.global.L2 [%0];" :: "l"(I.bias + plan.runs[i].row0 + min((int)threadIdx.x * 32, plan.runs[i].rows - 1)));
-    }
-}
-
-DEV void do_product(const Instruction& I, Plan& plan, const Instruction& ahead, const Plan& plan_of_ahead, State* st, Shared& s, Best* scratch) {
+DEV void do_product(const Instruction& I, Plan& plan, State* st, Shared& s, Best* scratch) {
     const int op = I.op;
     const bool paired = is_paired(I), experts = op == EXPERTS_UP || op == EXPERTS_DOWN, pick = (I.flags & PICK) && st->greedy;
     const int inputs = op == EXPERTS_DOWN ? I.n_chosen : 1, blocks = blocks_of(I.k);
@@ -151,14 +141,6 @@ DEV void do_product(const Instruction& I, Plan& plan, const Instruction& ahead, 
             for (int i = 0; i < n_runs; ++i) {
                 const Run& r = plan.runs[i];
                 stream(r, I.k, planes + r.input * blocks * BLOCK_WORDS, xsum + r.input * blocks, floats + r.input * blocks * 32, unit, part + r.part);
-            }
-            if (begin + step >= to) {           // nothing of this block's is left to ask for: the next one's
-                if (op == EXPERTS_UP && ahead.op == EXPERTS_DOWN) {
-                    int a, b;
-                    share(ahead.share_q, ahead.share_r, a, b);
-                    for (int c = 0; c < I.n_chosen; ++c)
-                        prefetch(octets_at(ahead.parts[0], ahead.k, a, s.chosen[c]), (b - a) * octet_bytes(ahead.parts[0].type, ahead.k));
-                } else if (I.prefetch) prefetch(ahead, plan_of_ahead);
             }
             __syncthreads();
             if (op == EXPERTS_DOWN) {

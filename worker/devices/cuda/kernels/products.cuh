@@ -3,7 +3,7 @@
 
 // Warps share a run's units out evenly; octet o's sum over warp w lands at part[(o + w) * 8]: along the stream o + w
 // grows by at least one at each change.
-DEV int first_unit(int units, int w) { return units >= WARPS ? units * w >> WARPS_LOG : min(w, units); }
+DEV int first_unit(int units, int w) { return units >= WARPS ? units * w >> 4 : min(w, units); }
 // The warp that has unit i.
 DEV int warp_of(int i, const Run& r) { return r.units >= WARPS ? quotient(WARPS * (i + 1) - 1, r.inv_units) : i; }
 
@@ -26,22 +26,23 @@ DEV void stream_quantized(const Run& r, const u32* planes, const float* xsum, fl
     for (int d = 0; d < U::DEPTH; ++d) if (d < left) in_flight[d].load(p + d * U::BYTES, lane, l);
     Sum sum;
     sum.clear();
+    // Unrolled by what is in flight: a register that waits for memory must not be moved.
 #pragma unroll 1
-    while (true) {
-        const U now = in_flight[0];
+    while (left > 0) {
 #pragma unroll
-        for (int d = 1; d < U::DEPTH; ++d) in_flight[d - 1] = in_flight[d];
-        if (U::DEPTH < left) in_flight[U::DEPTH - 1].load(p + U::DEPTH * U::BYTES, lane, l);
-        now.dot(sum, x + i * (U::K / 32 * BLOCK_WORDS), xsum + i * (U::K / 32), l);
-        p += U::BYTES;
-        --left;
-        if (++i == per || left == 0) {
-            float v = sum.total(l.t, factor);
-            if (l.t == 0) *out = v;
-            if (left == 0) break;
-            out += 8;
-            sum.clear();
-            i = 0;
+        for (int d = 0; d < U::DEPTH; ++d) {
+            if (left <= 0) break;
+            in_flight[d].dot(sum, x + i * (U::K / 32 * BLOCK_WORDS), xsum + i * (U::K / 32), l);
+            if (U::DEPTH < left) in_flight[d].load(p + U::DEPTH * U::BYTES, lane, l);
+            p += U::BYTES;
+            --left;
+            if (++i == per || left == 0) {
+                float v = sum.total(l.t, factor);
+                if (l.t == 0) *out = v;
+                out += 8;
+                sum.clear();
+                i = 0;
+            }
         }
     }
 }
@@ -58,28 +59,26 @@ DEV void stream_float(const Run& r, int k, const float* x, float* part) {
     for (; u < end; ++u) {
         int row = min(o * 8 + g, r.rows - 1), k0 = i * 64 + t * 16;
         const u8* p = r.base + ((u64)row * k + k0) * size;
-#pragma unroll 1
-        for (int j = 0; j < 2; ++j, p += 8 * size)
-            if (k0 + 8 * j < k) {
-                float v[8];
-                uint4 a = weight128(p);
-                if (TYPE == F32) {
-                    uint4 b = weight128(p + 16);
-                    v[0] = __uint_as_float(a.x); v[1] = __uint_as_float(a.y); v[2] = __uint_as_float(a.z); v[3] = __uint_as_float(a.w);
-                    v[4] = __uint_as_float(b.x); v[5] = __uint_as_float(b.y); v[6] = __uint_as_float(b.z); v[7] = __uint_as_float(b.w);
-                } else {
-                    u32 q[4] = {a.x, a.y, a.z, a.w};
+        uint4 q[TYPE == F32 ? 4 : 2];
 #pragma unroll
-                    for (int e = 0; e < 4; ++e) {
-                        v[2 * e] = TYPE == F16 ? from_half(q[e] & 0xffff) : from_bf16(q[e] & 0xffff);
-                        v[2 * e + 1] = TYPE == F16 ? from_half(q[e] >> 16) : from_bf16(q[e] >> 16);
-                    }
-                }
-                const float4* xs = (const float4*)(x + k0 + 8 * j);
-                float4 c = xs[0], d = xs[1];
-                sum = fmaf(v[0], c.x, fmaf(v[1], c.y, fmaf(v[2], c.z, fmaf(v[3], c.w, sum))));
-                sum = fmaf(v[4], d.x, fmaf(v[5], d.y, fmaf(v[6], d.z, fmaf(v[7], d.w, sum))));
+        for (int j = 0; j < (TYPE == F32 ? 4 : 2); ++j) {
+            q[j] = make_uint4(0, 0, 0, 0);
+            if (k0 + (TYPE == F32 ? 4 : 8) * j < k) q[j] = weight128(p + 16 * j);
+        }
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            if (k0 + 4 * j >= k) break;
+            float v[4];
+            if (TYPE == F32) {
+                v[0] = __uint_as_float(q[j].x), v[1] = __uint_as_float(q[j].y), v[2] = __uint_as_float(q[j].z), v[3] = __uint_as_float(q[j].w);
+            } else {
+                const u32 a = j & 1 ? q[j >> 1].z : q[j >> 1].x, b = j & 1 ? q[j >> 1].w : q[j >> 1].y;
+                v[0] = TYPE == F16 ? from_half(a & 0xffff) : from_bf16(a & 0xffff), v[1] = TYPE == F16 ? from_half(a >> 16) : from_bf16(a >> 16);
+                v[2] = TYPE == F16 ? from_half(b & 0xffff) : from_bf16(b & 0xffff), v[3] = TYPE == F16 ? from_half(b >> 16) : from_bf16(b >> 16);
             }
+            const float4 c = *(const float4*)(x + k0 + 4 * j);
+            sum = fmaf(v[0], c.x, fmaf(v[1], c.y, fmaf(v[2], c.z, fmaf(v[3], c.w, sum))));
+        }
         if (++i == per || u + 1 == end) {
             sum += __shfl_xor_sync(FULL, sum, 1);
             sum += __shfl_xor_sync(FULL, sum, 2);

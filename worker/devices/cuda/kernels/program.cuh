@@ -31,7 +31,7 @@ struct Instruction {
     int norm, act, tiles;       // tiles: octets of output that blocks share out (pairs of octets with SwiGLU)
     int share_q, share_r;       // tiles / blocks and tiles % blocks
     int flags;
-    int prefetch;               // how many instructions ahead lie the weights to bring to L2 meanwhile; 0: none
+    int unused;
     int n_experts, n_chosen;
     // attention
     const float* k_in;
