@@ -10,14 +10,16 @@ from functools import cache
 
 # Below the usual ephemeral range (32768 and up), so that no outgoing connection of ours takes the port first.
 _PORTS = range(20000, 32000)
+_STRIDE = 7919
+"""Prime to the number of ports: every one is tried, neighbours at very different times."""
 _given: set[int] = set()
 
 
 def free_port() -> int:
     """A TCP port nobody listens on, not handed out by this process before. Raises OSError when none is left."""
-    candidates = list(_PORTS)
-    random.SystemRandom().shuffle(candidates)
-    for port in candidates:
+    first = random.SystemRandom().randrange(len(_PORTS))
+    for step in range(len(_PORTS)):
+        port = _PORTS[(first + step * _STRIDE) % len(_PORTS)]
         if port in _given:
             continue
         with socket.socket() as probe:
