@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PROMPT_S = 0.1
 COMPLETE_S = 5.0
 CLEARLY_FEWER = 0.9
+CROSSING_S = 0.05
+"""An `end` that arrives so soon after the cancel's answer may have been sent before the cancel came."""
 REFUSALS = frozenset({409, 429, 503})
 """A worker may refuse the second job instead of letting it wait (E-2ND)."""
 
@@ -40,8 +42,12 @@ def _hit(recording: Recording, stream: Stream) -> float | None:
             continue
         at = cancel.t0 + cancel.sent_at - stream.exchange.t0
         terminal = stream.terminal
-        if any(token.at < at for token in stream.tokens) and (terminal is None or terminal.at > at):
-            return at
+        if not any(token.at < at for token in stream.tokens) or (terminal is not None and terminal.at <= at):
+            continue
+        answered = at if cancel.head_at is None else cancel.t0 + cancel.head_at - stream.exchange.t0
+        if terminal is not None and terminal.kind == "end" and terminal.at <= answered + CROSSING_S:
+            continue  # the job may have ended while the cancel was on its way
+        return at
     return None
 
 

@@ -125,7 +125,7 @@ class TwinKills(Defect):
 
 class LeaversPoison(Rewrites):
     name = "disconnect-poisons-next"
-    about = "After a client hung up, the next job is cut short."
+    about = "After a client hung up, jobs are cut short."
     kills = ("M0-W-1301/after-disconnect",)
     source = "pegainfer #215, lattice #744: state of an abandoned job left behind"
     poisoned = False
@@ -134,11 +134,13 @@ class LeaversPoison(Rewrites):
         self.poisoned = True
         return True
 
+    async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
+        await asyncio.sleep(0.05)  # a connection that was closed before this request came is seen first
+        return await super().request(request, proxy)
+
     def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        if not self.poisoned:
-            return None
-        self.poisoned = False
-        return {**job, "max_tokens": 2}
+        asked = job.get("max_tokens")
+        return {**job, "max_tokens": 4} if self.poisoned and whole(asked) and 4 < asked <= 2048 else None
 
 
 class HealthWaits(Defect):
