@@ -17,7 +17,7 @@ import socket
 import sys
 from dataclasses import dataclass, field
 
-from conformance.saboteur.catalogue import catalogue
+from conformance.saboteur.catalogue import catalogue, find
 from conformance.saboteur.defect import Defect, Exit
 from conformance.saboteur.proxy import Proxy
 from conformance.targets.host import free_port
@@ -144,11 +144,11 @@ def main() -> int:
     parser.add_argument("--defect", default="truth", help="a defect or an oddity; `truth` lies about nothing")
     parser.add_argument("--worker", required=True, help="command of the real worker")
     options, arguments = parser.parse_known_args()
-    known = catalogue()
-    if options.defect not in known:
-        parser.error(f"no defect {options.defect!r}; known: {', '.join(sorted(known))}")
+    kind = find(options.defect)
+    if kind is None:
+        parser.error(f"no defect {options.defect!r}; known: {', '.join(sorted(catalogue()))}")
     try:
-        code = asyncio.run(perform(known[options.defect](), shlex.split(options.worker), arguments))
+        code = asyncio.run(perform(kind(), shlex.split(options.worker), arguments))
     except Exit as wish:
         for line in wish.lines:
             sys.stderr.write(line + "\n")
