@@ -1,0 +1,121 @@
+"""The commands, their exit codes and what they write."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from models import miniatures
+from parity.cli import main
+from parity.llamacpp import abi
+from parity.rungs import dequantization, products, sampler
+from parity.rungs.base import Bench
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return miniatures.write(tmp_path / "qwen2.gguf", "qwen2", "Q4_0")
+
+
+def test_run_proves_a_model(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(model), "--length", "40", "--report-dir", str(tmp_path)]) == 0
+    assert "equal within every bound" in capsys.readouterr().out
+    results = json.loads((tmp_path / "parity.json").read_text())
+    assert results["passed"]
+    assert results["rows"][0]["measured"] <= 1e-10
+
+
+def test_run_finds_a_planted_divergence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--plant", "v-bias-dropped", "--report-dir", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "first divergence: Vcur of layer 0" in out
+    assert "a bias is missing" in out
+    page = (tmp_path / "parity.html").read_text()
+    assert "first divergence" in page.lower()
+    picture = tmp_path / "map.png"
+    assert main(["report", str(tmp_path / "parity.json"), "--png", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_recordings_compare(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = miniatures.write(tmp_path / "other.gguf", "qwen2", "Q4_0", seed=1)
+    a, b, c = (tmp_path / f"{name}.jsonl" for name in "abc")
+    short = ["--length", "24", "--decode", "2"]
+    assert main(["record", str(model), "-o", str(a), "--engine", "llama.cpp", *short]) == 0
+    assert main(["record", str(model), "-o", str(b), *short]) == 0
+    assert main(["record", str(other), "-o", str(c), *short]) == 0
+    report = ["--report-dir", str(tmp_path)]
+    assert main(["compare", str(b), str(b), *report]) == 0
+    assert main(["compare", str(a), str(b), "--bound", "2e-3", *report]) == 0  # the same quantized file, T5's bound
+    assert main(["compare", str(a), str(b), *report]) == 1  # and not equal to float32 rounding: activations of 8 bits
+    assert main(["compare", str(a), str(c), *report]) == 2
+    assert "models differ" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "/nowhere/model.gguf"],
+        ["compare", "/nowhere/a", "/nowhere/b"],
+        ["report", "/nowhere/parity.json"],
+        ["ladder", "--only", "T9"],
+        ["selftest", "no-such-perturbation"],
+    ],
+)
+def test_what_cannot_be_done_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("cannot compare: ")
+
+
+def test_a_file_that_is_no_model_is_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_text("hello")
+    assert main(["run", str(path)]) == 2
+    assert "no GGUF" in capsys.readouterr().err
+
+
+def test_dequantization_rung_is_bitwise_and_would_see_one_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(row.passed for row in dequantization.rung(512))
+    honest = dequantization.dequantize
+
+    def nearly(*arguments: object) -> object:
+        values = honest(*arguments).copy()  # type: ignore[arg-type]
+        values.view(np.uint32).reshape(-1)[5] ^= 1
+        return values
+
+    monkeypatch.setattr(dequantization, "dequantize", nearly)
+    assert {row.measured for row in dequantization.rung(512)} == {1}
+
+
+def test_products_rung_proves_the_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "QUANTS", ("Q4_K_M",))
+    assert all(row.passed for row in products.rung(Bench(tmp_path)))
+    monkeypatch.setattr(products, "rounded", lambda x, _: x.astype("f8"))
+    assert not any(row.passed for row in products.rung(Bench(tmp_path)))
+
+
+def test_sampler_rung(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(row.passed for row in sampler.rung(1))
+    monkeypatch.setattr(sampler, "mersenne_uniform", lambda _: 0.5)
+    assert not any(row.passed for row in sampler.rung(1))
+
+
+def test_another_build_of_llamacpp_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(abi.importlib.metadata, "version", lambda _: "2026.1.1")
+    with pytest.raises(abi.ReferenceUnavailableError, match=r"2026\.1\.1 is installed"):
+        abi.library.__wrapped__()
+
+
+def test_a_shifted_structure_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = abi.library()
+    shifted = library.llama_context_default_params()
+    shifted.offload_kqv = False
+    monkeypatch.setattr(library, "llama_context_default_params", lambda: shifted)
+    with pytest.raises(abi.ReferenceUnavailableError, match="offload_kqv is False"):
+        abi._check_canaries(library)
