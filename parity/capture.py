@@ -266,6 +266,8 @@ def record_worker(
             gelu_table=settings.gelu_table,
         )
         recording.provenance["architecture"] = model.architecture
+        texts = gguf.metadata.get("tokenizer.ggml.tokens")
+        recording.vocabulary = [str(text) for text in texts] if isinstance(texts, list | tuple) else []
         for item in work:
             tap = _WorkerTap(None if forced is None else forced.requests[item.id], only, names)
             _run(model, item, tap)

@@ -60,6 +60,10 @@ class Comparison:
     """Best alignment of the candidate's positions: 0, or how far it seems to be shifted."""
     only_reference: list[Place] = field(default_factory=list)
     only_candidate: list[Place] = field(default_factory=list)
+    tokens: dict[str, tuple[list[int], int]] = field(default_factory=dict)
+    """By request: the input tokens, and how many of them are the prompt."""
+    vocabulary: list[str] = field(default_factory=list)
+    """The texts of the token ids, where a side knows them."""
 
     def worst(self) -> Cell:
         """The cell of largest NMSE."""
@@ -100,6 +104,7 @@ def compare(reference: Recording, candidate: Recording, *, same_model: bool = Tr
     for name in common:
         a, b = reference.requests[name], candidate.requests[name]
         _check_tokens(a, b)
+        result.tokens[name] = a.tokens, a.prompt
         shared = sorted(a.rows.keys() & b.rows.keys(), key=rank)
         if not shared:
             raise IncomparableError(f"request {name!r}: no checkpoint in common")
@@ -111,6 +116,7 @@ def compare(reference: Recording, candidate: Recording, *, same_model: bool = Tr
             left, right, _ = aligned(a.logits(), b.logits())
             if np.isfinite(right).all() and right.shape == left.shape:
                 result.logits[name] = logit_gap(left, right)
+    result.vocabulary = reference.vocabulary or candidate.vocabulary
     result.shift = _shift(reference, candidate, common)
     return result
 

@@ -166,6 +166,19 @@ PERTURBATIONS: Final[dict[str, Perturbation]] = {
             partial(change.scale, "output.weight", 1.01),
         ),
         # qwen2
+        _P(
+            "rope-pairing",
+            "qwen2",
+            (2, "Qpre"),
+            "RoPE pairing",
+            change.sequence(
+                partial(change.other_pairing, "blk.2.attn_q.weight", 4),
+                partial(change.other_pairing, "blk.2.attn_q.bias", 4),
+                partial(change.other_pairing, "blk.2.attn_k.weight", 2),
+                partial(change.other_pairing, "blk.2.attn_k.bias", 2),
+            ),
+            shape={"layers": 5},
+        ),
         _P("q-bias-dropped", "qwen2", (0, "Qpre"), "a bias is missing", partial(change.zero, "blk.0.attn_q.bias")),
         _P("k-bias-dropped", "qwen2", (1, "Kpre"), "a bias is missing", partial(change.zero, "blk.1.attn_k.bias")),
         _P("v-bias-dropped", "qwen2", (0, "Vcur"), "a bias is missing", partial(change.zero, "blk.0.attn_v.bias")),

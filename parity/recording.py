@@ -68,6 +68,8 @@ class Recording:
     provenance: dict[str, Any]
     requests: dict[str, Request] = field(default_factory=dict)
     run: str = field(default_factory=lambda: str(uuid.uuid4()))
+    vocabulary: list[str] = field(default_factory=list)
+    """The texts of the token ids as the file has them, where they are known."""
 
     def __iter__(self) -> Iterator[Request]:
         return iter(self.requests.values())

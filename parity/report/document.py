@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from parity.compare import IncomparableError
+from parity.divergence import free_bound
+from parity.names import LOGITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from parity.compare import Comparison
+    from parity.divergence import Divergence
+    from parity.metrics import LogitGap
     from parity.rungs.base import Row
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 EQUAL: Final = -999
 """Level of a position that is equal bit for bit; other levels are 10 log10(NMSE), rounded."""
 _DETAILED: Final = {"T2", "run", "compare", "selftest", "T4"}
@@ -66,7 +70,18 @@ def _row(row: Row) -> dict[str, Any]:
     if row.comparison is not None:
         if row.rung in _DETAILED:
             out["map"] = _map(row.comparison)
-        out["choices"] = _choices(row.comparison)
+            # a row that counts instead of measuring still shades its map by what its architecture allows
+            out["shade_bound"] = row.bound or free_bound(str(row.comparison.reference.get("architecture")))
+            out["shift"] = row.comparison.shift
+            out["only"] = {
+                "reference": [list(place) for place in row.comparison.only_reference],
+                "candidate": [list(place) for place in row.comparison.only_candidate],
+            }
+            out["origin"] = {"reference": row.comparison.reference, "candidate": row.comparison.candidate}
+            out["requests"] = [
+                {"id": name, "tokens": ids, "prompt": prompt} for name, (ids, prompt) in row.comparison.tokens.items()
+            ]
+        out["choices"] = _choices(row.comparison, row.divergence)
     return out
 
 
@@ -95,11 +110,12 @@ def _map(comparison: Comparison) -> list[dict[str, Any]]:
     return list(maps.values())
 
 
-def _choices(comparison: Comparison) -> list[dict[str, Any]]:
-    """For each request: flips, margins, and the top five of its last position."""
+def _choices(comparison: Comparison, divergence: Divergence | None) -> list[dict[str, Any]]:
+    """For each request: flips, margins, and the top five at positions worth a look."""
     return [
         {
             "request": name,
+            "positions": _positions(comparison, name),
             "mean_kl": float(gap.kl.mean()),
             "max_kl": float(gap.kl.max()),
             "top1": float(gap.top1.mean()),
@@ -111,13 +127,46 @@ def _choices(comparison: Comparison) -> list[dict[str, Any]]:
             ],
             "margins": [float(f"{m:.3g}") for m in gap.margin],
             "rms": [float(f"{m:.3g}") for m in gap.rms],
-            "last": [
-                [int(i), float(a), float(b)]
-                for i, a, b in zip(gap.best[-1], gap.best_logits[-1], gap.candidate_logits[-1], strict=True)
-            ],
+            "tops": [_top(comparison, name, gap, at, why) for at, why in _noteworthy(comparison, name, divergence)],
         }
         for name, gap in comparison.logits.items()
     ]
+
+
+def _positions(comparison: Comparison, request: str) -> list[int]:
+    """The absolute positions of the rows of a request's logits."""
+    cell = next(c for c in comparison.cells if c.request == request and c.place[1] == LOGITS)
+    positions: list[int] = cell.positions.tolist()
+    return positions
+
+
+def _noteworthy(comparison: Comparison, request: str, divergence: Divergence | None) -> list[tuple[int, str]]:
+    """Rows of the logits worth a table, and why."""
+    gap, positions, chosen = comparison.logits[request], _positions(comparison, request), dict[int, list[str]]()
+    if divergence is not None and divergence.request == request and divergence.position in positions:
+        chosen.setdefault(positions.index(divergence.position), []).append("first divergence")
+    flips = np.flatnonzero(~gap.top1)
+    if len(flips):
+        chosen.setdefault(int(flips[0]), []).append("first flip")
+    chosen.setdefault(int(np.argmax(gap.kl)), []).append("largest KL divergence")
+    _, prompt = comparison.tokens.get(request, ([], 0))
+    if prompt - 1 in positions:
+        chosen.setdefault(positions.index(prompt - 1), []).append("last prompt token")
+    chosen.setdefault(len(positions) - 1, []).append("last token")
+    return [(row, ", ".join(reasons)) for row, reasons in sorted(chosen.items())]
+
+
+def _top(comparison: Comparison, request: str, gap: LogitGap, row: int, why: str) -> dict[str, Any]:
+    texts = comparison.vocabulary
+    return {
+        "position": _positions(comparison, request)[row],
+        "why": why,
+        "rank": int(gap.rank[row]),
+        "rows": [
+            [int(i), texts[i] if i < len(texts) else "", float(a), float(b)]
+            for i, a, b in zip(gap.best[row], gap.best_logits[row], gap.candidate_logits[row], strict=True)
+        ],
+    }
 
 
 def save(results: dict[str, Any], path: Path) -> Path:

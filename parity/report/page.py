@@ -1,40 +1,44 @@
-"""The HTML page: verdict, ladder, and for each model its heat maps, first divergence, choices and margins."""
+"""The HTML page: verdict, ladder, and for each model its heat maps, first divergence, next tokens and origins."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
-import jinja2
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from parity.ladder import TITLES
-from parity.report.heatmap import CEILING, FLOOR, colour, data_uri
+from parity.report import charts, view
+from parity.report.heatmap import data_uri
 
 _FOLDER = Path(__file__).parent
+_MOST_OPEN = 3
+"""Details of so many rows out of bounds are shown at once; the others wait for a click."""
 
 
 def page(results: dict[str, Any]) -> str:
-    """One self-contained HTML document: no script, no request to anywhere."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    """One self-contained HTML document: no script, no request to anywhere, light and dark."""
+    rows = results["rows"]
+    failed = [row for row in rows if row["ran"] and not row["passed"]]
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            results=results,
+            css=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),  # noqa: S704  # our own file
+            groups=[(rung, TITLES.get(rung, ""), _of(rung, rows)) for rung in dict.fromkeys(r["rung"] for r in rows)],
+            ran=[row for row in rows if row["ran"]],
+            failed=failed,
+            lead=next((row for row in failed if "divergence" in row), failed[0] if failed else None),
+            opened=[id(row) for row in (rows if len(rows) == 1 else failed[:_MOST_OPEN])],
+        )
     )
-    environment.filters |= {"level": _level, "measure": _measure}
-    rungs = dict.fromkeys(row["rung"] for row in results["rows"])
-    groups = [(rung, TITLES.get(rung, ""), [r for r in results["rows"] if r["rung"] == rung]) for rung in rungs]
-    legend = [("rgb({}, {}, {})".format(*colour(level)), level // 10) for level in range(FLOOR, CEILING + 1, 20)]
-    return environment.get_template("page.html.j2").render(
-        results=results, groups=groups, legend=legend, data_uri=data_uri, marker=_marker, scatter=_scatter
-    )
 
 
-def _measure(value: float | str) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.1e}"
-
-
-def _level(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.1e}"
+def _of(rung: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row["rung"] == rung]
 
 
 def _marker(row: dict[str, Any], entry: dict[str, Any]) -> dict[str, float] | None:
@@ -47,25 +51,27 @@ def _marker(row: dict[str, Any], entry: dict[str, Any]) -> dict[str, float] | No
     if not at:
         return None
     width = len(cells[0]["levels"])
-    return {"top": 100 * at[0] / len(cells), "left": 100 * (found["position"] - entry["first"]) / width}
+    return {
+        "top": 100 * (at[0] + 0.5) / len(cells),
+        "left": 100 * (found["position"] - entry["first"] + 0.5) / width,
+    }
 
 
-def _scatter(choices: dict[str, Any]) -> dict[str, Any]:
-    """Points of margin against difference, logarithmic, in a 260 by 120 box; flips are marked."""
-    import math  # noqa: PLC0415
+def _first(row: dict[str, Any]) -> tuple[int, str] | None:
+    found = row.get("divergence")
+    return None if found is None else (found["layer"], found["checkpoint"])
 
-    flipped = {flip["row"] for flip in choices["flips"]}
 
-    def across(value: float) -> float:
-        return 260 * (math.log10(max(value, 1e-5)) + 5) / 6.5
-
-    def down(value: float) -> float:
-        return 120 - 120 * (math.log10(max(value, 1e-8)) + 8) / 9
-
-    points = [
-        {"x": round(across(margin), 1), "y": round(down(rms), 1), "flip": row in flipped}
-        for row, (margin, rms) in enumerate(zip(choices["margins"], choices["rms"], strict=True))
-    ]
-    points.sort(key=lambda point: point["flip"])
-    ends = [(round(across(6 * rms), 1), round(down(rms), 1)) for rms in (1e-8, 10.0)]
-    return {"points": points, "line": ends}
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.globals.update(
+        scale_of=lambda row: view.Scale(row["shade_bound"]), grid_of=view.grid, tracks_of=view.tracks,
+        origins_of=view.origins, first_of=_first, marker=_marker, data_uri=data_uri, margins=charts.margins,
+        explained=view.EXPLAINED, id=id,
+    )  # fmt: skip
+    environment.filters.update(level=view.level, measure=view.measure, where=view.where)
+    return environment
