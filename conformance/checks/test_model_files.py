@@ -56,6 +56,7 @@ WORDS: dict[str, tuple[str, ...]] = {
 """Where the fault has a name that every message about it must hold, in any case. Other files: any words."""
 
 
+# Shown where a header is wrong and where an architecture or a tokenizer is unknown: two ways out of a start.
 ANY_FAILURE = ("M0-W-1111/exit-code", "M0-W-1111/message", "M0-W-1111/context", "M0-W-1900/error")
 SAYS_WHAT = "M0-W-1210/says-what"
 TOO_BIG = "M0-W-1210/too-big"
@@ -68,7 +69,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "keys": (("M0-W-1211/required-keys",), (SAYS_WHAT,)),
     "hostile": (("M0-W-1211/hostile-header",), ()),
     "names": (("M0-W-1212/unknown-refused", "M0-W-1362/unknown-pre"), ANY_FAILURE),
-    "tensors": (("M0-W-1214/missing-tensor",), (SAYS_WHAT, *ANY_FAILURE)),
+    "tensors": (("M0-W-1214/missing-tensor",), (SAYS_WHAT,)),
 }
 """Files that are tried together: the clauses of their faults, and the clauses that every such refusal shows."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NoReturn
@@ -42,7 +44,7 @@ class Launched(Defect):
 
     def __init__(self) -> None:
         self.model = Path()
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: Path | None = None
 
     async def arguments(self, argv: list[str]) -> list[str]:
         """Note the model."""
@@ -57,10 +59,9 @@ class Launched(Defect):
     def other_file(self, write: Callable[[Path], object]) -> str:
         """Path of a file that `write` made; it lives as long as this process."""
         if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="m0-saboteur-")
-        path = (
-            Path(self._scratch.name) / self.model.name if self.model.name else Path(self._scratch.name) / "other.gguf"
-        )
+            self._scratch = Path(tempfile.mkdtemp(prefix="m0-saboteur-"))
+            atexit.register(shutil.rmtree, self._scratch, ignore_errors=True)
+        path = self._scratch / (self.model.name or "other.gguf")
         write(path)
         return str(path)
 
