@@ -65,6 +65,13 @@ def cases(recording: Recording) -> Iterator[Case]:
             yield Case(exchange, entry["clause"], entry["want"], entry["kind"], name, taken(exchange))
 
 
+def job_of(exchange: Exchange) -> str | None:
+    """The job_id that a request names; None without one that is a text."""
+    value = exchange.request_json()
+    job = value.get("job_id") if isinstance(value, dict) else None
+    return job if isinstance(job, str) else None
+
+
 def broken(exchange: Exchange) -> str:
     """What is wrong with the end of an answer that is no stream; "" when the whole message came and nothing more."""
     if exchange.end in {"reset", "timeout", "garbage"} or "bytes after the end of the message" in exchange.error:

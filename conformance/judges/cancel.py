@@ -9,7 +9,7 @@ import statistics
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from conformance.judges.answers import broken, unanswered
+from conformance.judges.answers import broken, job_of, unanswered
 from conformance.judges.registry import fail, invariant, judge, not_applicable, note, ok
 from conformance.judges.views import Stream, describe, streams
 
@@ -32,7 +32,7 @@ def _cancels(recording: Recording, stream: Stream) -> list[Exchange]:
     """Cancels that name this stream's job, in order."""
     job = stream.request.get("job_id")
     named = [exchange for exchange in recording.exchanges if exchange.method == "POST" and exchange.path == "/cancel"]
-    return [exchange for exchange in named if (exchange.request_json() or {}).get("job_id") == job]
+    return [exchange for exchange in named if job_of(exchange) == job]
 
 
 def _hit(recording: Recording, stream: Stream) -> float | None:

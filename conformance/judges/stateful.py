@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from conformance.judges.answers import BUSY, finished, steady
+from conformance.judges.answers import BUSY, finished, job_of, steady
 from conformance.judges.registry import fail, invariant, ok
 from conformance.judges.views import Stream, describe, is_execute, streams
 from conformance.model import Complaint, Model, State
@@ -56,7 +56,7 @@ def model(recording: Recording) -> Iterator[Finding]:
 
 
 def _job(exchange: Exchange) -> str:
-    return str((exchange.request_json() or {}).get("job_id"))
+    return job_of(exchange) or ""
 
 
 def _moments(recording: Recording, views: dict[str, Stream]) -> Iterator[Moment]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import tomllib
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import operators_of_events
 import operators_of_exchanges
@@ -15,7 +15,11 @@ from transcript_edits import OPERATORS, corpus
 
 from conformance.finding import Status
 from conformance.judges.registry import evaluate, load_all
-from conformance.wire.transcript import Recording
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from conformance.wire.transcript import Recording
 
 ALLOWED = Path(__file__).parent / "allowed.toml"
 MODULES = (operators_of_events, operators_of_exchanges, operators_of_identity)

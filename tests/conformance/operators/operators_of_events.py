@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transcript_edits import block, block_bytes, edited, on_events, payload_range, with_payload, written
 
-from conformance.judges.views import Event, Stream
 from conformance.wire.transcript import Exchange
+
+if TYPE_CHECKING:
+    from conformance.judges.views import Event, Stream
 
 CONTRACT = {
     "started": ("job_id", "model", "started_at"),
@@ -73,7 +75,12 @@ def truncate_after(stream: Stream, event: Event) -> Variants:
 def truncate_inside(stream: Stream, event: Event) -> Variants:
     start, end = block(event)
     size = len(stream.exchange.body)
-    for what, at in (("name", start + 9), ("data", (start + end) // 2), ("blank line", end - 1), ("last line", end - 2)):
+    for what, at in (
+        ("name", start + 9),
+        ("data", (start + end) // 2),
+        ("blank line", end - 1),
+        ("last line", end - 2),
+    ):
         yield what, edited(stream.exchange, (at, size, b""))
 
 
@@ -110,7 +117,11 @@ def flip(stream: Stream, event: Event) -> Variants:
 def ill_formed(stream: Stream, event: Event) -> Variants:
     start, end = block(event)
     low, _ = payload_range(event)
-    for what, at, byte in (("name", start + 8, b"\xff"), ("payload", low + 6, b"\xc3"), ("payload, lead", low + 7, b"\x80")):
+    for what, at, byte in (
+        ("name", start + 8, b"\xff"),
+        ("payload", low + 6, b"\xc3"),
+        ("payload, lead", low + 7, b"\x80"),
+    ):
         yield what, edited(stream.exchange, (at, at + 1, byte))
     yield "NUL", edited(stream.exchange, (end - 2, end - 2, b"\0"))
 
@@ -134,8 +145,9 @@ def remove_field(stream: Stream, event: Event) -> Variants:
 def rename_field(stream: Stream, event: Event) -> Variants:
     for key in CONTRACT.get(event.kind, ()):
         other = key.upper() if key.islower() and len(key) > 1 else f"{key}{key}"
-        yield key, with_payload(
-            stream, event, {other if name == key else name: value for name, value in event.data.items()}
+        yield (
+            key,
+            with_payload(stream, event, {other if name == key else name: value for name, value in event.data.items()}),
         )
 
 
@@ -232,7 +244,7 @@ def insert_line(stream: Stream, event: Event) -> Variants:
 def insert_event(stream: Stream, event: Event) -> Variants:
     _, end = block(event)
     for what, data in {
-        "second started": b'event: started\ndata: {"job_id":"other","model":"m","started_at":"2026-01-01T00:00:00Z"}\n\n',
+        "second started": b'event: started\ndata: {"job_id":"o","model":"m","started_at":"2026-01-01T00:00:00Z"}\n\n',
         "terminal end": b'event: end\ndata: {"tokens_out":0,"decode_time_ms":0}\n\n',
         "terminal error": b'event: error\ndata: {"code":"INTERNAL","message":"m","retriable":false}\n\n',
         "stray token": b'event: token\ndata: {"t":"stray","i":99}\n\n',

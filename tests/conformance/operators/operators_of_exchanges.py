@@ -1,15 +1,20 @@
-"""Operators on whole exchanges: status, headers, times, ends, bodies that are no streams, exchanges that trade places."""
+"""Operators on whole exchanges: status, headers, times, ends, plain bodies, exchanges that trade places."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from operators_of_events import Variants
 from transcript_edits import Sites, edited, json_object, on_exchanges, operator, place, put, streams, with_body, written
 
 from conformance.judges.views import is_execute, stream_of
 from conformance.wire.transcript import Chunk, Exchange, Recording
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from operators_of_events import Variants
 
 HEALTH = (
     "status", "model", "uptime_seconds", "resident", "vram_bytes_used", "vocab_size", "context_length", "quant_kind",
@@ -44,10 +49,7 @@ def change_content_type(exchange: Exchange, recording: Recording) -> Variants:  
 @on_exchanges("no-answer")
 def no_answer(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
     for end in ("reset", "refused", "timeout", "garbage"):
-        late = 60.0 if end == "timeout" else 0.01
-        yield end, replace(
-            exchange, status=None, headers=[], head=b"", head_at=None, chunks=[], end=end, error=end, closed_at=late
-        )
+        yield end, replace(exchange, status=None, headers=[], head=b"", head_at=None, chunks=[], end=end, error=end)
 
 
 @on_exchanges("broken-end")
@@ -64,11 +66,14 @@ def broken_end(exchange: Exchange, recording: Recording) -> Variants:  # noqa: A
 def late_answer(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
     """Six seconds between the request and anything of the answer."""
     if exchange.status is not None:
-        yield "", replace(
-            exchange,
-            head_at=(exchange.head_at or 0.0) + 6.0,
-            chunks=[Chunk(chunk.at + 6.0, chunk.data) for chunk in exchange.chunks],
-            closed_at=(exchange.closed_at or 0.0) + 6.0,
+        yield (
+            "",
+            replace(
+                exchange,
+                head_at=(exchange.head_at or 0.0) + 6.0,
+                chunks=[Chunk(chunk.at + 6.0, chunk.data) for chunk in exchange.chunks],
+                closed_at=(exchange.closed_at or 0.0) + 6.0,
+            ),
         )
 
 
@@ -175,7 +180,7 @@ def _slow(exchange: Exchange, seconds: float) -> Exchange:
 def interleave(recording: Recording) -> Sites:
     """A job's stream is spread over a second, and the next one begins while it runs."""
     ended = [stream.exchange for stream in streams(recording) if stream.tokens and stream.terminal is not None]
-    for first, second in zip(ended, ended[1:], strict=False):
+    for first, second in itertools.pairwise(ended):
         for share in (0.1, 0.5):
             yield (
                 f"{place(first)}/{place(second)}/{share}",

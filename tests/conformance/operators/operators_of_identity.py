@@ -7,7 +7,17 @@ from dataclasses import replace
 
 from operators_of_events import CONTRACT, Variants
 from operators_of_exchanges import HEALTH
-from transcript_edits import block, edited, json_object, on_events, on_exchanges, payload_range, with_body, with_payload, written
+from transcript_edits import (
+    block,
+    edited,
+    json_object,
+    on_events,
+    on_exchanges,
+    payload_range,
+    with_body,
+    with_payload,
+    written,
+)
 
 from conformance.judges.views import Event, Stream, is_execute
 from conformance.wire.transcript import Chunk, Exchange, Recording
@@ -46,8 +56,11 @@ def merge_chunks(exchange: Exchange, recording: Recording) -> Variants:  # noqa:
 @on_exchanges("crlf", identity=True)
 def crlf(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
     if _is_stream(exchange):
-        yield "", replace(
-            exchange, chunks=[Chunk(chunk.at, chunk.data.replace(b"\n", b"\r\n")) for chunk in exchange.chunks]
+        yield (
+            "",
+            replace(
+                exchange, chunks=[Chunk(chunk.at, chunk.data.replace(b"\n", b"\r\n")) for chunk in exchange.chunks]
+            ),
         )
 
 
@@ -56,12 +69,15 @@ def header_case(exchange: Exchange, recording: Recording) -> Variants:  # noqa: 
     if exchange.status is not None:
         yield "upper", replace(exchange, headers=[(name.upper(), value) for name, value in exchange.headers])
         yield "more", replace(exchange, headers=[("X-Anything", "1"), *exchange.headers])
-        yield "parameter", replace(
-            exchange,
-            headers=[
-                (name, f"{value}; charset=utf-8" if name == "content-type" else value)
-                for name, value in exchange.headers
-            ],
+        yield (
+            "parameter",
+            replace(
+                exchange,
+                headers=[
+                    (name, f"{value}; charset=utf-8" if name == "content-type" else value)
+                    for name, value in exchange.headers
+                ],
+            ),
         )
 
 
@@ -114,8 +130,11 @@ def payload_layout(stream: Stream, event: Event) -> Variants:
     yield "reversed", with_payload(stream, event, dict(reversed(value.items())))
     yield "blanks", with_payload(stream, event, json.dumps(value, ensure_ascii=True).encode())
     yield "one more", with_payload(stream, event, {**value, "anything": {"deep": [None]}})
-    yield "escapes", with_payload(
-        stream, event, b"{" + b",".join(_escaped(key) + b":" + _value(value[key]) for key in value) + b"}"
+    yield (
+        "escapes",
+        with_payload(
+            stream, event, b"{" + b",".join(_escaped(key) + b":" + _value(value[key]) for key in value) + b"}"
+        ),
     )
 
 
