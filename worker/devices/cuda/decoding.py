@@ -30,9 +30,7 @@ FEW = 2
 class CudaDecoding:
     """Implements :class:`worker.devices.interface.Decoding`."""
 
-    def __init__(
-        self, engine: Engine, n_tokens: int, sampling: SamplingParams, *, seed: int, tap: Tap | None
-    ) -> None:
+    def __init__(self, engine: Engine, n_tokens: int, sampling: SamplingParams, *, seed: int, tap: Tap | None) -> None:
         self._engine = engine
         self._device = engine.device
         self._stream = engine.device.stream
@@ -228,8 +226,6 @@ class CudaDecoding:
     def _finish(self) -> None:
         """Set what decode steps need, and bring the first token to the host."""
         offset = int(STATE.fields["greedy"][1]) if STATE.fields is not None else 0
-        driver.upload(
-            self._engine.state.address + offset, np.array([int(self._greedy)], np.int32), self._stream
-        )
+        driver.upload(self._engine.state.address + offset, np.array([int(self._greedy)], np.int32), self._stream)
         self._engine.fetch()
         self._event.record(self._stream)

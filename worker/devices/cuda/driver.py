@@ -72,13 +72,9 @@ def use(index: int) -> dict[str, Any]:
     """
     found = count()
     if found == 0:
-        raise DeviceError(
-            "the driver offers no CUDA device; choose --device cpu", status=CudaStatus.DEVICE_NOT_FOUND
-        )
+        raise DeviceError("the driver offers no CUDA device; choose --device cpu", status=CudaStatus.DEVICE_NOT_FOUND)
     if not 0 <= index < found:
-        raise DeviceError(
-            f"no CUDA device {index}; choose 0 to {found - 1}", status=CudaStatus.INVALID_DEVICE
-        )
+        raise DeviceError(f"no CUDA device {index}; choose 0 to {found - 1}", status=CudaStatus.INVALID_DEVICE)
     with Errors(f"CUDA device {index} cannot be used"):
         runtime.setDevice(index)
         runtime.deviceSetLimit(_HEAP_LIMIT, 0)
@@ -207,7 +203,13 @@ class Kernels:
     """The compiled kernels of one source file. CuPy keeps the machine code on disk for the next start."""
 
     def __init__(self, name: str, defines: Mapping[str, int] | None = None, *, cooperative: bool = False) -> None:
-        options = ("-std=c++17", *(f"-D{key}={value}ull" if value >> 31 else f"-D{key}={value}" for key, value in sorted((defines or {}).items())))
+        options = (
+            "-std=c++17",
+            *(
+                f"-D{key}={value}ull" if value >> 31 else f"-D{key}={value}"
+                for key, value in sorted((defines or {}).items())
+            ),
+        )
         self._module = cupy.RawModule(
             code=source(name), options=options, backend="nvrtc", enable_cooperative_groups=cooperative
         )
@@ -227,8 +229,9 @@ class Kernels:
     ) -> None:
         """Enqueue a kernel; arguments are addresses (int) and NumPy scalars."""
         function = self.function(name, shared)
-        with stream:
-            function(grid, (block,), tuple(arguments), shared_mem=shared)
+        if cupy.cuda.get_current_stream().ptr != stream.ptr:
+            stream.use()  # one stream does all the work; entering it anew costs more than the launch
+        function(grid, (block,), tuple(arguments), shared_mem=shared)
 
 
 def synchronize() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.devices.cuda import driver
-from worker.devices.cuda.program import DEFINES, RESULT, RING, STATE, shared_bytes
+from worker.devices.cuda.program import DEFINES, PLAN_BYTES, RESULT, RING, SHARED_FIXED, STATE, shared_bytes
 from worker.devices.cuda.prefill import Arena, PassDone, Prefill, PrefillStep
 from worker.devices.cuda.program import Op
 from worker.devices.cuda.recorder import Recorder
@@ -80,6 +80,7 @@ class Program:
         self.code = device.pool.allocate(code.nbytes, "intermediates")
         driver.upload(self.code.address, code)
         self.instructions: NDArray[Any] = code
+        self.plans: Buffer | None = None
 
     def _allocate(self, device: CudaDevice) -> Callable[[int], int]:
         # Many small buffers: carved out of larger pieces, each row aligned like an allocation of its own.
@@ -103,8 +104,9 @@ class Program:
 
     def free(self) -> None:
         """Give the memory back."""
-        for buffer in [*self._buffers, self.code]:
-            buffer.free()
+        for buffer in [*self._buffers, self.code, self.plans]:
+            if buffer is not None:
+                buffer.free()
 
 
 class Engine:
@@ -182,6 +184,7 @@ class Engine:
             (
                 np.uint64(self.state.address),
                 np.uint64(program.code.address),
+                np.uint64(self._plan(program)),
                 np.int32(first),
                 np.int32(count),
                 np.uint64(self._best.address),
@@ -189,6 +192,15 @@ class Engine:
             self.device.stream,
             shared=program.shared,
         )
+
+    def _plan(self, program: Program) -> int:
+        """Address of a program's plans: which block reads which weights in which instruction. Made once."""
+        if program.plans is None:
+            grid = self.device.multiprocessors
+            program.plans = self.device.pool.allocate(program.count * grid * PLAN_BYTES, "intermediates")
+            arguments = (np.uint64(program.code.address), np.int32(program.count), np.uint64(program.plans.address))
+            self._decode.launch("plan_program", (grid,), 32, arguments, self.device.stream, shared=SHARED_FIXED)
+        return program.plans.address
 
     def sample(self, logits: int) -> None:
         """Enqueue the sampling chain on logits in device memory."""
@@ -255,4 +267,3 @@ def _count_heads(device: CudaDevice, model: Adapter) -> int:
     except _Heads as heads:
         return heads.width // model.cache.head_dim
     raise ValueError("the model has no attention")
-

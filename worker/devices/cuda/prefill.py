@@ -370,9 +370,7 @@ class Prefill:
         self.force(x)
         return RotatedRows(self, x.width, x=x, table=table, head_dim=head_dim)
 
-    def attend(
-        self, q: Rows, k: Rows, v: Rows, layer: int, *, scale: float, window: int | None, sinks: int
-    ) -> Rows:
+    def attend(self, q: Rows, k: Rows, v: Rows, layer: int, *, scale: float, window: int | None, sinks: int) -> Rows:
         """Rotation and cache write, then causal attention."""
         table = None
         if isinstance(q, RotatedRows) and isinstance(k, RotatedRows) and not q.address and not k.address:
@@ -412,7 +410,14 @@ class Prefill:
         return ChosenRows(self, k, ids, k, integers=True, **common), ChosenRows(self, k, weights, k, **common)
 
     def experts(
-        self, x: Rows, chosen: Rows, gate_up: Matrix, gate_up_bias: int, down: Matrix, down_bias: int, residual: Rows | None
+        self,
+        x: Rows,
+        chosen: Rows,
+        gate_up: Matrix,
+        gate_up_bias: int,
+        down: Matrix,
+        down_bias: int,
+        residual: Rows | None,
     ) -> Rows:
         """Every expert over the tokens that chose it; then the weighted sums."""
         if not isinstance(chosen, ChosenRows):

@@ -136,12 +136,19 @@ STATE = np.dtype(
 
 
 _MAX_RUNS = 16
-_SHARED_FIXED = 4 * INSTRUCTION.itemsize + 4 * (_MAX_RUNS * 88 + 16) + STATE.itemsize + 1024  # struct Shared, rounded up
+PLAN_BYTES = _MAX_RUNS * 56 + 16  # struct Plan
+SHARED_FIXED = 4 * INSTRUCTION.itemsize + 4 * PLAN_BYTES + STATE.itemsize + 1024  # struct Shared, rounded up
 _WARPS = 16
 _PART_FLOATS = (256 + _WARPS * _MAX_RUNS) * 8
 
 # Checked against the kernels' own layout when they are compiled.
-DEFINES = {"INSTRUCTION_BYTES": INSTRUCTION.itemsize, "STATE_BYTES": STATE.itemsize, "SHARED_FIXED": _SHARED_FIXED, "PART_FLOATS_HOST": _PART_FLOATS}
+DEFINES = {
+    "INSTRUCTION_BYTES": INSTRUCTION.itemsize,
+    "STATE_BYTES": STATE.itemsize,
+    "SHARED_FIXED": SHARED_FIXED,
+    "PART_FLOATS_HOST": _PART_FLOATS,
+    "PLAN_BYTES": PLAN_BYTES,
+}
 
 
 def blocks_of(k: int) -> int:
@@ -154,7 +161,7 @@ def shared_bytes(instruction: np.void, head_dim: int, group: int) -> int:
     copies = int(instruction["n_chosen"]) if instruction["op"] == Op.EXPERTS_DOWN else 1
     blocks = blocks_of(int(instruction["k"])) * copies
     flags = int(instruction["flags"])
-    nbytes = _SHARED_FIXED + 4 * (_PART_FLOATS + blocks)
+    nbytes = SHARED_FIXED + 4 * (_PART_FLOATS + blocks)
     if flags & PLANES:
         nbytes += blocks * 34 * 4
     if flags & FLOAT_X:
@@ -163,7 +170,7 @@ def shared_bytes(instruction: np.void, head_dim: int, group: int) -> int:
         chunks = -(-head_dim // 32)
         heads = _heads(head_dim, group)
         work = (_WARPS + 1) * heads * 32 * chunks + 2 * _WARPS * heads
-        nbytes = max(nbytes, _SHARED_FIXED + 4 * work)
+        nbytes = max(nbytes, SHARED_FIXED + 4 * work)
     return nbytes
 
 

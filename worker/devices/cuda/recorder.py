@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from worker.devices.cuda.weights import Matrix
     from worker.devices.interface import CacheShape
 
+
 @dataclass(eq=False, slots=True)
 class Node:
     """A row of activations, (1, width); ``address`` is 0 as long as it waits for its consumer."""
@@ -246,7 +247,12 @@ class Recorder:
     def activate(self, x: Node, act: Act) -> Node:
         """An activation, fused into the product before it if that still waits."""
         width = x.width if act == Act.GELU else x.width // 2
-        if isinstance(x, Product) and not x.address and x.matrix is not None and (act == Act.GELU or can_pair(x.matrix)):
+        if (
+            isinstance(x, Product)
+            and not x.address
+            and x.matrix is not None
+            and (act == Act.GELU or can_pair(x.matrix))
+        ):
             instruction = x.instruction
             instruction["act"] = act
             if act != Act.GELU:
@@ -268,9 +274,7 @@ class Recorder:
         self.force(x)
         return Rotated(self, x.width, x=x, table=table, head_dim=head_dim)
 
-    def attend(
-        self, q: Node, k: Node, v: Node, layer: int, *, scale: float, window: int | None, sinks: int
-    ) -> Node:
+    def attend(self, q: Node, k: Node, v: Node, layer: int, *, scale: float, window: int | None, sinks: int) -> Node:
         """Cache write and attention, in two instructions of which short contexts skip the second."""
         instruction = empty(Op.ATTEND)
         if isinstance(q, Rotated) and isinstance(k, Rotated) and not q.address and not k.address:
@@ -303,7 +307,14 @@ class Recorder:
         )
 
     def experts(
-        self, x: Node, chosen: Node, gate_up: Matrix, gate_up_bias: int, down: Matrix, down_bias: int, residual: Node | None
+        self,
+        x: Node,
+        chosen: Node,
+        gate_up: Matrix,
+        gate_up_bias: int,
+        down: Matrix,
+        down_bias: int,
+        residual: Node | None,
     ) -> Node:
         """The chosen experts' gate and up with their activation, then their weighted sum."""
         if not isinstance(chosen, Chosen) or chosen.logits is None:
@@ -354,4 +365,3 @@ class Recorder:
         tiles = program["tiles"]
         program["share_q"], program["share_r"] = tiles // self.grid, tiles % self.grid
         return program, address
-

@@ -124,7 +124,9 @@ class WeightLoader:
         # Float rows are not padded; quantized octets are.
         expert_bytes = rows * k * kind.block_bytes if kind in FLOATS else octets * octet_bytes(kind, k)
         if expert_bytes % 16 or (kind in FLOATS and (k * kind.block_bytes) % 16):
-            raise ValueError(f"tensor {tensor.name}: rows of {k} weights of type {kind.name} are no multiple of 16 bytes")
+            raise ValueError(
+                f"tensor {tensor.name}: rows of {k} weights of type {kind.name} are no multiple of 16 bytes"
+            )
         buffer = self._pool.allocate(experts * expert_bytes, "weights")
         try:
             if kind in FLOATS:

@@ -36,6 +36,7 @@ extern __shared__ __align__(16) u8 smem[];
 
 #define PART_FLOATS ((BATCH_OCTETS + WARPS * MAX_RUNS) * 8)
 #ifdef SHARED_FIXED
+static_assert(sizeof(Plan) == PLAN_BYTES, "program.py disagrees");
 static_assert((sizeof(Shared) + 15) / 16 * 16 <= SHARED_FIXED && PART_FLOATS == PART_FLOATS_HOST, "program.py disagrees");
 #endif
 

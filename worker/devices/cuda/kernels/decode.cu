@@ -66,31 +66,50 @@ DEV void do_choose(const Instruction& I, Shared& s) {
     if (threadIdx.x < I.n_chosen) I.chosen[threadIdx.x] = s.chosen[threadIdx.x], I.out[threadIdx.x] = s.weight[threadIdx.x];
 }
 
+#define PLAN_WORDS ((16 + MAX_PARTS * (int)sizeof(Run)) / 4)   // of a plan that does not wait for a router
+
+// Every block's plan of every instruction, once a program: (instruction, block). One warp a block.
+extern "C" __global__ void plan_program(const Instruction* program, int count, Plan* plans) {
+    Plan& plan = ((Shared*)smem)->plans[0];
+    for (int at = 0; at < count; ++at) {
+        plan_ahead(program[at], plan, *(Shared*)smem);
+        for (int i = threadIdx.x; i < PLAN_WORDS; i += 32) ((int*)&plans[at * gridDim.x + blockIdx.x])[i] = ((int*)&plan)[i];
+        __syncwarp();
+    }
+}
+
+// A copy to shared memory that arrives while its lane goes on.
+DEV void copy_words(void* to, const void* from, int n, int lane) {
+    for (int i = lane; i < n; i += 32)
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" :: "r"((u32)__cvta_generic_to_shared((int*)to + i)), "l"((const int*)from + i) : "memory");
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-decode(State* st, const Instruction* program, int first, int count, Best* scratch) {
+decode(State* st, const Instruction* program, const Plan* plans, int first, int count, Best* scratch) {
     Shared& s = *(Shared*)smem;
     const int words = sizeof(Instruction) / 4;
     program += first;
+    plans += first * gridDim.x + blockIdx.x;
     for (int i = threadIdx.x; i < sizeof(State) / 4; i += THREADS) ((int*)&s.state)[i] = ((const int*)st)[i];
     for (int j = 0; j < 3 && j < count; ++j)
         for (int i = threadIdx.x; i < words; i += THREADS) ((int*)&s.ring[j])[i] = ((const int*)(program + j))[i];
-    __syncthreads();
-    if (threadIdx.x < 64 && threadIdx.x >> 5 < count) plan_ahead(s.ring[threadIdx.x >> 5], s.plans[threadIdx.x >> 5], s);
+    for (int j = 0; j < 2 && j < count; ++j)
+        for (int i = threadIdx.x; i < PLAN_WORDS; i += THREADS) ((int*)&s.plans[j])[i] = ((const int*)(plans + j * gridDim.x))[i];
     __syncthreads();
     u32 barriers = 0;
 #pragma unroll 1
     for (int at = 0; at < count; ++at) {
         const Instruction& I = s.ring[at & 3];
-        // The last warp looks ahead: the instruction three ahead comes to where the one before the last barrier was,
-        // the one two ahead, which has come, is planned.
+        // The last warp looks ahead: what is three and two instructions ahead comes to slots that nobody reads now.
         if (threadIdx.x >= THREADS - 32) {
             const int lane = threadIdx.x & 31;
             asm volatile("cp.async.wait_all;" ::: "memory");
             __syncwarp();
-            if (at + 3 < count)
-                for (int i = lane; i < words; i += 32)
-                    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" :: "r"((u32)__cvta_generic_to_shared((int*)&s.ring[(at + 3) & 3] + i)), "l"((const int*)(program + at + 3) + i) : "memory");
-            if (at + 2 < count) plan_ahead(s.ring[(at + 2) & 3], s.plans[(at + 2) & 3], s);
+            if (at + 3 < count) copy_words(&s.ring[(at + 3) & 3], program + at + 3, words, lane);
+            if (at + 2 < count) {
+                copy_words(&s.plans[(at + 2) & 3], plans + (at + 2) * gridDim.x, PLAN_WORDS, lane);
+                prefetch(s.ring[(at + 2) & 3], s.plans[(at + 1) & 3]);
+            }
         }
         if (I.op == COMBINE && span_of(I, s.state).splits == 1) {
             __syncthreads();

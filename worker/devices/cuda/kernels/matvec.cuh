@@ -97,16 +97,23 @@ DEV int batch_of(const Instruction& I) {
 }
 
 // One warp: this block's runs of an instruction that does not wait for a router.
-CALL void plan_ahead(const Instruction& I, Plan& plan, const Shared& s) {
-    const int lane = threadIdx.x & 31;
-    if (I.norm != NO_NORM && blockIdx.x % 16 == 0)     // a norm's weights come to L2 two instructions early
-        for (int i = lane * 32; i < I.k; i += 1024) asm volatile("prefetch.global.L2 [%0];" :: "l"(I.norm_w + i));
+DEV void plan_ahead(const Instruction& I, Plan& plan, const Shared& s) {
+    if (threadIdx.x == 0) plan.n = 0;
+    __syncwarp();
     if (I.op != MATVEC) return;
     int from, to;
     share(I.share_q, I.share_r, from, to);
     plan_runs(I, from, min(to, from + batch_of(I)), plan, s);
     __syncwarp();
-    if (I.bias && lane < plan.n) asm volatile("prefetch.global.L2 [%0];" :: "l"(I.bias + plan.runs[lane].row0));
+}
+
+// One warp: what memory has to bring for the next instruction but one, or the next.
+DEV void prefetch(const Instruction& two_ahead, const Plan& next) {
+    const int lane = threadIdx.x & 31;
+    if (two_ahead.norm != NO_NORM && blockIdx.x % 16 == 0)
+        for (int i = lane * 32; i < two_ahead.k; i += 1024) asm volatile("prefetch.global.L2 [%0];" :: "l"(two_ahead.norm_w + i));
+    if (next.n == 1 && next.runs[0].type == F32)        // few rows, many bytes a row: a router
+        for (int i = lane * 128; i < min(next.runs[0].bytes, 98304); i += 4096) asm volatile("prefetch.global.L2 [%0];" :: "l"(next.runs[0].base + i));
 }
 
 DEV void do_product(const Instruction& I, Plan& plan, State* st, Shared& s, Best* scratch) {

@@ -1,0 +1,165 @@
+"""The CUDA device against the CPU device: logits, tokens, seeds, memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from models import miniatures
+from worker.devices import open_device
+from worker.devices.interface import OutOfMemory
+from worker.engine import load_model
+from worker.gguf import GgufFile
+from worker.sampling import SamplingParams
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from worker.engine import Model
+
+RECIPES = {recipe.name: recipe for recipe in miniatures.zoo()}
+# T4 of the parity ladder: float32 kernels, and FP16 ones for the prompt and the KV cache.
+FLOAT32, FLOAT16 = 1e-9, 1e-5
+GREEDY = SamplingParams(temperature=0.0)
+
+
+def run(generator: Generator[None, None, Any] | Iterator[None]) -> Any:
+    while True:
+        try:
+            next(generator)
+        except StopIteration as stop:
+            return stop.value
+
+
+def decode(model: Model, prompt: list[int], n: int, sampling: SamplingParams) -> tuple[list[int], np.ndarray[Any, Any]]:
+    job = model.open(len(prompt) + n + 1, sampling, seed=11)
+    try:
+        run(job.prefill(prompt))
+        tokens, logits = [run(job.collect())], [job.logits()]
+        for _ in range(n):
+            job.launch()
+            tokens.append(run(job.collect()))
+            logits.append(job.logits())
+    finally:
+        job.close()
+    return tokens, np.array(logits)
+
+
+def nmse(got: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]) -> float:
+    reference = reference.astype(np.float64)
+    return float(((got - reference) ** 2).sum() / (reference**2).sum())
+
+
+def prompt_of(n: int, n_vocab: int) -> list[int]:
+    tokens: list[int] = np.random.default_rng(n).integers(0, n_vocab, n).tolist()
+    return tokens
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize(("kv", "bound"), [("f32", FLOAT32), ("f16", FLOAT16)])
+def test_logits_equal_the_cpu_device(name: str, kv: Any, bound: float, tmp_path: Path) -> None:
+    path = RECIPES[name].write(tmp_path / "model.gguf")
+    results = []
+    for kind in ("cpu", "cuda"):
+        device = open_device(kind)
+        model = load_model(GgufFile.open(path), device, kv_dtype=kv)
+        results.append(decode(model, prompt_of(150, model.n_vocab), 8, GREEDY))
+        device.close()
+    (tokens, logits), (got_tokens, got_logits) = results
+    assert nmse(got_logits, logits) <= bound
+    if kv == "f32":
+        assert got_tokens == tokens
+
+
+SAMPLING = [
+    SamplingParams(temperature=1.3),
+    SamplingParams(temperature=0.9, top_k=40, top_p=0.9, min_p=0.02, repetition_penalty=1.2),
+    SamplingParams(temperature=0.0, repetition_penalty=1.5),
+    SamplingParams(temperature=1.0, top_p=0.5),
+    SamplingParams(temperature=1.0, top_k=3, repetition_penalty=0.0),
+    SamplingParams(temperature=2.0, min_p=0.1, vocab_size=300),
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLING)
+def test_equal_seeds_draw_equal_tokens_on_both_devices(sampling: SamplingParams, tmp_path: Path) -> None:
+    path = RECIPES["llama-q4_k_m"].write(tmp_path / "model.gguf")
+    drawn = []
+    for kind in ("cpu", "cuda"):
+        device = open_device(kind)
+        model = load_model(GgufFile.open(path), device, kv_dtype="f32")
+        drawn.append(decode(model, prompt_of(9, model.n_vocab), 40, sampling)[0])
+        device.close()
+    assert drawn[0] == drawn[1]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    path = RECIPES["gpt-oss-mxfp4"].write(tmp_path_factory.mktemp("model") / "model.gguf")
+    device = open_device("cuda")
+    yield load_model(GgufFile.open(path), device)
+    device.close()
+
+
+def test_a_hundred_repeats_are_bitwise_equal(model: Model) -> None:
+    prompt = prompt_of(70, model.n_vocab)
+    seen = {decode(model, prompt, 6, GREEDY)[1].tobytes() for _ in range(100)}
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 63, 64, 65, 129, 511, 512, 513, 600])
+def test_any_prompt_length(model: Model, n: int) -> None:
+    """Chunk edges: the logits behind a prompt are those of the prompt fed token by token, within FP16's error."""
+    prompt = prompt_of(n, model.n_vocab)
+    whole = decode(model, prompt, 0, GREEDY)[1]
+    job: Any = model.open(n + 1, GREEDY, seed=0)
+    for token in prompt:
+        job._feed(token, greedy=False)
+        job._engine.decode(job._engine.plain, 0, job._engine.plain.count)
+        job._position += 1
+    single = job.logits()
+    job.close()
+    assert nmse(whole[0], single) <= FLOAT16
+
+
+def test_a_long_context_is_split_and_combined(model: Model) -> None:
+    """Beyond the span of one block, attention is split: prompt and decode still agree."""
+    prompt = prompt_of(1500, model.n_vocab)
+    _, stepwise = decode(model, prompt[:1400], 0, GREEDY)
+    assert np.isfinite(stepwise).all()
+    whole = decode(model, prompt, 0, GREEDY)[1]
+    job: Any = model.open(1501, GREEDY, seed=0)
+    run(job.prefill(prompt[:1400]))
+    for token in prompt[1400:]:
+        job._feed(token, greedy=False)
+        job._engine.decode(job._engine.plain, 0, job._engine.plain.count)
+        job._position += 1
+    assert nmse(job.logits(), whole[0]) <= FLOAT16
+    job.close()
+
+
+def test_memory_returns_after_every_job(model: Model) -> None:
+    decode(model, [1, 2, 3], 2, GREEDY)
+    before = model.memory
+    for n in range(50):
+        decode(model, prompt_of(5 + n, model.n_vocab), 3, GREEDY)
+    assert model.memory == before
+    assert before.kv == 0
+
+
+def test_a_cache_too_large_is_refused_and_the_next_job_works(tmp_path: Path) -> None:
+    path = RECIPES["llama-q4_k_m"].write(tmp_path / "model.gguf")
+    device = open_device("cuda", memory_limit=24 << 20)
+    model = load_model(GgufFile.open(path), device)
+    decode(model, [1, 2, 3], 2, GREEDY)
+    before = model.memory
+    cache = model.kv_bytes(1)
+    model.n_ctx = (24 << 20) // cache + 1024
+    with pytest.raises(OutOfMemory):
+        model.open(model.n_ctx, GREEDY, seed=0)
+    assert model.memory.kv == before.kv
+    assert len(decode(model, [1, 2, 3], 5, GREEDY)[0]) == 6
+    device.close()
