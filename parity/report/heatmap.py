@@ -116,8 +116,7 @@ def figure(results: dict[str, Any], path: Path, label: str | None = None) -> Non
         for low, high, shades in ((0.0, split, _COLD), (split, 1.0, _WARM))
         for i, shade in enumerate(shades)
     ]
-    shades = LinearSegmentedColormap.from_list("nmse", stops, N=512)
-    shades.set_bad("white")
+    shades = LinearSegmentedColormap.from_list("nmse", stops, N=512).with_extremes(bad="white")
     image = axes.imshow(values, cmap=shades, norm=Normalize(view.FLOOR, 0), aspect="auto")
     axes.set_xticks(range(len(grid.names)), grid.names, rotation=40, ha="left", fontsize=8)
     axes.xaxis.tick_top()
