@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Point = tuple[int, float, float, bool]
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 520, 300, 58, 12, 12, 42
-_MOST_POINTS: Final = 400
+_MOST_POINTS: Final = 160
 
 
 def margins(choice: dict[str, Any]) -> Markup:
