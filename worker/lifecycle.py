@@ -51,13 +51,13 @@ def run(config: WorkerConfig, listener: socket.socket) -> int:
 
     for number in _SIGNALS:
         signal.signal(number, interrupt)
-    narrator.event(
-        "startup",
-        device=config.device,
-        **({"note": "CPU device: weights and KV cache lie in host memory"} if config.device == "cpu" else {}),
-    )
     device: Device | None = None
     try:
+        narrator.event(
+            "startup",
+            device=config.device,
+            **({"note": "CPU device: weights and KV cache lie in host memory"} if config.device == "cpu" else {}),
+        )
         device = open_device(config.device, config.gpu_device, memory_limit=config.memory_limit_bytes)
         service = _bring_up(config, device, narrator)
         _run_loop(_serve(config, service, device, listener))
