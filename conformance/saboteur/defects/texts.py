@@ -88,7 +88,7 @@ class UnfinishedShown(Defect):
 
 class LastPieceLost(Defect):
     name = "last-piece-lost"
-    about = "The last piece of text is never sent, unless a stop string is looked for: the decoder withholds it."
+    about = "Where max_tokens ends a job, its last piece of text is never sent: the streaming decoder withholds it."
     kills = ("M0-W-1362/text-exact",)
     collateral = ("M0-W-1362/eos-silent",)
     source = "known defect 30"
@@ -97,7 +97,8 @@ class LastPieceLost(Defect):
         held: Event | None = None
         async for event in events:
             if held is not None:
-                if event.name == "end" and held.name == "token" and not request.json().get("stop"):
+                cut = event.name == "end" and event.data.get("tokens_out") == request.json().get("max_tokens")
+                if cut and held.name == "token":
                     held.data["t"] = ""
                 yield held
             held = event
