@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "spec" / "frozen"
 REVISION = "M0-2025-10"
+ANY = "any"
+"""In the place of a profile's name: every check there was."""
 
 
 class FrozenError(ValueError):

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, ClassVar
 
 from conformance.expect import Expected, Ledger, read_expected
-from conformance.frozen import frozen_checks
+from conformance.frozen import ANY, frozen_checks
 from conformance.progress import Progress
 from conformance.registry import Registry, load_registry
 from conformance.report.document import write_report
@@ -191,6 +191,7 @@ class Run:
             },
             collected=self.collected,
             expected_checks=frozen_checks(self.profile),
+            known_checks=frozen_checks(ANY) or frozenset(),
             filtered=bool(self.options.requirement),
             interrupted=interrupted,
             kill_matrix=matrix,

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from conformance.coverage import coverage
-from conformance.frozen import Check, freeze, frozen_checks, members
+from conformance.frozen import ANY, Check, freeze, frozen_checks, members
 from conformance.judges.registry import judged_clauses, load_all
 from conformance.options import GATING_PROFILES
 from conformance.registry import load_registry
@@ -49,6 +49,7 @@ def check(against: Path | None, checks: Mapping[str, Check]) -> int:
 def freeze_checks(checks: Mapping[str, Check]) -> int:
     """Write the frozen sets of every gating profile."""
     registry = load_registry()
-    path = freeze({profile: members(registry, profile, checks.values()) for profile in GATING_PROFILES})
+    sets = {profile: members(registry, profile, checks.values()) for profile in GATING_PROFILES}
+    path = freeze({**sets, ANY: sorted(checks)})
     sys.stdout.write(f"{path}\n")
     return 0
