@@ -1,4 +1,4 @@
-"""The command line: m0-parity run | record | compare | ladder | selftest | report | tokenizers.
+"""The command line: m0-parity run | record | compare | ladder | selftest | overhead | report | tokenizers.
 
 Exit codes: 0 equal within every bound, 1 a difference, 2 cannot be compared or wrong use.
 """
@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from parity import files, report
+from models import bulk
+from parity import files, overhead, report
 from parity.capture import WorkerSettings, record_llamacpp, record_worker, sha256, workload
 from parity.compare import Comparison, IncomparableError, compare
 from parity.divergence import T2_BOUND, free_bound, locate
@@ -74,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     own = commands.add_parser("selftest", help="find and place the perturbations of perturbed models")
     own.add_argument("name", nargs="*", help="only these")
     _output(own)
+
+    cost = commands.add_parser("overhead", help="what recording the logits costs a decode step, in pairs of runs")
+    cost.add_argument("model", type=Path, nargs="?", help="a GGUF file (default: the 0.5B Qwen2 shape, made by code)")
+    cost.add_argument("--pairs", type=int, default=40)
+    cost.add_argument("--tokens", type=int, default=16)
 
     drawn = commands.add_parser("report", help="draw a saved run again, as HTML or PNG")
     drawn.add_argument("results", type=Path, help="a parity.json")
@@ -244,6 +250,23 @@ def _selftest(options: argparse.Namespace) -> int:
         return _finish(options, perturbations.rung(chosen, Path(folder)))
 
 
+def _overhead(options: argparse.Namespace) -> int:
+    """0 where recording costs under one percent, 1 where it does not, 2 where the machine is too busy to tell."""
+    with tempfile.TemporaryDirectory(prefix="m0-parity-") as folder:
+        path = options.model or bulk.write(Path(folder) / "qwen2.gguf", *bulk.BENCHMARKS["qwen2.5-0.5b"])
+        found = overhead.measure(path, pairs=options.pairs, tokens=options.tokens)
+    low, high = found.interval()
+    _say(
+        f"{found.token_seconds * 1e3:.2f} ms a token; recording adds {found.median:.2%} "
+        f"(95 %: {low:.2%} to {high:.2%}, {len(found.ratios)} pairs); in the recorder itself {found.tap_seconds * 1e6:.1f} µs a token, "
+        f"{found.tap_seconds / found.token_seconds:.2%}; writing {found.tokens} lines after the job "
+        f"{found.write_seconds * 1e3:.1f} ms"
+    )
+    if high <= overhead.BOUND:
+        return 0
+    return 1 if low > overhead.BOUND else 2
+
+
 def _report(options: argparse.Namespace) -> int:
     from parity.report.heatmap import figure  # noqa: PLC0415  # matplotlib only where a picture is asked for
 
@@ -267,6 +290,7 @@ _COMMANDS = {
     "compare": _compare,
     "ladder": _ladder,
     "selftest": _selftest,
+    "overhead": _overhead,
     "report": _report,
     "tokenizers": tokenizers.run,
 }

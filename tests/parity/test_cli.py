@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from models import miniatures
+from parity import overhead
 from parity.cli import main
 from parity.llamacpp import abi
+from parity.overhead import Overhead
 from parity.rungs import dequantization, products, sampler
 from parity.rungs.base import Bench
 
@@ -104,6 +106,20 @@ def test_sampler_rung(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(row.passed for row in sampler.rung(1))
     monkeypatch.setattr(sampler, "mersenne_uniform", lambda _: 0.5)
     assert not any(row.passed for row in sampler.rung(1))
+
+
+def test_overhead_is_judged_by_its_interval() -> None:
+    cheap = Overhead([0.001] * 30 + [0.5] * 5, 1e-3, 1e-3, 16, 1e-6)
+    assert cheap.median == 0.001
+    assert cheap.interval()[1] <= overhead.BOUND
+    noisy = Overhead(np.linspace(-0.2, 0.2, 40).tolist(), 1e-3, 1e-3, 16, 1e-6)
+    assert noisy.interval()[0] < overhead.BOUND < noisy.interval()[1]
+
+
+def test_overhead_is_measured(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["overhead", str(model), "--pairs", "3", "--tokens", "2"]) in {0, 1, 2}  # three pairs decide nothing
+    assert "in the recorder itself" in capsys.readouterr().out
+    assert overhead.measure(model, pairs=2, tokens=2).tap_seconds < 1e-4
 
 
 def test_another_build_of_llamacpp_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
