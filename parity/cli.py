@@ -258,7 +258,8 @@ def _overhead(options: argparse.Namespace) -> int:
     low, high = found.interval()
     _say(
         f"{found.token_seconds * 1e3:.2f} ms a token; recording adds {found.median:.2%} "
-        f"(95 %: {low:.2%} to {high:.2%}, {len(found.ratios)} pairs); in the recorder itself {found.tap_seconds * 1e6:.1f} µs a token, "
+        f"(95 %: {low:.2%} to {high:.2%}, {len(found.ratios)} pairs); "
+        f"in the recorder itself {found.tap_seconds * 1e6:.1f} µs a token, "
         f"{found.tap_seconds / found.token_seconds:.2%}; writing {found.tokens} lines after the job "
         f"{found.write_seconds * 1e3:.1f} ms"
     )
