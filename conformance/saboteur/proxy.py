@@ -34,6 +34,8 @@ class Proxy:
         """Requests so far."""
         self.running: dict[str, asyncio.Event] = {}
         """By job_id of streams now running: set when the client has left."""
+        self._behind: set[tuple[int, object]] = set()
+        """Streams, with their worker, of which something has arrived that has not been passed on."""
 
     # ---- towards the worker ---------------------------------------------------------------------------------------
 
@@ -89,10 +91,11 @@ class Proxy:
         wanted = await self.defect.request(request, self)
         if isinstance(wanted, Answer):
             return await self._send(writer, request, wanted)
-        head, body, worker = await self.forward(wanted, self.worker_of(wanted))
+        number = self.worker_of(wanted)
+        head, body, worker = await self.forward(wanted, number)
         try:
             if head.status == 200 and head.header("content-type").startswith("text/event-stream"):
-                await self._stream(wanted, head, body, worker, reader, writer)
+                await self._stream(wanted, head, self._in_order(number, body), worker, reader, writer)
                 return False
             answer = Answer(head, b"".join([piece async for piece in body]))
         finally:
@@ -113,6 +116,35 @@ class Proxy:
         await writer.drain()
         return not close
 
+    async def _in_order(self, worker: int, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """A body whose first piece waits until what other streams of its worker brought earlier has been passed on.
+
+        Jobs that the worker runs one after the other must not seem to overlap because this proxy was slow.
+        """
+        me = (worker, object())
+        pieces = aiter(body)
+        first = True
+        try:
+            while True:
+                self._behind.discard(me)
+                try:
+                    piece = await anext(pieces)
+                except StopAsyncIteration:
+                    return
+                if first:
+                    await self._caught_up(worker)
+                    first = False
+                self._behind.add(me)
+                yield piece
+        finally:
+            self._behind.discard(me)
+
+    async def _caught_up(self, worker: int) -> None:
+        calm = 0
+        while calm < 3:  # a stream that was just woken marks itself in the next turn of the loop
+            calm = 0 if any(other == worker for other, _ in self._behind) else calm + 1
+            await asyncio.sleep(0 if calm else 0.001)
+
     async def _stream(
         self,
         request: Request,
@@ -130,7 +162,9 @@ class Proxy:
         chunked = head.header("transfer-encoding") == "chunked"
         writer.write(head.encode())
         watch = asyncio.create_task(_until_closed(reader))
-        pieces = self.defect.encode(request, self.defect.events(request, _events(body), self)).__aiter__()
+        pieces = self.defect.encode(
+            request, self.defect.events(request, _events(body), self)
+        ).__aiter__()
         try:
             while True:
                 step = asyncio.ensure_future(anext(pieces))

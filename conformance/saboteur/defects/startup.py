@@ -30,7 +30,7 @@ def is_uuid(text: str | None) -> bool:
 
 
 def kind_of(path: str) -> str:
-    """ "file", "directory" or "missing"."""
+    """What stands there: the word file, directory or missing."""
     found = Path(path)
     return "directory" if found.is_dir() else "file" if found.exists() else "missing"
 
