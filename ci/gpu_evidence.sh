@@ -14,7 +14,7 @@ wanted() { case " ${SKIP:-} " in *" $1 "*) return 1 ;; esac; }
     git rev-parse HEAD 2>/dev/null || echo "commit: ${COMMIT:-unknown}"
 } >"$OUT/machine.txt" 2>&1
 
-wanted tests && python3 -m pytest -q -o addopts= -p no:cacheprovider tests/cuda >"$OUT/tests.txt" 2>&1
+wanted tests && python3 -m pytest -q -o addopts= -p no:cacheprovider -p no:benchmark ${PYTEST:-} tests/cuda >"$OUT/tests.txt" 2>&1
 wanted bench && python3 -m bench.gpu ${LLAMA_BENCH:+--llama-bench "$LLAMA_BENCH"} ${MODELS:+--models "$MODELS"} --json "$OUT/bench.json" >"$OUT/bench.md" 2>"$OUT/bench.err"
 wanted sanitizer && for tool in memcheck racecheck; do
     compute-sanitizer --tool "$tool" --error-exitcode 9 python3 ci/gpu_small.py >"$OUT/$tool.txt" 2>&1

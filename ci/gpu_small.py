@@ -61,7 +61,7 @@ def main() -> int:
         for name in SMALL[:1] if options.jobs else SMALL:
             device: Any = open_device("cuda")
             model = load_model(GgufFile.open(recipes[name].write(Path(folder) / f"{name}.gguf")), device)
-            for n, sampling in ((2, greedy), (70, greedy), (9, chain)):
+            for n, sampling in ((2, greedy), (70, greedy), (9, chain), (900 if options.jobs else 9, greedy)):
                 job(model, n, sampling)
             before, outside = model.memory, used_by_nvml() if options.jobs else 0
             for i in range(options.jobs):

@@ -109,6 +109,7 @@ def load_model(
         needed, available = adapter.cache.nbytes(n_ctx), device.available()
         if needed > available:
             raise OutOfMemory("kv", needed=needed, available=available)
+    device.prepare(adapter, options.n_ctx)
     tell(100)
     return Model(gguf.architecture, options.n_ctx, adapter, device)
 

@@ -111,6 +111,9 @@ class CpuDevice:
         self._tables.append(table)
         return table
 
+    def prepare(self, model: Adapter, n_tokens: int) -> None:
+        """See the interface: jobs of the CPU share nothing that is accounted for."""
+
     def open(
         self, model: Adapter, n_tokens: int, sampling: SamplingParams, *, seed: int, tap: Tap | None = None
     ) -> CpuDecoding:

@@ -256,6 +256,14 @@ class Device(Protocol):
         """Keep a rotary table; it grows with the longest job opened."""
         ...
 
+    def prepare(self, model: Adapter, n_tokens: int) -> None:
+        """Make all that jobs of up to ``n_tokens`` positions share, so that a job leaves nothing behind.
+
+        Raises:
+            OutOfMemory: no room for it.
+        """
+        ...
+
     def open(
         self, model: Adapter, n_tokens: int, sampling: SamplingParams, *, seed: int, tap: Tap | None = None
     ) -> Decoding:

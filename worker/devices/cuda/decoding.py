@@ -42,10 +42,14 @@ class CudaDecoding:
         self._closed = False
         self._event = driver.new_event()
         self._greedy = sampling.greedy and sampling.repetition_penalty == 1.0
-        for table in self._device.tables:
-            table.grow(n_tokens, self._stream)
         cache = engine.model.cache
         self._kv = self._device.pool.allocate(cache.nbytes(n_tokens), "kv")
+        try:
+            for table in self._device.tables:
+                table.grow(n_tokens, self._stream)
+        except Exception:
+            self._kv.free()
+            raise
         self._program: Program | None = None
         driver.clear(self._kv.address, self._kv.nbytes, self._stream)
         driver.clear(engine.seen.address, engine.seen.nbytes, self._stream)

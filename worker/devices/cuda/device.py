@@ -14,6 +14,7 @@ from worker.devices.cuda.program import N_TABLES, Act, Norm
 from worker.devices.cuda.rotation import CudaRotation
 from worker.devices.cuda.weights import Matrix, WeightLoader
 from worker.gguf.dequantize import dequantize
+from worker.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from worker.devices.cuda.memory import Buffer
     from worker.devices.cuda.recorder import Node
     from worker.devices.interface import Adapter, Memory, Rotation, StoredTensor, Tap
-    from worker.sampling import SamplingParams
 
 
 class CudaDevice:
@@ -93,16 +93,39 @@ class CudaDevice:
         self.tables.append(table)
         return table
 
-    def open(
-        self, model: Adapter, n_tokens: int, sampling: SamplingParams, *, seed: int, tap: Tap | None = None
-    ) -> CudaDecoding:
-        """See the interface."""
+    def _engine(self, model: Adapter) -> Engine:
         if self._loader is not None:
             self._loader.done()
             self._loader = None
         engine = self._engines.get(id(model))
         if engine is None:
             engine = self._engines[id(model)] = Engine(self, model)
+        return engine
+
+    def prepare(self, model: Adapter, n_tokens: int) -> None:
+        """See the interface. One short job of each kind compiles kernels and captures graphs."""
+        with driver.Errors("preparing the device failed"):
+            self._engine(model)
+            for table in self.tables:
+                table.grow(n_tokens, self.stream)
+            for sampling in (SamplingParams(temperature=0.0), SamplingParams()):
+                job = CudaDecoding(self._engine(model), min(n_tokens, 8), sampling, seed=0, tap=None)
+                try:
+                    for _ in job.prefill([0] * min(n_tokens - 1, 4) or [0]):
+                        pass
+                    for _ in job.collect():
+                        pass
+                    if n_tokens > 5:
+                        job.launch()
+                    self.stream.synchronize()
+                finally:
+                    job.close()
+
+    def open(
+        self, model: Adapter, n_tokens: int, sampling: SamplingParams, *, seed: int, tap: Tap | None = None
+    ) -> CudaDecoding:
+        """See the interface."""
+        engine = self._engine(model)
         with driver.Errors("opening a job failed"):
             return CudaDecoding(engine, n_tokens, sampling, seed=seed, tap=tap)
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.devices.cuda import driver
-from worker.devices.cuda.program import DEFINES, PLAN_BYTES, RESULT, RING, SHARED_FIXED, STATE, shared_bytes
 from worker.devices.cuda.prefill import Arena, PassDone, Prefill, PrefillStep
-from worker.devices.cuda.program import Op
+from worker.devices.cuda.program import DEFINES, PLAN_BYTES, RESULT, RING, SHARED_FIXED, STATE, Op, shared_bytes
 from worker.devices.cuda.recorder import Recorder
 from worker.gguf import GgmlType
 
