@@ -24,6 +24,8 @@ class Job:
     left_at: float | None = None
     beside: bool = False
     """A cancel that names another job was sent while this one ran or waited."""
+    met: bool = False
+    """Another job ran or waited when this one was asked for."""
 
 
 @dataclass(slots=True)
@@ -34,7 +36,7 @@ class Model:
 
     def asked(self, job: str) -> None:
         """A valid POST /execute was sent."""
-        self.jobs[job] = Job()
+        self.jobs[job] = Job(met=any(not other.over and other.left_at is None for other in self.jobs.values()))
 
     def cancel(self, job: str) -> State:
         """A POST /cancel was sent; returns what the worker can know of that job."""
@@ -61,7 +63,7 @@ class Model:
         """A valid job was turned away as one too many."""
         self.jobs[job].over = True
         busy = [other for other in self.jobs.values() if not other.over]
-        if any(other.left_at is None or at - other.left_at < NOTICE_S for other in busy):
+        if self.jobs[job].met or any(other.left_at is None or at - other.left_at < NOTICE_S for other in busy):
             return None
         return "M0-W-1300/streams", "busy-while-idle", "a valid job is turned away as one too many while nothing runs"
 
