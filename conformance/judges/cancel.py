@@ -35,6 +35,13 @@ def _cancels(recording: Recording, stream: Stream) -> list[Exchange]:
     return [exchange for exchange in named if job_of(exchange) == job]
 
 
+def _whole(stream: Stream) -> bool:
+    """It ended with `end` and with all the tokens it was asked for: nothing cut it short."""
+    asked = stream.request.get("max_tokens")
+    ended = stream.terminal is not None and stream.terminal.kind == "end"
+    return ended and (not isinstance(asked, int) or len(stream.tokens) >= asked)
+
+
 def _hit(recording: Recording, stream: Stream) -> float | None:
     """When a cancel met this running job, on the stream's own clock; None where none did."""
     for cancel in _cancels(recording, stream):
@@ -45,7 +52,7 @@ def _hit(recording: Recording, stream: Stream) -> float | None:
         if not any(token.at < at for token in stream.tokens) or (terminal is not None and terminal.at <= at):
             continue
         answered = at if cancel.head_at is None else cancel.t0 + cancel.head_at - stream.exchange.t0
-        if terminal is not None and terminal.kind == "end" and terminal.at <= answered + CROSSING_S:
+        if terminal is not None and terminal.at <= answered + CROSSING_S and _whole(stream):
             continue  # the job may have ended while the cancel was on its way
         return at
     return None

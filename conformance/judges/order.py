@@ -79,7 +79,8 @@ def one_terminal(stream: Stream) -> Iterator[Finding]:
         return
     elif stream.exchange.end == "timeout":
         last = stream.events[-1].at if stream.events else 0.0
-        busy = (stream.exchange.closed_at or 0.0) - last < QUIET_S and stream.events
+        until = stream.exchange.closed_at or 0.0
+        busy = until - last < QUIET_S and stream.events
         if busy:
             yield unsure(stream, "still-streaming", "tokens were still arriving when the harness stopped waiting")
         else:
@@ -88,7 +89,7 @@ def one_terminal(stream: Stream) -> Iterator[Finding]:
                 "stuck",
                 "the stream stopped without a terminal event and was left open",
                 expected="end or error",
-                actual=f"silence from +{last:.1f} s on; the harness waited until +{stream.exchange.closed_at:.1f} s",
+                actual=f"silence from +{last:.1f} s on; the harness waited until +{until:.1f} s",
             )
     else:
         yield fail(

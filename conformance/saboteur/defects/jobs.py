@@ -325,6 +325,7 @@ class FinishedCancel409(Defect):
     name = "finished-cancel-409"
     about = "Cancelling a job that has ended is a conflict."
     kills = ("M0-W-1330/finished-job",)
+    collateral = ("M0-W-1330/idempotent",)
     source = "a state machine without an edge"
 
     def __init__(self) -> None:
