@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def _why_not() -> str | None:
     try:
-        from worker.devices.cuda import driver
+        from worker.devices.cuda import driver  # noqa: PLC0415 - CuPy may be missing
     except ImportError:
         return "CuPy is not installed"
     return None if driver.count() else "this machine has no CUDA device"
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def cuda() -> Iterator[CudaDevice]:
-    from worker.devices import open_device
+    from worker.devices import open_device  # noqa: PLC0415 - with the driver only
 
     device: Any = open_device("cuda")
     yield device

@@ -58,8 +58,8 @@ def prompt_of(n: int, n_vocab: int) -> list[int]:
     return tokens
 
 
-# Measured 2.4e-5 on an H100, above T4's bound for FP16: among eight experts one choice seems to flip inside FP16's error
-# of the prompt. Not proved, so not excused by a looser bound.
+# Measured 2.4e-5 on an H100, above T4's bound for FP16: one expert's choice seems to flip inside FP16's error of the
+# prompt. Not proved, so not excused by a looser bound.
 OPEN = pytest.mark.xfail(reason="an expert's choice seems to flip within FP16's error; to be traced")
 
 

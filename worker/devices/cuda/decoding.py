@@ -39,6 +39,7 @@ class CudaDecoding:
         self._position = 0  # of the next token to run
         self._drawn = 0  # tokens sampled or being sampled
         self._collected = 0
+        self._last = 0  # token collected last
         self._closed = False
         self._event = driver.new_event()
         self._greedy = sampling.greedy and sampling.repetition_penalty == 1.0

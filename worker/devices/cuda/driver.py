@@ -136,7 +136,7 @@ def upload(address: int, data: Buffer, stream: Any = None) -> None:
 
 
 def download(data: Buffer, address: int, stream: Any) -> None:
-    """Copy from the device into a contiguous host array, in stream order; the array is valid once the stream is done."""
+    """Copy into a contiguous host array, in stream order; it is valid once the stream is done."""
     runtime.memcpyAsync(data.ctypes.data, address, data.nbytes, _TO_HOST, stream.ptr)
 
 

@@ -406,8 +406,11 @@ class Prefill:
             "route_rows", (self._n,), 32, np.uint64(address), np.int32(logits.width), np.int32(k), np.uint64(ids),
             np.uint64(weights),
         )  # fmt: skip
-        common = {"n_experts": logits.width, "ids": ids, "weights": weights}
-        return ChosenRows(self, k, ids, k, integers=True, **common), ChosenRows(self, k, weights, k, **common)
+        n = logits.width
+        return (
+            ChosenRows(self, k, ids, k, n_experts=n, ids=ids, weights=weights, integers=True),
+            ChosenRows(self, k, weights, k, n_experts=n, ids=ids, weights=weights),
+        )
 
     def experts(
         self,
