@@ -20,7 +20,9 @@ from conformance.verdict import _judge_clause
 from conformance.wire.sse import SseParser, parse_sse
 from conformance.wire.transcript import Chunk, Exchange, Recording
 
-QUICK = settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(
+    max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 ENDS = ("eof", "reset", "client-closed", "timeout", "refused", "garbage", "open")
 
 
