@@ -53,7 +53,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._references: dict[str, tuple[Path, Recording]] = {}
-        work = workload(320, length=40, decode=4, seed=_SEED)
+        work = workload(320, length=24, decode=2, seed=_SEED)
         self.work = [Work(item.id, (*_FIRST, *item.prompt[len(_FIRST) :]), item.decode) for item in work]
 
     def _reference(self, p: Perturbation) -> tuple[Path, Recording]:
