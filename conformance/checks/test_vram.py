@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance.situation import Situation, needs, requirement
-from conformance.targets.nvidia import Nvml, NvmlUnavailableError
+from conformance.targets.nvidia import Nvml, NvmlUnavailableError, opens_device
 from conformance.targets.occupier import OccupierError, occupied_device
 from models import oversized
 
@@ -108,6 +108,7 @@ async def test_two_workers_are_two_contexts(situation: Situation) -> None:
     after = set(driver.processes())
     situation.fact("worker processes", [worker.running_process.pid for worker in workers])
     situation.fact("new compute processes", sorted(after - before))
+    situation.fact("hold a device file", [opens_device(worker.running_process.pid) for worker in workers])
 
 
 @requirement("M0-W-1020/exit-one", "M0-W-1020/four-facts")

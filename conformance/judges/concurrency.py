@@ -23,6 +23,8 @@ CLOSE = 0.2
 """Within this share of the time it had to wait, a second job's first event comes at the first one's end."""
 HEALTH_S = 1.0
 LONG_S = 0.25
+INCREMENTAL_S = 0.05
+"""Below this, arrival times are the harness's own: some fifty times its usual round trip."""
 """A generation shorter than this is no long one: replay and stream cannot be told apart."""
 
 
@@ -231,7 +233,7 @@ def incremental(recording: Recording) -> Iterator[Finding]:
     """The first token's arrival as a share of the whole time; the best of the long jobs counts."""
     shares: list[tuple[float, Stream]] = []
     for stream in streams(recording, "long"):
-        if stream.terminal is None or len(stream.tokens) < 20 or stream.terminal.at < LONG_S:
+        if stream.terminal is None or len(stream.tokens) < 20 or stream.terminal.at < INCREMENTAL_S:
             continue
         shares.append((stream.tokens[0].at / stream.terminal.at, stream))
     if not shares:

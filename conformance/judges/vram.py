@@ -271,22 +271,24 @@ def memory_freed(recording: Recording) -> Iterator[Finding]:
 
 @judge("M0-SYS-6.3.2/own-context")
 def own_context(recording: Recording) -> Iterator[Finding]:
-    """Two workers, two new compute processes. Where the driver hides process ids, only their number is judged."""
+    """Two workers, two new compute processes; where the driver hides processes, each holds the device file itself."""
     facts = _facts(recording, "worker processes", "new compute processes")
     if facts is None:
         return
-    new = facts[1]
+    new, holding = facts[1], recording.facts.get("hold a device file") or []
     if len(new) >= len(facts[0]):
         yield ok(recording, f"{len(new)} new compute processes")
-    elif not new:
+    elif not new and holding and all(holding):
+        yield ok(recording, f"the driver lists no processes here; {len(holding)} workers hold the device file each")
+    elif not new and not holding:
         yield note(recording, "driver-hides-processes", "the driver lists no compute process at all on this host")
     else:
         yield fail(
             recording,
             "shared-context",
-            "two workers are not two entries in the driver's process list",
+            "two workers are not two users of the device",
             expected=f"{len(facts[0])} compute processes",
-            actual=str(len(new)),
+            actual=f"{len(new)} compute processes, device file held: {holding}",
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -98,6 +99,21 @@ class Nvml:
             host_file=mapped,
             device_mappings=device,
         )
+
+
+def opens_device(pid: int) -> bool:
+    """Whether a process of the tree below ``pid`` holds an NVIDIA device file: the sign of a context of its own.
+
+    For hosts whose driver lists no processes, such as some virtual machines.
+    """
+    for process in _tree(pid):
+        folder = Path("/proc", str(process.pid), "fd")
+        with contextlib.suppress(OSError):
+            for entry in folder.iterdir():
+                with contextlib.suppress(OSError):
+                    if entry.readlink().name.removeprefix("nvidia").isdigit():
+                        return True
+    return False
 
 
 def _tree(pid: int) -> list[psutil.Process]:

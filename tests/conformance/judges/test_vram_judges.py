@@ -210,6 +210,14 @@ def test_the_defect_turns_the_clause_red(clause: str, spoil: Callable[[Recording
     assert Status.FAIL in statuses(clause, recording)
 
 
+def test_where_the_driver_hides_processes_the_device_file_decides() -> None:
+    recording = honest()
+    recording.facts |= {"new compute processes": [], "hold a device file": [True, True]}
+    assert statuses("M0-SYS-6.3.2/own-context", recording) == {Status.PASS}
+    recording.facts["hold a device file"] = [True, False]
+    assert statuses("M0-SYS-6.3.2/own-context", recording) == {Status.FAIL}
+
+
 def test_without_observations_nothing_is_said() -> None:
     load_all()
     empty = Recording("test", ())
