@@ -162,9 +162,7 @@ class Proxy:
         chunked = head.header("transfer-encoding") == "chunked"
         writer.write(head.encode())
         watch = asyncio.create_task(_until_closed(reader))
-        pieces = self.defect.encode(
-            request, self.defect.events(request, _events(body), self)
-        ).__aiter__()
+        pieces = self.defect.encode(request, self.defect.events(request, _events(body), self)).__aiter__()
         try:
             while True:
                 step = asyncio.ensure_future(anext(pieces))
