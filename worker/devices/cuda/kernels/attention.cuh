@@ -52,12 +52,12 @@ struct Kv8 {
 
 // Feature j of a head after rotation. row: n_rot/2 cosines, then as many sines.
 DEV float rotated(const float* x, int j, const float* row, int n_rot, int pairing) {
-    float v = shared_read(x + j);
-    if (j >= n_rot) return v;
+    if (j >= n_rot) return await(x + j);
     int half = n_rot / 2, pair = pairing ? (j < half ? j : j - half) : j >> 1;
     bool second = pairing ? j >= half : j & 1;
-    float other = shared_read(x + (pairing ? (second ? j - half : j + half) : j ^ 1));
-    float c = row[pair], s = row[half + pair];
+    const float* partner = x + (pairing ? (second ? j - half : j + half) : j ^ 1);
+    float v = glance(x + j), other = glance(partner), c = constant(row + pair), s = constant(row + half + pair);
+    v = await(x + j, v), other = await(partner, other);
     return second ? fmaf(v, c, other * s) : fmaf(v, c, -other * s);
 }
 
@@ -95,7 +95,7 @@ struct Features {
     }
 };
 
-CALL void do_attend(const Instruction& I, const State& st, float* work) {
+CALL void do_attend(const Instruction& I, const State& st, Sets sets, float* work) {
     const int tid = threadIdx.x, lane = tid & 31, w = tid >> 5, sub = lane >> 2, l = lane & 3;
     const Span span = span_of(I, st);
     const int units = I.n_kv_head * SUBGROUPS * span.splits;
@@ -112,22 +112,28 @@ CALL void do_attend(const Instruction& I, const State& st, float* work) {
         const int from = span.from + split * span.per, to = min(from + span.per, span.to), n = max(to - from, 0);
         Kv* keys = (Kv*)(st.cache + (u64)I.layer * st.layer_bytes) + (u64)kvh * st.capacity * HEAD_DIM;
         Kv* values = (Kv*)((u8*)keys + st.value_offset);
-        if (unit != blockIdx.x) __syncthreads();
-        for (int i = tid; i < HEADS * 32 * CHUNKS; i += THREADS) {
-            const int h = i / (32 * CHUNKS), j = i % (32 * CHUNKS);
-            const float* x = I.x + (u64)(h0 + h) * HEAD_DIM;
-            float v = 0.f;
-            if (h < heads && j < HEAD_DIM) v = (I.rotate ? rotated(x, j, row, I.n_rot, I.pairing) : shared_read(x + j)) * I.scale;
-            q[i] = v;
-        }
-        if (to == span.to && n > 0)             // this unit sees the new token: it brings it into the cache
-            for (int j = tid - THREADS / 2; j >= 0 && j < HEAD_DIM; j += THREADS / 2) {
-                const float* k = I.k_in + (u64)kvh * HEAD_DIM;
-                u64 at = (u64)(to - 1) * HEAD_DIM + j;
-                kv_store(keys + at, I.rotate ? rotated(k, j, row, I.n_rot, I.pairing) : shared_read(k + j));
-                kv_store(values + at, shared_read(I.v_in + (u64)kvh * HEAD_DIM + j));
+        if (unit != blockIdx.x) block_sync();
+        // Half the threads rotate queries; if this unit sees the new token, the others bring it into the cache.
+        if (tid < THREADS / 2) {
+            for (int i = tid; i < HEADS * 32 * CHUNKS; i += THREADS / 2) {
+                const int h = i / (32 * CHUNKS), j = i % (32 * CHUNKS);
+                const float* x = I.x + sets.here + (u64)(h0 + h) * HEAD_DIM;
+                float v = 0.f;
+                if (h < heads && j < HEAD_DIM) v = (I.rotate ? rotated(x, j, row, I.n_rot, I.pairing) : await(x + j)) * I.scale;
+                q[i] = v;
             }
-        __syncthreads();
+        } else if (to == span.to && n > 0) {
+            const int part = tid - THREADS / 2;
+            const u64 at = (u64)(to - 1) * HEAD_DIM;
+            const float* k = I.k_in + sets.here + (u64)kvh * HEAD_DIM;
+            const float* v = I.v_in + sets.here + (u64)kvh * HEAD_DIM;
+            if (part < THREADS / 4)
+                for (int j = part; j < HEAD_DIM; j += THREADS / 4)
+                    kv_store(keys + at + j, I.rotate ? rotated(k, j, row, I.n_rot, I.pairing) : await(k + j));
+            else
+                for (int j = part - THREADS / 4; j < HEAD_DIM; j += THREADS / 4) kv_store(values + at + j, await(v + j));
+        }
+        block_sync();
 
         // Four lanes a token, eight tokens a warp: each group of lanes keeps its own running maximum, sum and output.
         const int warps = min(WARPS, (n + 8 * TOKENS - 1) / (8 * TOKENS));
@@ -226,7 +232,7 @@ CALL void do_attend(const Instruction& I, const State& st, float* work) {
                 red[(w * HEADS + h) * (32 * CHUNKS) + (c * 4 + l) * 8 + e] = acc[i];
             }
         }
-        __syncthreads();
+        block_sync();
         for (int i = tid; i < heads * HEAD_DIM; i += THREADS) {
             const int h = i / HEAD_DIM, j = i % HEAD_DIM, head = h0 + h;
             float top = -1e30f;
@@ -243,34 +249,44 @@ CALL void do_attend(const Instruction& I, const State& st, float* work) {
                     sum *= f;
                     total = fmaf(total, f, expf(sink - all));
                 }
-                I.out[(u64)head * HEAD_DIM + j] = sum / total;
+                publish(I.out + (u64)head * HEAD_DIM + j, sets, sum / total);
             } else {
-                u64 at = (u64)head * span.splits + split;
-                I.partial[at * (HEAD_DIM + 2) + 2 + j] = sum;
-                if (j == 0) I.partial[at * (HEAD_DIM + 2)] = top, I.partial[at * (HEAD_DIM + 2) + 1] = total;
+                float* partial = I.partial + ((u64)head * I.max_splits + split) * (HEAD_DIM + 2);
+                publish(partial + 2 + j, sets, sum);
+                if (j == 0) publish(partial, sets, top), publish(partial + 1, sets, total);
             }
         }
     }
 }
 
-// The splits of each head put together, in order; a thread a feature.
-DEV void do_combine(const Instruction& I, const State& st) {
+// The splits of each head put together: a group of lanes for each feature, a lane for each split.
+DEV void do_combine(const Instruction& I, const State& st, Sets sets) {
     const Span span = span_of(I, st);
-    int from, to;
+    if (span.splits == 1) return;
+    int from, to, lanes = 2;
+    while (lanes < span.splits && lanes < 32) lanes *= 2;
     share(I.n_head * HEAD_DIM, from, to);
-    for (int i = from + threadIdx.x; i < to; i += THREADS) {
-        const int head = i / HEAD_DIM, j = i % HEAD_DIM;
-        const float* p = I.partial + (u64)head * span.splits * (HEAD_DIM + 2);
-        float top = I.sinks ? I.sinks[head] : -1e30f;
-        float total = I.sinks ? 1.f : 0.f, sum = 0.f;
-#pragma unroll 4
-        for (int s = 0; s < span.splits; ++s, p += HEAD_DIM + 2) {
-            const float m = shared_read(p), l = shared_read(p + 1), v = shared_read(p + 2 + j);
+    const int first = threadIdx.x & (lanes - 1), at_once = THREADS / lanes;
+    for (int base = from; base < to; base += at_once) {
+        const int i = min(base + (int)threadIdx.x / lanes, to - 1), head = i / HEAD_DIM, j = i % HEAD_DIM;
+        const float* partial = I.partial + sets.here + (u64)head * I.max_splits * (HEAD_DIM + 2);
+        float top = -1e30f, total = 0.f, sum = 0.f;
+        for (int split = first; split < span.splits; split += lanes) {
+            const float* p = partial + split * (HEAD_DIM + 2);
+            float m = glance(p), l = glance(p + 1), v = glance(p + 2 + j);
+            m = await(p, m), l = await(p + 1, l), v = await(p + 2 + j, v);
             const float all = fmaxf(top, m), a = expf(top - all), b = expf(m - all);
             total = fmaf(total, a, l * b);
             sum = fmaf(sum, a, v * b);
             top = all;
         }
-        I.out[i] = sum / total;
+        float all = top;
+        for (int d = lanes / 2; d; d >>= 1) all = fmaxf(all, __shfl_xor_sync(FULL, all, d));
+        const float sink = I.sinks ? constant(I.sinks + head) : all;
+        all = fmaxf(all, sink);
+        total *= expf(top - all), sum *= expf(top - all);
+        for (int d = lanes / 2; d; d >>= 1) total += __shfl_xor_sync(FULL, total, d), sum += __shfl_xor_sync(FULL, sum, d);
+        if (I.sinks) total += expf(sink - all);
+        if (first == 0 && base + (int)threadIdx.x / lanes < to) publish(I.out + i, sets, sum / total);
     }
 }

@@ -1,30 +1,50 @@
 // The persistent launch's shared memory, its reductions, and what products need of their input vector.
 #pragma once
 
-#define THREADS 512
-#define WARPS 16
-#define BATCH_OCTETS 256        // octets whose partial sums fit in shared memory at once
-#define MAX_RUNS 16
+// For timing only: cycle counts of thread 0, eight by (instruction, block).
+#ifdef STAMPS
+__device__ long long* stamp_at;
+extern "C" __global__ void set_stamps(long long* p) { stamp_at = p; }
+#define STAMP(i) do { if (threadIdx.x == 0 && stamp_at) stamp_at[((u64)((Shared*)smem)->at * gridDim.x + blockIdx.x) * 8 + (i)] = clock64(); } while (0)
+#else
+#define STAMP(i)
+#endif
 
-// A run: neighbouring octets of one stored matrix, one stream of bytes.
+#define THREADS 512             // that compute; one more warp looks ahead
+#define ALL_THREADS (THREADS + 32)
+#define WARPS 16
+#define BATCH_GROUPS 256        // groups of rows whose partial sums fit in shared memory; the host cuts instructions so
+#define MAX_RUNS 16
+#define RECORDS 8               // instructions that are here or on their way
+
+// A run: neighbouring groups of one stored matrix, one stream of bytes.
 struct Run {
     const u8* base;
-    int type, octets, rows, row0;       // row0: first row of the output, of the stacked matrix or of the expert
+    int type, groups, rows, row0;       // row0: first row of the output, of the stacked matrix or of the expert
     int part, input;                    // first float of its partial sums; which of the prepared vectors it multiplies
-    int per, units;                     // units of an octet, and of all
+    int per, units;                     // units of a group, and of all
     float inv_per, inv_units;
-    int bytes, expert;
+    int unit, chunk;                    // bytes of a unit; units of a chunk
+    int stride, expert;                 // bytes of a group
 };
 
-struct Plan { int n, from, to, unused; Run runs[MAX_RUNS]; };
+struct Plan { int n, from, to, unused; Run runs[MAX_RUNS]; };           // a block's runs of an instruction
+struct ShortPlan { int n, from, to, unused; Run runs[MAX_PARTS]; };     // of one that does not wait for a router
 
-struct Shared {                 // fixed part of dynamic shared memory; the rest follows
-    Instruction ring[4];
-    Plan plans[4];              // by instruction, made two instructions ahead
-    float sums[3][WARPS];
-    u32 maxima[3][WARPS];
+struct Record { Instruction instruction; ShortPlan plan; };
+
+struct Shared {                 // fixed part of dynamic shared memory; rings and vectors follow
+    Record records[RECORDS];    // of instruction i at i % RECORDS
+    u64 arrived[RECORDS];       // barriers: the record is here
+    u64 full[WARPS * RING_CHUNKS];      // barriers: the chunk is here
+    Taken taken[WARPS];
+    int at;                     // the instruction that the block works on
+    int chosen_at;              // the last instruction whose experts are known
+    Plan up, down;              // the chosen experts' runs
     int chosen[MAX_CHOSEN];
     float weight[MAX_CHOSEN];
+    float sums[3][WARPS];
+    u32 maxima[3][WARPS];
     float best_value[WARPS];
     int best_index[WARPS];
     float unit;                 // scale of the prepared vectors' fixed point
@@ -32,13 +52,14 @@ struct Shared {                 // fixed part of dynamic shared memory; the rest
     State state;                // as it was when the launch began
 };
 
-extern __shared__ __align__(16) u8 smem[];
+#define PART_FLOATS ((BATCH_GROUPS + WARPS * MAX_RUNS) * 8)
+#define PART_AT (RING_AT + WARPS * RING_BYTES)          // byte of shared memory where partial sums start
+static_assert(sizeof(Instruction) % 16 == 0 && sizeof(ShortPlan) % 16 == 0 && sizeof(Record) % 16 == 0, "the copy engine moves 16 bytes");
+static_assert(sizeof(ShortPlan) == PLAN_BYTES, "program.py disagrees");
+static_assert(sizeof(Shared) <= SHARED_FIXED && PART_FLOATS == PART_FLOATS_HOST, "program.py disagrees");
 
-#define PART_FLOATS ((BATCH_OCTETS + WARPS * MAX_RUNS) * 8)
-#ifdef SHARED_FIXED
-static_assert(sizeof(Plan) == PLAN_BYTES, "program.py disagrees");
-static_assert((sizeof(Shared) + 15) / 16 * 16 <= SHARED_FIXED && PART_FLOATS == PART_FLOATS_HOST, "program.py disagrees");
-#endif
+// All threads that compute.
+DEV void block_sync() { asm volatile("bar.sync 1, 512;" ::: "memory"); }
 
 DEV int blocks_of(int k) { return (k + 255) / 256 * 8; }
 
@@ -58,7 +79,7 @@ DEV void block_reduce(float& sum, u32& largest, int slot, Shared& s) {
     sum = warp_sum(sum);
     largest = __reduce_max_sync(FULL, largest);
     if ((threadIdx.x & 31) == 0) s.sums[slot][threadIdx.x >> 5] = sum, s.maxima[slot][threadIdx.x >> 5] = largest;
-    __syncthreads();
+    block_sync();
     sum = s.sums[slot][threadIdx.x & (WARPS - 1)];
     largest = __reduce_max_sync(FULL, s.maxima[slot][threadIdx.x & (WARPS - 1)]);
 #pragma unroll
@@ -94,35 +115,62 @@ DEV void store_planes(u32* planes, int group, float4 v, float inv) {
     p[6] = __byte_perm(ef, gh, 0x7632);
 }
 
+#define HELD 6                  // float4 of x that a thread keeps: of up to 12,288 floats, x is read once
+
 // Everything the products need of x: planes and their scale, sums of 32-blocks, floats. x is one vector of k floats, or
-// several without a norm, one after the other; each starts at a multiple of 256 in what is made of it. All threads take
-// part, few instructions each: the first float4 of a thread stays in registers, further ones are read again. The
-// caller's next barrier makes it visible.
-DEV void prepare(const Instruction& I, int inputs, float* xsum, u32* planes, float* floats, Shared& s) {
+// several without a norm, one after the other; each starts at a multiple of 256 in what is made of it. All threads that
+// compute take part. The caller's next barrier makes it visible.
+DEV void prepare(const Instruction& I, int inputs, float* xsum, u32* planes, float* floats, Sets sets, Shared& s) {
     const int one4 = I.k >> 2, k4 = one4 * inputs, tid = threadIdx.x, norm = I.norm, flags = I.flags, blocks = blocks_of(I.k);
     const float4* w4 = (const float4*)I.norm_w;
-    const float* x = I.x;
-    float4 held = make_float4(0.f, 0.f, 0.f, 0.f);
+    const float* x = I.x + sets.here;
+    float4 v[HELD], w0, w1;
+    if (norm != NO_NORM) {      // on its way while x is awaited
+        if (tid < k4) w0 = constant4(w4 + tid);
+        if (tid + THREADS < k4) w1 = constant4(w4 + tid + THREADS);
+    }
+    // All of the thread's pieces of x are asked for at once, and those that were not there yet again.
+    u32 missing = 0;
+#pragma unroll
+    for (int h = 0; h < HELD; ++h) {
+        v[h] = make_float4(0.f, 0.f, 0.f, 0.f);
+        if (tid + h * THREADS < k4) missing |= 1u << h;
+    }
+    for (u32 n = 0; missing; spun(n)) {
+#pragma unroll
+        for (int h = 0; h < HELD; ++h) if (missing >> h & 1) v[h] = glance4(x + 4 * (tid + h * THREADS));
+#pragma unroll
+        for (int h = 0; h < HELD; ++h) if (!armed(v[h])) missing &= ~(1u << h);
+    }
+    STAMP(1);
     float mean = 0.f, scale = 1.f, sum = 0.f;
     u32 largest = 0;
     if (norm == LAYER) {
+#pragma unroll
+        for (int h = 0; h < HELD; ++h) sum += total4(v[h]);
 #pragma unroll 1
-        for (int j = tid; j < k4; j += THREADS) sum += total4(shared_read4(x + 4 * j));
+        for (int j = tid + HELD * THREADS; j < k4; j += THREADS) sum += total4(await4(x + 4 * j));
         block_reduce(sum, largest, 0, s);
         mean = sum / (float)I.k;
         sum = 0.f;
     }
-#pragma unroll 1
-    for (int j = tid; j < k4; j += THREADS) {
-        float4 w, v = shared_read4(x + 4 * j);
-        if (norm != NO_NORM) {
-            w = w4[j];
-            if (norm == LAYER) v = minus(v, mean);
-            sum += squares(v);
-            v = times(v, w);
+#pragma unroll
+    for (int h = 0; h < HELD; ++h) {
+        const int j = tid + h * THREADS;
+        if (h * THREADS >= k4) break;
+        if (norm != NO_NORM && j < k4) {
+            if (norm == LAYER) v[h] = minus(v[h], mean);
+            sum += squares(v[h]);
+            v[h] = times(v[h], h == 0 ? w0 : h == 1 ? w1 : constant4(w4 + j));
         }
-        largest = max(largest, magnitude(v));
-        if (j == tid) held = v;
+        largest = max(largest, magnitude(v[h]));
+    }
+#pragma unroll 1
+    for (int j = tid + HELD * THREADS; j < k4; j += THREADS) {
+        float4 a = await4(x + 4 * j);
+        if (norm == LAYER) a = minus(a, mean);
+        if (norm != NO_NORM) sum += squares(a), a = times(a, constant4(w4 + j));
+        largest = max(largest, magnitude(a));
     }
     block_reduce(sum, largest, 1, s);
     float bound = __uint_as_float(largest);     // of |x w|; the norm's scale and bias come on top
@@ -144,32 +192,37 @@ DEV void prepare(const Instruction& I, int inputs, float* xsum, u32* planes, flo
     const bool finite = bits < 0x7f000000u;
     const float inv = finite ? __uint_as_float((u32)(282 - e) << 23) : 0.f;     // 2^(28 - (e - 127))
     if (tid == 0) s.unit = finite ? __uint_as_float((u32)(e - 28) << 23) : __uint_as_float(0x7fc00000u);
-#pragma unroll 1
-    for (int base = tid & ~31; base < k4; base += THREADS) {     // whole warps: sums need all lanes
-        const int j = base + (tid & 31);
-        float4 v = held;
-        if (base >= THREADS) {
-            v = make_float4(0.f, 0.f, 0.f, 0.f);
-            if (j < k4) {
-                v = shared_read4(x + 4 * j);
-                if (norm == LAYER) v = minus(v, mean);
-                if (norm != NO_NORM) v = times(v, w4[j]);
-            }
-        }
-        if (norm != NO_NORM) v = times(v, scale);
-        if (norm == LAYER && j < k4) v = plus(v, ((const float4*)I.norm_b)[j]);
+    auto put = [&](int j, float4 a) {           // whole warps: sums need all lanes
+        if (norm != NO_NORM) a = times(a, scale);
+        if (norm == LAYER && j < k4) a = plus(a, ((const float4*)I.norm_b)[j]);
         const int c = inputs > 1 ? j / one4 : 0, at = j + c * (blocks * 8 - one4);
         if (j < k4) {
-            if (flags & FLOATS_OF_X) ((float4*)floats)[at] = v;
-            if (flags & PLANES_OF_X) store_planes(planes, at, v, inv);
+            if (flags & FLOATS_OF_X) ((float4*)floats)[at] = a;
+            if (flags & PLANES_OF_X) store_planes(planes, at, a, inv);
         }
         if (flags & SUMS_OF_X) {
-            float a = total4(v);
-            a += __shfl_xor_sync(FULL, a, 1);
-            a += __shfl_xor_sync(FULL, a, 2);
-            a += __shfl_xor_sync(FULL, a, 4);
-            if ((tid & 7) == 0 && j < k4) xsum[at >> 3] = a;
+            float t = total4(a);
+            t += __shfl_xor_sync(FULL, t, 1);
+            t += __shfl_xor_sync(FULL, t, 2);
+            t += __shfl_xor_sync(FULL, t, 4);
+            if ((tid & 7) == 0 && j < k4) xsum[at >> 3] = t;
         }
+    };
+#pragma unroll
+    for (int h = 0; h < HELD; ++h) {
+        if ((tid & ~31) + h * THREADS >= k4) break;
+        put(tid + h * THREADS, v[h]);
+    }
+#pragma unroll 1
+    for (int base = (tid & ~31) + HELD * THREADS; base < k4; base += THREADS) {
+        const int j = base + (tid & 31);
+        float4 a = make_float4(0.f, 0.f, 0.f, 0.f);
+        if (j < k4) {
+            a = await4(x + 4 * j);
+            if (norm == LAYER) a = minus(a, mean);
+            if (norm != NO_NORM) a = times(a, constant4(w4 + j));
+        }
+        put(j, a);
     }
     if ((flags & SUMS_OF_X) && (I.k & 255))     // padding is multiplied by zeros and must be finite
         for (int b = tid; b < blocks * inputs; b += THREADS) if (b % blocks >= I.k >> 5) xsum[b] = 0.f;

@@ -2,15 +2,14 @@
 // and the same for the experts that a router chose.
 #pragma once
 
-// The n largest of E router logits, largest first, and their softmax; ties go to the lower index. One warp.
-DEV void choose_experts(const Instruction& I, Shared& s) {
-    const int lane = threadIdx.x;
+// The n largest of E router logits, largest first, and their softmax; ties go to the lower index. One warp; lane l holds
+// logits l, l + 32, ... and those beyond E are minus infinity.
+DEV void choose_experts(float (&mine)[8], int n_experts, int n_chosen, int* ids, float* weights) {
+    const int lane = threadIdx.x & 31;
     const float none = -__int_as_float(0x7f800000);
-    float mine[8];
-#pragma unroll
-    for (int j = 0; j < 8; ++j) mine[j] = lane + 32 * j < I.n_experts ? shared_read(I.x2 + lane + 32 * j) : none;
     float top = 0.f, sum = 0.f, kept = 0.f;
-    for (int c = 0; c < I.n_chosen; ++c) {
+#pragma unroll 1
+    for (int c = 0; c < n_chosen; ++c) {
         float v = none;
         int i = 0x7fffffff;
 #pragma unroll
@@ -21,32 +20,32 @@ DEV void choose_experts(const Instruction& I, Shared& s) {
             int i2 = __shfl_xor_sync(FULL, i, d);
             if (better(v2, i2, v, i)) v = v2, i = i2;
         }
-        if (i >= I.n_experts) i = c;        // NaN logits compare with nothing: stay inside the matrix
+        if (i >= n_experts) i = c;          // NaN logits compare with nothing: stay inside the matrix
 #pragma unroll
         for (int j = 0; j < 8; ++j) if (lane + 32 * j == i) mine[j] = none;
         if (c == 0) top = v;
         float p = expf(v - top);
         sum += p;
         if (lane == c) kept = p;
-        if (lane == 0) s.chosen[c] = i;
+        if (lane == 0) ids[c] = i;
     }
-    if (lane < I.n_chosen) s.weight[lane] = kept / sum;
+    if (lane < n_chosen) weights[lane] = kept / sum;
     __syncwarp();
 }
 
 DEV bool is_paired(const Instruction& I) { return I.act == SWIGLU || I.act == SWIGLU_OAI; }
 
 // What output tiles [begin, end) need, one run a lane of one warp: parts one below the other; gate and up side by side;
-// gate and up of every chosen expert; one matrix of every expert.
-DEV void plan_runs(const Instruction& I, int begin, int end, Plan& plan, const Shared& s) {
+// gate and up of every chosen expert; one matrix of every expert. Runs go to plan.runs.
+template <class P> DEV void plan_runs(const Instruction& I, int begin, int end, P& plan, const int* chosen) {
     const int lane = threadIdx.x & 31, op = I.op;
     const bool paired = is_paired(I), one = I.n_parts == 1;
-    const int half = I.parts[0].octets / (one ? 2 : 1);
+    const int half = I.parts[0].groups / (one ? 2 : 1);
     int n = I.n_parts, p = lane, from = begin, to = end, expert = 0, row0 = 0, rows = 0, shift = 0, input = 0;
     if (op == EXPERTS_DOWN) {
         n = I.n_chosen, p = 0, input = lane;
         rows = I.parts[0].rows;
-        if (lane < n) expert = s.chosen[lane];
+        if (lane < n) expert = chosen[lane];
     } else if (paired) {
         const int c = lane >> 1;
         n = op == EXPERTS_UP ? 2 * I.n_chosen : 2;
@@ -54,151 +53,187 @@ DEV void plan_runs(const Instruction& I, int begin, int end, Plan& plan, const S
         shift = one && (lane & 1) ? half : 0;
         rows = I.parts[0].rows / (one ? 2 : 1);
         if (op == EXPERTS_UP && lane < n) {
-            expert = s.chosen[c];
+            expert = chosen[c];
             from = max(begin - c * half, 0), to = min(end - c * half, half);
         }
     } else if (lane < n) {
-        int octet0 = 0;
-        for (int i = 0; i < lane; ++i) octet0 += I.parts[i].octets;
-        from = max(begin - octet0, 0), to = min(end - octet0, I.parts[lane].octets);
+        int group0 = 0;
+        for (int i = 0; i < lane; ++i) group0 += I.parts[i].groups;
+        from = max(begin - group0, 0), to = min(end - group0, I.parts[lane].groups);
         rows = I.parts[lane].rows, row0 = I.parts[lane].row0;
     }
-    const int octets = lane < n ? max(to - from, 0) : 0, size = octets ? octets + WARPS : 0;
+    const int groups = lane < n ? max(to - from, 0) : 0, size = groups ? groups + WARPS : 0;
     int place = size;
 #pragma unroll
     for (int d = 1; d < MAX_RUNS; d <<= 1) {
         int v = __shfl_up_sync(FULL, place, d);
         if (lane >= d) place += v;
     }
-    // Runs without octets are left out: the lanes with some, counted.
-    const u32 some = __ballot_sync(FULL, octets > 0);
-    if (octets > 0) {
+    // Runs without groups are left out: the lanes with some, counted.
+    const u32 some = __ballot_sync(FULL, groups > 0);
+    if (groups > 0) {
         Run r;
         r.type = I.parts[p].type;
-        r.octets = octets;
-        r.rows = min(rows - from * 8, octets * 8);
-        r.row0 = row0 + from * 8;
+        const int height = group_rows(r.type);
+        r.groups = groups;
+        r.rows = min(rows - from * height, groups * height);
+        r.row0 = row0 + from * height;
         r.part = (place - size) * 8;
         r.input = input;
         r.per = units_of(r.type, I.k);
-        r.units = octets * r.per;
+        r.units = groups * r.per;
         r.inv_per = 1.f / (float)r.per;
         r.inv_units = 1.f / (float)r.units;
-        r.bytes = octets * octet_bytes(r.type, I.k);
-        r.base = octets_at(I.parts[p], I.k, from + shift, expert);
+        r.unit = unit_bytes(r.type);
+        r.chunk = CHUNK_BYTES / r.unit;
+        r.stride = group_bytes(r.type, I.k);
+        r.base = groups_at(I.parts[p], I.k, from + shift, expert);
         r.expert = op == EXPERTS_UP ? lane >> 1 : lane;
         plan.runs[__popc(some & ((1u << lane) - 1))] = r;
     }
     if (lane == 0) plan.n = __popc(some), plan.from = begin, plan.to = end;
 }
 
-DEV int batch_of(const Instruction& I) {
-    return is_paired(I) ? BATCH_OCTETS / 2 : I.op == EXPERTS_DOWN ? BATCH_OCTETS / MAX_CHOSEN : BATCH_OCTETS;
-}
-
-// One warp: this block's runs of an instruction that does not wait for a router.
-DEV void plan_ahead(const Instruction& I, Plan& plan, const Shared& s) {
-    if (threadIdx.x == 0) plan.n = 0;
-    __syncwarp();
-    if (I.op != MATVEC) return;
+// One warp: this block's runs of an instruction; none if it has no share.
+template <class P> DEV void plan_share(const Instruction& I, P& plan, const int* chosen) {
     int from, to;
     share(I.share_q, I.share_r, from, to);
-    plan_runs(I, from, min(to, from + batch_of(I)), plan, s);
+    if (from < to) plan_runs(I, I.tile0 + from, I.tile0 + to, plan, chosen);
+    else if ((threadIdx.x & 31) == 0) plan.n = 0;
     __syncwarp();
 }
 
-// One warp: what memory has to bring for the next instruction but one, or the next.
-DEV void prefetch(const Instruction& two_ahead, const Plan& next) {
-    const int lane = threadIdx.x & 31;
-    if (two_ahead.norm != NO_NORM && blockIdx.x % 16 == 0)
-        for (int i = lane * 32; i < two_ahead.k; i += 1024) asm volatile("prefetch.global.L2 [%0];" :: "l"(two_ahead.norm_w + i));
-    if (next.n == 1 && next.runs[0].type == F32)        // few rows, many bytes a row: a router
-        for (int i = lane * 128; i < min(next.runs[0].bytes, 98304); i += 4096) asm volatile("prefetch.global.L2 [%0];" :: "l"(next.runs[0].base + i));
+// The r-th row of a plan's runs, taking every `step`-th run: which run (n if there are fewer) and which of its rows.
+DEV int find_row(const Run* runs, int n, int step, int& r) {
+    int i = 0;
+    while (i < n && r >= runs[i].rows) r -= runs[i].rows, i += step;
+    return i;
 }
 
-DEV void do_product(const Instruction& I, Plan& plan, State* st, Shared& s, Best* scratch) {
+// One value of an instruction's output.
+DEV void put(const Instruction& I, u64 row, float v, Sets sets) {
+    if (I.flags & FINAL) I.out[row] = v;
+    else publish(I.out + row, sets, v);
+}
+
+// What comes of a product that is no expert's: bias and residual were asked for before it began.
+struct Addends { float bias, bias2, residual; };
+
+DEV Addends addends(const Instruction& I, const Run& run, int r, Sets sets) {
+    Addends a = {0.f, 0.f, 0.f};
+    const int row = run.row0 + r;
+    if (I.bias) a.bias = constant(I.bias + row);
+    if (I.bias && is_paired(I)) a.bias2 = constant(I.bias + I.parts[0].rows / (I.n_parts == 1 ? 2 : 1) + row);
+    if (I.residual) a.residual = glance(I.residual + sets.here + row);
+    return a;
+}
+
+DEV void finish_rows(const Instruction& I, const Run* runs, int n, const float* part, Addends a, Sets sets, const Shared& s, Best& best) {
+    const int step = is_paired(I) ? 2 : 1;
+    int r = threadIdx.x, i = find_row(runs, n, step, r);
+#pragma unroll 1
+    while (i < n) {
+        const Run& run = runs[i];
+        const int row = run.row0 + r;
+        float v = row_sum(run, part, r) + a.bias;
+        if (step == 2) {
+            const float up = row_sum(runs[i + 1], part, r) + a.bias2;
+            v = I.act == SWIGLU ? swiglu(v, up) : swiglu_oai(v, up);
+        } else if (I.act == GELU) v = gelu(v);
+        if (I.residual) v += await(I.residual + sets.here + row, a.residual);
+        put(I, row, v, sets);
+        if ((I.flags & (PICK | FIRST_PICK)) && row < s.state.vocab) {
+            float key = v == v ? v : __int_as_float(0x7f800000);    // NaN counts as the largest
+            if (better(key, row, best.value, best.index)) best.value = key, best.index = row;
+        }
+        r += THREADS;
+        while (i < n && r >= runs[i].rows) r -= runs[i].rows, i += step;
+        if (i < n) a = addends(I, runs[i], r, sets);
+    }
+}
+
+// Gate and up of the chosen experts.
+DEV void finish_up(const Instruction& I, const Run* runs, int n, const float* part, Sets sets, const Shared& s) {
+    const int n_ff = I.parts[0].rows / (I.n_parts == 1 ? 2 : 1);
+    int r = threadIdx.x, i = find_row(runs, n, 2, r);
+#pragma unroll 1
+    while (i < n) {
+        const Run& gate = runs[i];
+        const int c = gate.expert, row = gate.row0 + r;
+        float g = row_sum(gate, part, r), u = row_sum(runs[i + 1], part, r);
+        if (I.bias) {
+            const float* bias = I.bias + (u64)s.chosen[c] * 2 * n_ff;
+            g += bias[row], u += bias[n_ff + row];
+        }
+        put(I, (u64)c * n_ff + row, I.act == SWIGLU ? swiglu(g, u) : swiglu_oai(g, u), sets);
+        r += THREADS;
+        while (i < n && r >= runs[i].rows) r -= runs[i].rows, i += 2;
+    }
+}
+
+// The chosen experts' weighted sum: eight lanes a row, an expert each.
+DEV void finish_down(const Instruction& I, const Run* runs, int n, const float* part, Sets sets, const Shared& s) {
+    const int c = threadIdx.x & 7, rows = runs[0].rows;
+#pragma unroll 1
+    for (int r0 = 0; r0 < rows; r0 += THREADS / 8) {
+        const int r = r0 + (threadIdx.x >> 3), row = runs[0].row0 + r;
+        const bool mine = c < n && r < rows;
+        float bias = 0.f, residual = 0.f, v = 0.f;
+        if (mine && I.bias) bias = constant(I.bias + (u64)s.chosen[c] * I.parts[0].rows + row);
+        if (r < rows && c == 0 && I.residual) residual = await(I.residual + sets.here + row);
+        if (mine) v = s.weight[c] * (row_sum(runs[c], part, r) + bias);
+        v += __shfl_xor_sync(FULL, v, 1);
+        v += __shfl_xor_sync(FULL, v, 2);
+        v += __shfl_xor_sync(FULL, v, 4);
+        if (r < rows && c == 0) put(I, row, v + residual, sets);
+    }
+}
+
+DEV void do_product(const Record& record, int at, Sets sets, Shared& s, Best& best) {
+    const Instruction& I = record.instruction;
     const int op = I.op;
-    const bool paired = is_paired(I), experts = op == EXPERTS_UP || op == EXPERTS_DOWN, pick = (I.flags & PICK) && st->greedy;
+    const bool experts = op == EXPERTS_UP || op == EXPERTS_DOWN;
     const int inputs = op == EXPERTS_DOWN ? I.n_chosen : 1, blocks = blocks_of(I.k);
-    float* part = (float*)(smem + (sizeof(Shared) + 15) / 16 * 16);
+    float* part = (float*)(smem + PART_AT);
     float* xsum = part + PART_FLOATS;
     u32* planes = (u32*)(xsum + blocks * inputs);
     float* floats = (float*)(planes + (I.flags & PLANES_OF_X ? blocks * BLOCK_WORDS * inputs : 0));
-    int from = 0, to = 1;
-    if (op != NORM) share(I.share_q, I.share_r, from, to);
-    Best best = {-__int_as_float(0x7f800000), 0x7fffffff};
-    if (from < to) {
-        const int step = batch_of(I);
-        if (experts && threadIdx.x < 32) {
-            choose_experts(I, s);
-            plan_runs(I, from, min(to, from + step), plan, s);
+    if (op != NORM && I.share_q == 0 && (int)blockIdx.x >= I.share_r) return;
+    const Run* runs = op == EXPERTS_UP ? s.up.runs : op == EXPERTS_DOWN ? s.down.runs : record.plan.runs;
+    Addends first = {0.f, 0.f, 0.f};
+    if (op == MATVEC) {
+        int r = threadIdx.x, i = find_row(runs, record.plan.n, is_paired(I) ? 2 : 1, r);
+        if (i < record.plan.n) first = addends(I, runs[i], r, sets);
+    }
+    prepare(I, inputs, xsum, planes, floats, sets, s);
+    if (experts)                // the look-ahead warp has the router's choice and made the plan
+        for (u32 n = 0; ; spun(n)) {
+            int known;
+            asm volatile("ld.acquire.cta.shared.s32 %0, [%1];" : "=r"(known) : "r"(shared_address(&s.chosen_at)) : "memory");
+            if (known >= at) break;
         }
-        prepare(I, inputs, xsum, planes, floats, s);
-        __syncthreads();
-        if (op == NORM) {
-            share(I.k, from, to);
-            for (int k = from + threadIdx.x; k < to; k += THREADS) I.out[k] = floats[k];
-            return;
-        }
-        const float unit = s.unit;
+    block_sync();
+    STAMP(2);
+    if (op == NORM) {
+        int from, to;
+        share(I.k, from, to);
+        for (int k = from + threadIdx.x; k < to; k += THREADS) put(I, k, floats[k], sets);
+        return;
+    }
+    const int n_runs = op == EXPERTS_UP ? s.up.n : op == EXPERTS_DOWN ? s.down.n : record.plan.n;
+    const float unit = s.unit;
+    {
+        Feed feed(s.taken, s.full, threadIdx.x >> 5);
 #pragma unroll 1
-        for (int begin = from; begin < to; begin += step) {
-            const int n_runs = plan.n;
-#pragma unroll 1
-            for (int i = 0; i < n_runs; ++i) {
-                const Run& r = plan.runs[i];
-                stream(r, I.k, planes + r.input * blocks * BLOCK_WORDS, xsum + r.input * blocks, floats + r.input * blocks * 32, unit, part + r.part);
-            }
-            __syncthreads();
-            if (op == EXPERTS_DOWN) {
-                for (int r = threadIdx.x; r < plan.runs[0].rows; r += THREADS) {
-                    const int row = plan.runs[0].row0 + r;
-                    float v = 0.f;
-                    for (int c = 0; c < n_runs; ++c) {
-                        float e = row_sum(plan.runs[c], part, r);
-                        if (I.bias) e += I.bias[(u64)s.chosen[c] * I.parts[0].rows + row];
-                        v = fmaf(s.weight[c], e, v);
-                    }
-                    if (I.residual) v += shared_read(I.residual + row);
-                    I.out[row] = v;
-                }
-            } else if (paired) {
-                const int n_ff = I.parts[0].rows / (I.n_parts == 1 ? 2 : 1);
-                for (int i = 0; i < n_runs; i += 2) {
-                    const Run& gate = plan.runs[i];
-                    const int c = op == EXPERTS_UP ? gate.expert : 0;
-                    const float* bias = I.bias + (op == EXPERTS_UP ? (u64)s.chosen[c] * 2 * n_ff : 0);
-                    for (int r = threadIdx.x; r < gate.rows; r += THREADS) {
-                        const int row = gate.row0 + r;
-                        float g = row_sum(gate, part, r), u = row_sum(plan.runs[i + 1], part, r);
-                        if (I.bias) g += bias[row], u += bias[n_ff + row];
-                        I.out[(u64)c * n_ff + row] = I.act == SWIGLU ? swiglu(g, u) : swiglu_oai(g, u);
-                    }
-                }
-            } else {
-                for (int i = 0; i < n_runs; ++i) {
-                    const Run& run = plan.runs[i];
-                    for (int r = threadIdx.x; r < run.rows; r += THREADS) {
-                        const int row = run.row0 + r;
-                        float residual = I.residual ? shared_read(I.residual + row) : 0.f;
-                        float v = row_sum(run, part, r);
-                        if (I.bias) v += I.bias[row];
-                        if (I.act == GELU) v = gelu(v);
-                        v += residual;
-                        I.out[row] = v;
-                        if (pick && row < st->vocab) {
-                            float key = v == v ? v : __int_as_float(0x7f800000);   // NaN counts as the largest
-                            if (better(key, row, best.value, best.index)) best.value = key, best.index = row;
-                        }
-                    }
-                }
-            }
-            if (begin + step < to) {
-                __syncthreads();
-                if (threadIdx.x < 32) plan_runs(I, begin + step, min(to, begin + 2 * step), plan, s);
-                __syncthreads();
-            }
+        for (int i = 0; i < n_runs; ++i) {
+            const Run& r = runs[i];
+            stream(r, I.k, planes + r.input * blocks * BLOCK_WORDS, xsum + r.input * blocks, floats + r.input * blocks * 32, unit, part + r.part, feed);
         }
     }
-    if (pick) pick_largest(st, best, scratch, s);
+    STAMP(3);
+    block_sync();
+    STAMP(4);
+    if (op == EXPERTS_UP) finish_up(I, runs, n_runs, part, sets, s);
+    else if (op == EXPERTS_DOWN) finish_down(I, runs, n_runs, part, sets, s);
+    else finish_rows(I, runs, n_runs, part, first, sets, s, best);
 }

@@ -14,7 +14,7 @@ CALL void pick_largest(State* st, Best best, Best* scratch, Shared& s) {
         if (better(v, j, best.value, best.index)) best.value = v, best.index = j;
     }
     if ((threadIdx.x & 31) == 0) s.best_value[threadIdx.x >> 5] = best.value, s.best_index[threadIdx.x >> 5] = best.index;
-    __syncthreads();
+    block_sync();
     if (threadIdx.x == 0) {
         for (int w = 1; w < WARPS; ++w)
             if (better(s.best_value[w], s.best_index[w], best.value, best.index)) best.value = s.best_value[w], best.index = s.best_index[w];
@@ -23,7 +23,7 @@ CALL void pick_largest(State* st, Best best, Best* scratch, Shared& s) {
         __threadfence();
         s.last = atomicAdd(&st->ticket, 1u) == gridDim.x - 1;
     }
-    __syncthreads();
+    block_sync();
     if (!s.last || threadIdx.x >= 32) return;
     __threadfence();
     best.value = -__int_as_float(0x7f800000), best.index = 0x7fffffff;

@@ -70,14 +70,21 @@ DEV u32 e2m1(u32 nibbles) {
     return __byte_perm(positive, negative, 0x3210u | ((nibbles >> 1) & 0x4444u));
 }
 
+// A lane's share of a unit that lies in shared memory.
+DEV uint4 word128(const u8* p) { return *(const uint4*)p; }
+DEV uint2 word64(const u8* p) { return *(const uint2*)p; }
+DEV u32 word32(const u8* p) { return *(const u32*)p; }
+DEV u32 word16(const u8* p) { return *(const u16*)p; }
+
 template <int TYPE> struct Unit;
 
-// K: weights along k. BYTES: of eight rows. FACTOR: what integers are too large by. DEPTH: units in flight a warp.
+// K: weights along k. BYTES: of eight rows. DISTANCE: blocks between those of one product. FACTOR: what integers are
+// too large by.
 template <> struct Unit<Q4_0> {
-    enum { K = 128, BYTES = 576, DISTANCE = 2, DEPTH = 3, MINIMA = 0 };
+    enum { K = 128, BYTES = 576, DISTANCE = 2, MINIMA = 0 };
     static DEV float factor() { return 1.f / 16.f; }
     uint4 q; u32 d;
-    DEV void load(const u8* p, int lane, Lane l) { q = weight128(p + lane * 16); d = weight32(p + 512 + l.g * 8 + l.h * 4); }
+    DEV void load(const u8* p, int lane, Lane l) { q = word128(p + lane * 16); d = word32(p + 512 + l.g * 8 + l.h * 4); }
     DEV void dot(Sum& sum, const u32* x, const float*, Lane l) const {
         int c[4];
         product_s(c, low_nibbles_s(q.x), low_nibbles_s(q.z), high_nibbles_s(q.x), high_nibbles_s(q.z), planes(x, 0));
@@ -88,10 +95,10 @@ template <> struct Unit<Q4_0> {
 };
 
 template <> struct Unit<MXFP4> {
-    enum { K = 128, BYTES = 544, DISTANCE = 2, DEPTH = 3, MINIMA = 0 };
+    enum { K = 128, BYTES = 544, DISTANCE = 2, MINIMA = 0 };
     static DEV float factor() { return 1.f; }
     uint4 q; u32 e;             // low half of a word: weights 4t..4t+3, high half: 16+4t..16+4t+3
-    DEV void load(const u8* p, int lane, Lane l) { q = weight128(p + lane * 16); e = weight16(p + 512 + l.g * 4 + l.h * 2); }
+    DEV void load(const u8* p, int lane, Lane l) { q = word128(p + lane * 16); e = word16(p + 512 + l.g * 4 + l.h * 2); }
     DEV void dot(Sum& sum, const u32* x, const float*, Lane l) const {
         int c[4];
         product_s(c, e2m1(q.x), e2m1(q.z), e2m1(q.x >> 16), e2m1(q.z >> 16), planes(x, 0));
@@ -102,10 +109,10 @@ template <> struct Unit<MXFP4> {
 };
 
 template <> struct Unit<Q4_1> {
-    enum { K = 128, BYTES = 640, DISTANCE = 2, DEPTH = 2, MINIMA = 1 };
+    enum { K = 128, BYTES = 640, DISTANCE = 2, MINIMA = 1 };
     static DEV float factor() { return 1.f; }
     uint4 q; uint2 dm;          // d and m of two blocks
-    DEV void load(const u8* p, int lane, Lane l) { q = weight128(p + lane * 16); dm = weight64(p + 512 + l.g * 16 + l.h * 8); }
+    DEV void load(const u8* p, int lane, Lane l) { q = word128(p + lane * 16); dm = word64(p + 512 + l.g * 16 + l.h * 8); }
     DEV void dot(Sum& sum, const u32* x, const float* xsum, Lane l) const {
         int c[4];
         product_u(c, low_nibbles_u(q.x), low_nibbles_u(q.z), high_nibbles_u(q.x), high_nibbles_u(q.z), planes(x, 0));
@@ -118,11 +125,11 @@ template <> struct Unit<Q4_1> {
 };
 
 template <> struct Unit<Q5_0> {
-    enum { K = 128, BYTES = 704, DISTANCE = 2, DEPTH = 2, MINIMA = 0 };
+    enum { K = 128, BYTES = 704, DISTANCE = 2, MINIMA = 0 };
     static DEV float factor() { return 1.f / 8.f; }
     uint4 q; u32 top, d;        // top: the inverted fifth bits, fragment f of byte i at bit 8 i + f
     DEV void load(const u8* p, int lane, Lane l) {
-        q = weight128(p + lane * 16); top = weight32(p + 512 + lane * 4); d = weight32(p + 640 + l.g * 8 + l.h * 4);
+        q = word128(p + lane * 16); top = word32(p + 512 + lane * 4); d = word32(p + 640 + l.g * 8 + l.h * 4);
     }
     template <int F> DEV u32 low(u32 w) const { return ((w << 3) & 0x78787878u) | ((top << (7 - F)) & 0x80808080u); }
     template <int F> DEV u32 high(u32 w) const { return ((w >> 1) & 0x78787878u) | ((top << (7 - F)) & 0x80808080u); }
@@ -136,11 +143,11 @@ template <> struct Unit<Q5_0> {
 };
 
 template <> struct Unit<Q5_1> {
-    enum { K = 128, BYTES = 768, DISTANCE = 2, DEPTH = 2, MINIMA = 1 };
+    enum { K = 128, BYTES = 768, DISTANCE = 2, MINIMA = 1 };
     static DEV float factor() { return 1.f; }
     uint4 q; u32 top; uint2 dm; // top: the fifth bits, as in Q5_0 but not inverted
     DEV void load(const u8* p, int lane, Lane l) {
-        q = weight128(p + lane * 16); top = weight32(p + 512 + lane * 4); dm = weight64(p + 640 + l.g * 16 + l.h * 8);
+        q = word128(p + lane * 16); top = word32(p + 512 + lane * 4); dm = word64(p + 640 + l.g * 16 + l.h * 8);
     }
     template <int F> DEV u32 bits() const { return F < 4 ? (top << (4 - F)) & 0x10101010u : (top >> (F - 4)) & 0x10101010u; }
     DEV void dot(Sum& sum, const u32* x, const float* xsum, Lane l) const {
@@ -157,11 +164,11 @@ template <> struct Unit<Q5_1> {
 };
 
 template <> struct Unit<Q8_0> {
-    enum { K = 128, BYTES = 1088, DISTANCE = 2, DEPTH = 2, MINIMA = 0 };
+    enum { K = 128, BYTES = 1088, DISTANCE = 2, MINIMA = 0 };
     static DEV float factor() { return 1.f; }
     uint4 q0, q1; u32 d;        // q0: blocks 0 and 1, q1: blocks 2 and 3
     DEV void load(const u8* p, int lane, Lane l) {
-        q0 = weight128(p + lane * 16); q1 = weight128(p + 512 + lane * 16); d = weight32(p + 1024 + l.g * 8 + l.h * 4);
+        q0 = word128(p + lane * 16); q1 = word128(p + 512 + lane * 16); d = word32(p + 1024 + l.g * 8 + l.h * 4);
     }
     DEV void dot(Sum& sum, const u32* x, const float*, Lane l) const {
         int c[4];
@@ -185,11 +192,11 @@ DEV void k_minima(Sum& sum, uint4 s, const float* xsum, Lane l) {
 }
 
 template <> struct Unit<Q4_K> {
-    enum { K = 256, BYTES = 1152, DISTANCE = 4, DEPTH = 2, MINIMA = 1 };
+    enum { K = 256, BYTES = 1152, DISTANCE = 4, MINIMA = 1 };
     static DEV float factor() { return 1.f; }
     uint4 q0, q1, s;            // q0: 64-weight chunks 0 and 1 (two words each), q1: chunks 2 and 3
     DEV void load(const u8* p, int lane, Lane l) {
-        q0 = weight128(p + lane * 16); q1 = weight128(p + 512 + lane * 16); s = weight128(p + 1024 + l.g * 16);
+        q0 = word128(p + lane * 16); q1 = word128(p + 512 + lane * 16); s = word128(p + 1024 + l.g * 16);
     }
     DEV void dot(Sum& sum, const u32* x, const float* xsum, Lane l) const {
         float d = from_half(s.x);
@@ -208,12 +215,12 @@ template <> struct Unit<Q4_K> {
 };
 
 template <> struct Unit<Q5_K> {
-    enum { K = 256, BYTES = 1408, DISTANCE = 4, DEPTH = 2, MINIMA = 1 };
+    enum { K = 256, BYTES = 1408, DISTANCE = 4, MINIMA = 1 };
     static DEV float factor() { return 1.f; }
     uint4 q0, q1, s; uint2 top; // top: bit b of each byte is the fifth bit of block b
     DEV void load(const u8* p, int lane, Lane l) {
-        q0 = weight128(p + lane * 16); q1 = weight128(p + 512 + lane * 16);
-        s = weight128(p + 1024 + l.g * 16); top = weight64(p + 1152 + lane * 8);
+        q0 = word128(p + lane * 16); q1 = word128(p + 512 + lane * 16);
+        s = word128(p + 1024 + l.g * 16); top = word64(p + 1152 + lane * 8);
     }
     template <int B> static DEV u32 bit(u32 w) { return B < 4 ? (w << (4 - B)) & 0x10101010u : (w >> (B - 4)) & 0x10101010u; }
     DEV void dot(Sum& sum, const u32* x, const float* xsum, Lane l) const {
@@ -237,13 +244,13 @@ template <> struct Unit<Q5_K> {
 };
 
 template <> struct Unit<Q6_K> {
-    enum { K = 256, BYTES = 1680, DISTANCE = 4, DEPTH = 2, MINIMA = 0 };
+    enum { K = 256, BYTES = 1680, DISTANCE = 4, MINIMA = 0 };
     static DEV float factor() { return 1.f / 4.f; }
     // q: nibble words of the first and second 128 weights. top: two high bits, the upper inverted. s: 8 of 16 scales.
     uint4 q0, q1, top; uint2 s; u32 d;
     DEV void load(const u8* p, int lane, Lane l) {
-        q0 = weight128(p + lane * 16); q1 = weight128(p + 512 + lane * 16); top = weight128(p + 1024 + lane * 16);
-        s = weight64(p + 1536 + l.g * 16 + l.h * 8); d = weight16(p + 1664 + l.g * 2);
+        q0 = word128(p + lane * 16); q1 = word128(p + 512 + lane * 16); top = word128(p + 1024 + lane * 16);
+        s = word64(p + 1536 + l.g * 16 + l.h * 8); d = word16(p + 1664 + l.g * 2);
     }
     // 4 (q - 32): J is the block among the four that share a byte of high bits.
     template <int J> static DEV u32 value(u32 w, u32 t) {
@@ -268,16 +275,18 @@ template <> struct Unit<Q6_K> {
     }
 };
 
-// Weights along k of a unit, and bytes of eight rows of k weights.
-DEV int unit_of(int type) {
-    return type == F32 || type == F16 || type == BF16 ? 64 : type == Q4_K || type == Q5_K || type == Q6_K ? 256 : 128;
-}
+DEV bool is_float(int type) { return type == F32 || type == F16 || type == BF16; }
+
+// Weights along k of a unit, and units of so many. Float rows stay rows: their units are 128 weights of one row.
+DEV int unit_of(int type) { return type == Q4_K || type == Q5_K || type == Q6_K ? 256 : 128; }
 DEV int units_of(int type, int k) {
-    const int shift = type == F32 || type == F16 || type == BF16 ? 6 : type == Q4_K || type == Q5_K || type == Q6_K ? 8 : 7;
+    const int shift = type == Q4_K || type == Q5_K || type == Q6_K ? 8 : 7;
     return (k + (1 << shift) - 1) >> shift;
 }
 DEV int unit_bytes(int type) {
     switch (type) {
+        case F32: return 512;
+        case F16: case BF16: return 256;
         case Q4_0: return Unit<Q4_0>::BYTES;
         case Q4_1: return Unit<Q4_1>::BYTES;
         case Q5_0: return Unit<Q5_0>::BYTES;
@@ -294,3 +303,7 @@ DEV int octet_bytes(int type, int k) {
     if (type == F16 || type == BF16) return k * 16;
     return units_of(type, k) * unit_bytes(type);
 }
+
+// Rows that lie together, and their bytes.
+DEV int group_rows(int type) { return is_float(type) ? 1 : 8; }
+DEV int group_bytes(int type, int k) { return is_float(type) ? octet_bytes(type, k) / 8 : octet_bytes(type, k); }

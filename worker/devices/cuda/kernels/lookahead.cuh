@@ -1,0 +1,112 @@
+// The warp that looks ahead: it brings instructions and plans, keeps the rings full, and makes the experts' plans as soon
+// as their router has spoken. Lane w cares for the ring of warp w.
+#pragma once
+
+// Where a lane's warp is in the program, as far as its chunks are asked for.
+struct Cursor {
+    int at, run;                // instruction and run; run -1: the instruction is new
+    int left, i, type;          // units left of the warp's share of the run; floats: unit of the row
+    const u8* source;
+    Taken asked;
+};
+
+// One chunk, if the ring has room: whether.
+DEV bool ask(Cursor& c, const Run& r, int lane, Shared& s) {
+    const bool floats = is_float(r.type);
+    const int n = min(min(r.chunk, c.left), floats ? r.per - c.i : c.left);
+    const u32 size = floats ? min(n * r.unit, r.stride - c.i * r.unit) : n * r.unit;
+    u32 bytes = c.asked.bytes;
+    const u32 place = ring_place(bytes, size);
+    bytes += ring_charge(size);
+    if (bytes - *(volatile u32*)&s.taken[lane].bytes > RING_BYTES) return false;
+    u64* barrier = s.full + lane * RING_CHUNKS + c.asked.chunks % RING_CHUNKS;
+    barrier_expect(barrier, size);
+    bulk_copy_once(shared_address(smem) + RING_AT + lane * RING_BYTES + place, c.source, size, barrier);
+    c.asked.bytes = bytes;
+    ++c.asked.chunks;
+    c.source += size;
+    c.left -= n;
+    c.i += n;
+    if (floats && c.i == r.per) c.i = 0;
+    return true;
+}
+
+// The router's choice for the expert instructions `at` and at + 1, and this block's plans: false if logits are missing.
+DEV bool choose(int at, Sets sets, Shared& s) {
+    const Instruction& up = s.records[at % RECORDS].instruction;
+    const Instruction& down = s.records[(at + 1) % RECORDS].instruction;
+    const int lane = threadIdx.x & 31;
+    float mine[8];
+    bool missing = false;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+        mine[j] = -__int_as_float(0x7f800000);
+        if (lane + 32 * j < up.n_experts) mine[j] = glance(up.x2 + sets.here + lane + 32 * j), missing |= armed(mine[j]);
+    }
+    if (__any_sync(FULL, missing)) return false;
+    choose_experts(mine, up.n_experts, up.n_chosen, s.chosen, s.weight);
+    plan_share(up, s.up, s.chosen);
+    plan_share(down, s.down, s.chosen);
+    if (lane == 0) asm volatile("st.release.cta.shared.s32 [%0], %1;" :: "r"(shared_address(&s.chosen_at)), "r"(at + 1) : "memory");
+    return true;
+}
+
+CALL void look_ahead(const Instruction* program, const ShortPlan* plans, int count, Sets sets, Shared& s) {
+    const int lane = threadIdx.x & 31;
+    Cursor c = {lane < WARPS ? 0 : count, -1, 0, 0, 0, 0, {0, 0}};
+    int asked = 0, here = 0, chosen_at = -1;    // records asked for, records that have arrived
+    u32 idle = 0;
+#pragma unroll 1
+    for (;;) {
+        // A record's place is free once the block and all cursors are past the one that was there.
+        const int oldest = min(*(volatile int*)&s.at, (int)__reduce_min_sync(FULL, (u32)c.at));
+        while (asked < count && asked < oldest + RECORDS) {
+            if (lane == 0) {
+                Record& record = s.records[asked % RECORDS];
+                u64* barrier = s.arrived + asked % RECORDS;
+                barrier_expect(barrier, sizeof(Record));
+                bulk_copy(&record.instruction, program + asked, sizeof(Instruction), barrier);
+                bulk_copy(&record.plan, plans + asked * gridDim.x + blockIdx.x, sizeof(ShortPlan), barrier);
+            }
+            ++asked;
+        }
+        while (here < asked && __all_sync(FULL, barrier_done(s.arrived + here % RECORDS, here / RECORDS))) {
+            const Instruction& I = s.records[here % RECORDS].instruction;
+            if (I.norm != NO_NORM && blockIdx.x % 16 == 0 && lane == 0)
+                asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(I.norm_w), "r"(I.k * 4) : "memory");
+            ++here;
+        }
+        bool moved = false;
+        int waits = 0x7fffffff;                 // for its router
+        if (c.at < count) {
+            const Record& record = s.records[c.at % RECORDS];
+            const int op = record.instruction.op;
+            const Run* runs = op == EXPERTS_UP ? s.up.runs : op == EXPERTS_DOWN ? s.down.runs : record.plan.runs;
+            if (c.left == 0 && c.at < here) {
+                const bool routed = op == EXPERTS_UP || op == EXPERTS_DOWN;
+                if (routed && chosen_at < c.at) waits = c.at;
+                else {
+                    const int n = op == EXPERTS_UP ? s.up.n : op == EXPERTS_DOWN ? s.down.n : record.plan.n;
+                    moved = true;
+                    if (++c.run < n) {
+                        const Run& r = runs[c.run];
+                        const int first = first_unit(r.units, lane);
+                        c.left = first_unit(r.units, lane + 1) - first;
+                        const int group = quotient(first, r.inv_per);
+                        c.i = first - group * r.per;
+                        c.source = r.base + (u64)group * r.stride + c.i * r.unit;
+                    } else ++c.at, c.run = -1;
+                }
+            }
+            if (c.left > 0) moved |= ask(c, runs[c.run], lane, s);
+        }
+        const int router = (int)__reduce_min_sync(FULL, (u32)waits);
+        if (router < here - 1 && choose(router, sets, s)) chosen_at = router + 1, moved = true;
+        if (asked == count && __all_sync(FULL, c.at >= count)) break;
+        if (__any_sync(FULL, moved)) idle = 0;
+        else {
+            __nanosleep(20);
+            spun(idle);
+        }
+    }
+}
