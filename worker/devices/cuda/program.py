@@ -168,7 +168,7 @@ def vector_bytes(instruction: np.void, head_dim: int, group: int) -> int:
     copies = int(instruction["n_chosen"]) if instruction["op"] == Op.EXPERTS_DOWN else 1
     blocks = blocks_of(int(instruction["k"])) * copies
     flags = int(instruction["flags"])
-    nbytes = 4 * (_PART_FLOATS + blocks)
+    nbytes = 4 * (_PART_FLOATS + blocks + blocks // 4)
     if flags & PLANES:
         nbytes += blocks * 34 * 4
     if flags & FLOAT_X:

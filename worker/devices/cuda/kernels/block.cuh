@@ -44,10 +44,9 @@ struct Shared {                 // fixed part of dynamic shared memory; rings an
     int chosen[MAX_CHOSEN];
     float weight[MAX_CHOSEN];
     float sums[3][WARPS];
-    u32 maxima[3][WARPS];
+    int watched[MAX_CHOSEN];    // the choice of a CHOOSE
     float best_value[WARPS];
     int best_index[WARPS];
-    float unit;                 // scale of the prepared vectors' fixed point
     int last;
     State state;                // as it was when the launch began
 };
@@ -74,16 +73,15 @@ DEV void share(int n, int& from, int& to) { share(n / (int)gridDim.x, n % (int)g
 // n / d for d = 1 / inverse, both below 2^20.
 DEV int quotient(int n, float inverse) { return (int)(((float)n + 0.5f) * inverse); }
 
-// Over the block; every thread gets the results. Each slot is used once an instruction.
-DEV void block_reduce(float& sum, u32& largest, int slot, Shared& s) {
+// Over the block; every thread gets the result. Each slot is used once an instruction.
+DEV float block_sum(float sum, int slot, Shared& s) {
     sum = warp_sum(sum);
-    largest = __reduce_max_sync(FULL, largest);
-    if ((threadIdx.x & 31) == 0) s.sums[slot][threadIdx.x >> 5] = sum, s.maxima[slot][threadIdx.x >> 5] = largest;
+    if ((threadIdx.x & 31) == 0) s.sums[slot][threadIdx.x >> 5] = sum;
     block_sync();
     sum = s.sums[slot][threadIdx.x & (WARPS - 1)];
-    largest = __reduce_max_sync(FULL, s.maxima[slot][threadIdx.x & (WARPS - 1)]);
 #pragma unroll
     for (int i = WARPS / 2; i; i >>= 1) sum += __shfl_xor_sync(FULL, sum, i);
+    return sum;
 }
 
 // ---- activations: norm, then fixed point digits ------------------------------------------------------------------
@@ -115,115 +113,115 @@ DEV void store_planes(u32* planes, int group, float4 v, float inv) {
     p[6] = __byte_perm(ef, gh, 0x7632);
 }
 
-#define HELD 6                  // float4 of x that a thread keeps: of up to 12,288 floats, x is read once
+// What products need of one vector or several: planes, a scale for each 128 of its values, sums of its 32-blocks, and
+// the values themselves.
+struct Vectors {
+    float *part, *xsum, *xscale, *floats;
+    u32* planes;
+    int blocks;                 // of a vector
 
-// Everything the products need of x: planes and their scale, sums of 32-blocks, floats. x is one vector of k floats, or
-// several without a norm, one after the other; each starts at a multiple of 256 in what is made of it. All threads that
-// compute take part. The caller's next barrier makes it visible.
-DEV void prepare(const Instruction& I, int inputs, float* xsum, u32* planes, float* floats, Sets sets, Shared& s) {
-    const int one4 = I.k >> 2, k4 = one4 * inputs, tid = threadIdx.x, norm = I.norm, flags = I.flags, blocks = blocks_of(I.k);
-    const float4* w4 = (const float4*)I.norm_w;
-    const float* x = I.x + sets.here;
-    float4 v[HELD], w0, w1;
-    if (norm != NO_NORM) {      // on its way while x is awaited
-        if (tid < k4) w0 = constant4(w4 + tid);
-        if (tid + THREADS < k4) w1 = constant4(w4 + tid + THREADS);
+    DEV Vectors(const Instruction& I, int inputs) {
+        blocks = blocks_of(I.k);
+        part = (float*)(smem + PART_AT);
+        xsum = part + PART_FLOATS;
+        xscale = xsum + blocks * inputs;
+        planes = (u32*)(xscale + blocks / 4 * inputs);
+        floats = (float*)(planes + (I.flags & PLANES_OF_X ? blocks * BLOCK_WORDS * inputs : 0));
     }
-    // All of the thread's pieces of x are asked for at once, and those that were not there yet again.
+};
+
+// Mean and inverse deviation of a vector, and a barrier before the next use of the slots.
+DEV void layer_norm(const Instruction& I, const float* x, float& mean, float& scale, Shared& s) {
+    float sum = 0.f;
+#pragma unroll 1
+    for (int j = threadIdx.x; j < I.k >> 2; j += THREADS) sum += total4(await4(x + 4 * j));
+    mean = block_sum(sum, 1, s) / (float)I.k;
+    sum = 0.f;
+#pragma unroll 1
+    for (int j = threadIdx.x; j < I.k >> 2; j += THREADS) sum += squares(minus(await4(x + 4 * j), mean));
+    scale = 1.f / sqrtf(block_sum(sum, 2, s) / (float)I.k + I.eps);
+}
+
+#define HELD 6                  // pieces of x that a lane keeps: up to 12,288 floats are asked for at once
+
+// x is one vector of k floats, or several without a norm, one after the other; each starts at a multiple of 256 in what
+// is made of it. A warp takes every 16th piece of 128 floats, and no warp waits for another: the factor of an RMS norm
+// is left to the end of the product (rms_factor). The caller's next barrier makes all visible.
+DEV void prepare(const Instruction& I, int inputs, const Vectors& to, Sets sets, Shared& s) {
+    const int lane = threadIdx.x & 31, w = threadIdx.x >> 5, norm = I.norm, flags = I.flags, k = I.k;
+    const int per = to.blocks >> 2, pieces = per * inputs;
+    const float* x = I.x + sets.here;
+    // Piece p: value 4 lane of it in x, or -1 beyond the vector's end.
+    auto offset = [&](int p) {
+        int input = 0, j = p;
+        while (j >= per) j -= per, ++input;
+        j = j * 128 + lane * 4;
+        return p < pieces && j < k ? input * k + j : -1;
+    };
+    float4 v[HELD], weights = make_float4(1.f, 1.f, 1.f, 1.f);
+    if (norm != NO_NORM && offset(w) >= 0) weights = constant4((const float4*)(I.norm_w + offset(w)));
     u32 missing = 0;
 #pragma unroll
     for (int h = 0; h < HELD; ++h) {
         v[h] = make_float4(0.f, 0.f, 0.f, 0.f);
-        if (tid + h * THREADS < k4) missing |= 1u << h;
+        if (w + h * WARPS < pieces && offset(w + h * WARPS) >= 0) missing |= 1u << h;
     }
+    // All of a lane's pieces are asked for at once, and those that were not there yet again.
     for (u32 n = 0; missing; spun(n)) {
 #pragma unroll
-        for (int h = 0; h < HELD; ++h) if (missing >> h & 1) v[h] = glance4(x + 4 * (tid + h * THREADS));
+        for (int h = 0; h < HELD; ++h) if (missing >> h & 1) v[h] = glance4(x + offset(w + h * WARPS));
 #pragma unroll
         for (int h = 0; h < HELD; ++h) if (!armed(v[h])) missing &= ~(1u << h);
     }
     STAMP(1);
     float mean = 0.f, scale = 1.f, sum = 0.f;
-    u32 largest = 0;
-    if (norm == LAYER) {
-#pragma unroll
-        for (int h = 0; h < HELD; ++h) sum += total4(v[h]);
+    if (norm == LAYER) layer_norm(I, x, mean, scale, s);
 #pragma unroll 1
-        for (int j = tid + HELD * THREADS; j < k4; j += THREADS) sum += total4(await4(x + 4 * j));
-        block_reduce(sum, largest, 0, s);
-        mean = sum / (float)I.k;
-        sum = 0.f;
-    }
+    for (int p = w; p < pieces; p += WARPS) {
+        const int at = offset(p);
+        float4 a = v[0];
+        if (p >= HELD * WARPS && at >= 0) a = await4(x + at);
 #pragma unroll
-    for (int h = 0; h < HELD; ++h) {
-        const int j = tid + h * THREADS;
-        if (h * THREADS >= k4) break;
-        if (norm != NO_NORM && j < k4) {
-            if (norm == LAYER) v[h] = minus(v[h], mean);
-            sum += squares(v[h]);
-            v[h] = times(v[h], h == 0 ? w0 : h == 1 ? w1 : constant4(w4 + j));
+        for (int h = 0; h + 1 < HELD; ++h) v[h] = v[h + 1];
+        float4 next = weights;
+        if (norm != NO_NORM) {
+            const int ahead = offset(p + WARPS);
+            if (ahead >= 0) next = constant4((const float4*)(I.norm_w + ahead));
+            if (norm == RMS) sum += squares(a);
+            else a = times(minus(a, mean), scale);
+            a = times(a, weights);
+            if (norm == LAYER && at >= 0) a = plus(a, constant4((const float4*)(I.norm_b + at)));
+            if (at < 0) a = make_float4(0.f, 0.f, 0.f, 0.f);
         }
-        largest = max(largest, magnitude(v[h]));
-    }
-#pragma unroll 1
-    for (int j = tid + HELD * THREADS; j < k4; j += THREADS) {
-        float4 a = await4(x + 4 * j);
-        if (norm == LAYER) a = minus(a, mean);
-        if (norm != NO_NORM) sum += squares(a), a = times(a, constant4(w4 + j));
-        largest = max(largest, magnitude(a));
-    }
-    block_reduce(sum, largest, 1, s);
-    float bound = __uint_as_float(largest);     // of |x w|; the norm's scale and bias come on top
-    if (norm != NO_NORM) {
-        scale = 1.f / sqrtf(sum / (float)I.k + I.eps);
-        bound *= scale;
-    }
-    if (norm == LAYER) {
-        float ignore = 0.f;
-        u32 b = 0;
-#pragma unroll 1
-        for (int j = tid; j < k4; j += THREADS) b = max(b, magnitude(((const float4*)I.norm_b)[j]));
-        block_reduce(ignore, b, 2, s);
-        bound += __uint_as_float(b);
-    }
-    // A power of two that brings the bound to 29 bits and a little; what is not finite stays so.
-    const u32 bits = __float_as_uint(bound) & 0x7fffffffu;
-    const int e = max((int)(bits >> 23), 40);
-    const bool finite = bits < 0x7f000000u;
-    const float inv = finite ? __uint_as_float((u32)(282 - e) << 23) : 0.f;     // 2^(28 - (e - 127))
-    if (tid == 0) s.unit = finite ? __uint_as_float((u32)(e - 28) << 23) : __uint_as_float(0x7fc00000u);
-    auto put = [&](int j, float4 a) {           // whole warps: sums need all lanes
-        if (norm != NO_NORM) a = times(a, scale);
-        if (norm == LAYER && j < k4) a = plus(a, ((const float4*)I.norm_b)[j]);
-        const int c = inputs > 1 ? j / one4 : 0, at = j + c * (blocks * 8 - one4);
-        if (j < k4) {
-            if (flags & FLOATS_OF_X) ((float4*)floats)[at] = a;
-            if (flags & PLANES_OF_X) store_planes(planes, at, a, inv);
+        weights = next;
+        if (flags & FLOATS_OF_X) ((float4*)to.floats)[p * 32 + lane] = a;
+        if (flags & PLANES_OF_X) {
+            // A power of two that brings the largest value to 29 bits and a little; what is not finite stays so.
+            const u32 bits = __reduce_max_sync(FULL, magnitude(a));
+            const int e = max((int)(bits >> 23), 40);
+            const bool finite = bits < 0x7f000000u;
+            if (lane == 0) to.xscale[p] = finite ? __uint_as_float((u32)(e - 28) << 23) : __uint_as_float(0x7fc00000u);
+            store_planes(to.planes, p * 32 + lane, a, finite ? __uint_as_float((u32)(282 - e) << 23) : 0.f);    // 2^(28 - (e - 127))
         }
         if (flags & SUMS_OF_X) {
             float t = total4(a);
             t += __shfl_xor_sync(FULL, t, 1);
             t += __shfl_xor_sync(FULL, t, 2);
             t += __shfl_xor_sync(FULL, t, 4);
-            if ((tid & 7) == 0 && j < k4) xsum[at >> 3] = t;
+            if ((lane & 7) == 0) to.xsum[p * 4 + (lane >> 3)] = t;
         }
-    };
+    }
+    if (norm == RMS) {
+        sum = warp_sum(sum);
+        if (lane == 0) s.sums[0][w] = sum;
+    }
+}
+
+// What a product of a prepared vector is still to be multiplied by; after the barrier, whole warps.
+DEV float rms_factor(const Instruction& I, const Shared& s) {
+    if (I.norm != RMS) return 1.f;
+    float sum = s.sums[0][threadIdx.x & (WARPS - 1)];
 #pragma unroll
-    for (int h = 0; h < HELD; ++h) {
-        if ((tid & ~31) + h * THREADS >= k4) break;
-        put(tid + h * THREADS, v[h]);
-    }
-#pragma unroll 1
-    for (int base = (tid & ~31) + HELD * THREADS; base < k4; base += THREADS) {
-        const int j = base + (tid & 31);
-        float4 a = make_float4(0.f, 0.f, 0.f, 0.f);
-        if (j < k4) {
-            a = await4(x + 4 * j);
-            if (norm == LAYER) a = minus(a, mean);
-            if (norm != NO_NORM) a = times(a, constant4(w4 + j));
-        }
-        put(j, a);
-    }
-    if ((flags & SUMS_OF_X) && (I.k & 255))     // padding is multiplied by zeros and must be finite
-        for (int b = tid; b < blocks * inputs; b += THREADS) if (b % blocks >= I.k >> 5) xsum[b] = 0.f;
+    for (int i = WARPS / 2; i; i >>= 1) sum += __shfl_xor_sync(FULL, sum, i);
+    return rsqrtf(sum / (float)I.k + I.eps);
 }

@@ -57,7 +57,7 @@ DEV void do_act(const Instruction& I, Sets sets) {
 // The router's choice for somebody who watches it; the experts' instructions make it anew.
 DEV void do_choose(const Instruction& I, Sets sets, Shared& s) {
     if (blockIdx.x || threadIdx.x >= 32) return;
-    int* ids = (int*)s.maxima[0];
+    int* ids = s.watched;
     float* weights = s.sums[0];
     const int lane = threadIdx.x;
     float mine[8];

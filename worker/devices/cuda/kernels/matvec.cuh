@@ -128,16 +128,16 @@ DEV Addends addends(const Instruction& I, const Run& run, int r, Sets sets) {
     return a;
 }
 
-DEV void finish_rows(const Instruction& I, const Run* runs, int n, const float* part, Addends a, Sets sets, const Shared& s, Best& best) {
+DEV void finish_rows(const Instruction& I, const Run* runs, int n, const float* part, float factor, Addends a, Sets sets, const Shared& s, Best& best) {
     const int step = is_paired(I) ? 2 : 1;
     int r = threadIdx.x, i = find_row(runs, n, step, r);
 #pragma unroll 1
     while (i < n) {
         const Run& run = runs[i];
         const int row = run.row0 + r;
-        float v = row_sum(run, part, r) + a.bias;
+        float v = fmaf(row_sum(run, part, r), factor, a.bias);
         if (step == 2) {
-            const float up = row_sum(runs[i + 1], part, r) + a.bias2;
+            const float up = fmaf(row_sum(runs[i + 1], part, r), factor, a.bias2);
             v = I.act == SWIGLU ? swiglu(v, up) : swiglu_oai(v, up);
         } else if (I.act == GELU) v = gelu(v);
         if (I.residual) v += await(I.residual + sets.here + row, a.residual);
@@ -153,14 +153,14 @@ DEV void finish_rows(const Instruction& I, const Run* runs, int n, const float* 
 }
 
 // Gate and up of the chosen experts.
-DEV void finish_up(const Instruction& I, const Run* runs, int n, const float* part, Sets sets, const Shared& s) {
+DEV void finish_up(const Instruction& I, const Run* runs, int n, const float* part, float factor, Sets sets, const Shared& s) {
     const int n_ff = I.parts[0].rows / (I.n_parts == 1 ? 2 : 1);
     int r = threadIdx.x, i = find_row(runs, n, 2, r);
 #pragma unroll 1
     while (i < n) {
         const Run& gate = runs[i];
         const int c = gate.expert, row = gate.row0 + r;
-        float g = row_sum(gate, part, r), u = row_sum(runs[i + 1], part, r);
+        float g = row_sum(gate, part, r) * factor, u = row_sum(runs[i + 1], part, r) * factor;
         if (I.bias) {
             const float* bias = I.bias + (u64)s.chosen[c] * 2 * n_ff;
             g += bias[row], u += bias[n_ff + row];
@@ -193,11 +193,8 @@ DEV void do_product(const Record& record, int at, Sets sets, Shared& s, Best& be
     const Instruction& I = record.instruction;
     const int op = I.op;
     const bool experts = op == EXPERTS_UP || op == EXPERTS_DOWN;
-    const int inputs = op == EXPERTS_DOWN ? I.n_chosen : 1, blocks = blocks_of(I.k);
-    float* part = (float*)(smem + PART_AT);
-    float* xsum = part + PART_FLOATS;
-    u32* planes = (u32*)(xsum + blocks * inputs);
-    float* floats = (float*)(planes + (I.flags & PLANES_OF_X ? blocks * BLOCK_WORDS * inputs : 0));
+    const int inputs = op == EXPERTS_DOWN ? I.n_chosen : 1;
+    const Vectors x(I, inputs);
     if (op != NORM && I.share_q == 0 && (int)blockIdx.x >= I.share_r) return;
     const Run* runs = op == EXPERTS_UP ? s.up.runs : op == EXPERTS_DOWN ? s.down.runs : record.plan.runs;
     Addends first = {0.f, 0.f, 0.f};
@@ -205,7 +202,7 @@ DEV void do_product(const Record& record, int at, Sets sets, Shared& s, Best& be
         int r = threadIdx.x, i = find_row(runs, record.plan.n, is_paired(I) ? 2 : 1, r);
         if (i < record.plan.n) first = addends(I, runs[i], r, sets);
     }
-    prepare(I, inputs, xsum, planes, floats, sets, s);
+    prepare(I, inputs, x, sets, s);
     if (experts)                // the look-ahead warp has the router's choice and made the plan
         for (u32 n = 0; ; spun(n)) {
             int known;
@@ -214,26 +211,26 @@ DEV void do_product(const Record& record, int at, Sets sets, Shared& s, Best& be
         }
     block_sync();
     STAMP(2);
+    const float factor = rms_factor(I, s);
     if (op == NORM) {
         int from, to;
         share(I.k, from, to);
-        for (int k = from + threadIdx.x; k < to; k += THREADS) put(I, k, floats[k], sets);
+        for (int k = from + threadIdx.x; k < to; k += THREADS) put(I, k, x.floats[k] * factor, sets);
         return;
     }
     const int n_runs = op == EXPERTS_UP ? s.up.n : op == EXPERTS_DOWN ? s.down.n : record.plan.n;
-    const float unit = s.unit;
     {
         Feed feed(s.taken, s.full, threadIdx.x >> 5);
 #pragma unroll 1
         for (int i = 0; i < n_runs; ++i) {
             const Run& r = runs[i];
-            stream(r, I.k, planes + r.input * blocks * BLOCK_WORDS, xsum + r.input * blocks, floats + r.input * blocks * 32, unit, part + r.part, feed);
+            stream(r, I.k, x.planes + r.input * x.blocks * BLOCK_WORDS, x.xsum + r.input * x.blocks, x.xscale + r.input * x.blocks / 4, x.floats + r.input * x.blocks * 32, x.part + r.part, feed);
         }
     }
     STAMP(3);
     block_sync();
     STAMP(4);
-    if (op == EXPERTS_UP) finish_up(I, runs, n_runs, part, sets, s);
-    else if (op == EXPERTS_DOWN) finish_down(I, runs, n_runs, part, sets, s);
-    else finish_rows(I, runs, n_runs, part, first, sets, s, best);
+    if (op == EXPERTS_UP) finish_up(I, runs, n_runs, x.part, factor, sets, s);
+    else if (op == EXPERTS_DOWN) finish_down(I, runs, n_runs, x.part, sets, s);
+    else finish_rows(I, runs, n_runs, x.part, factor, first, sets, s, best);
 }

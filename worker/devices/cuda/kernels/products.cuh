@@ -11,7 +11,7 @@ DEV int warp_of(int i, const Run& r) { return r.units >= WARPS ? quotient(WARPS 
 template <int TYPE> DEV constexpr int chunk_of() { return CHUNK_BYTES / Unit<TYPE>::BYTES; }
 
 template <int TYPE>
-DEV void stream_quantized(const Run& r, const u32* planes, const float* xsum, float unit, float* part, Feed& feed) {
+DEV void stream_quantized(const Run& r, const u32* planes, const float* xsum, const float* xscale, float* part, Feed& feed) {
     typedef Unit<TYPE> U;
     const int lane = threadIdx.x & 31, w = threadIdx.x >> 5;
     const Lane l = {lane >> 2, lane & 3, (lane >> 1) & 1};
@@ -20,7 +20,7 @@ DEV void stream_quantized(const Run& r, const u32* planes, const float* xsum, fl
     int o = quotient(left, r.inv_per), i = left - o * per;
     left = first_unit(r.units, w + 1) - left;
     const u32* x = planes + plane_offset(lane, U::DISTANCE);
-    const float factor = U::factor() * unit;
+    if (U::K == 256) xscale += l.h;
     float* out = part + (o + w) * 8 + l.g;
     Sum sum;
     sum.clear();
@@ -33,9 +33,9 @@ DEV void stream_quantized(const Run& r, const u32* planes, const float* xsum, fl
             if (d >= n) break;
             U u;
             u.load(p + d * U::BYTES, lane, l);
-            u.dot(sum, x + i * (U::K / 32 * BLOCK_WORDS), xsum + i * (U::K / 32), l);
+            u.dot(sum, x + i * (U::K / 32 * BLOCK_WORDS), xsum + i * (U::K / 32), xscale[i * (U::K / 128)], l);
             if (++i == per || d + 1 == left) {
-                float v = sum.total(l.t, factor);
+                float v = sum.total(l.t, U::factor());
                 if (l.t == 0) *out = v;
                 out += 8;
                 sum.clear();
@@ -92,20 +92,20 @@ DEV void stream_float(const Run& r, int k, const float* x, float* part, Feed& fe
 #endif
 #define HAS(t) (((unsigned long long)TYPES >> (t)) & 1)
 
-DEV void stream(const Run& r, int k, const u32* planes, const float* xsum, const float* floats, float unit, float* part, Feed& feed) {
+DEV void stream(const Run& r, int k, const u32* planes, const float* xsum, const float* xscale, const float* floats, float* part, Feed& feed) {
     switch (r.type) {
         case F32: if (HAS(F32)) stream_float<F32>(r, k, floats, part, feed); break;
         case F16: if (HAS(F16)) stream_float<F16>(r, k, floats, part, feed); break;
         case BF16: if (HAS(BF16)) stream_float<BF16>(r, k, floats, part, feed); break;
-        case Q4_0: if (HAS(Q4_0)) stream_quantized<Q4_0>(r, planes, xsum, unit, part, feed); break;
-        case Q4_1: if (HAS(Q4_1)) stream_quantized<Q4_1>(r, planes, xsum, unit, part, feed); break;
-        case Q5_0: if (HAS(Q5_0)) stream_quantized<Q5_0>(r, planes, xsum, unit, part, feed); break;
-        case Q5_1: if (HAS(Q5_1)) stream_quantized<Q5_1>(r, planes, xsum, unit, part, feed); break;
-        case Q8_0: if (HAS(Q8_0)) stream_quantized<Q8_0>(r, planes, xsum, unit, part, feed); break;
-        case Q4_K: if (HAS(Q4_K)) stream_quantized<Q4_K>(r, planes, xsum, unit, part, feed); break;
-        case Q5_K: if (HAS(Q5_K)) stream_quantized<Q5_K>(r, planes, xsum, unit, part, feed); break;
-        case Q6_K: if (HAS(Q6_K)) stream_quantized<Q6_K>(r, planes, xsum, unit, part, feed); break;
-        case MXFP4: if (HAS(MXFP4)) stream_quantized<MXFP4>(r, planes, xsum, unit, part, feed); break;
+        case Q4_0: if (HAS(Q4_0)) stream_quantized<Q4_0>(r, planes, xsum, xscale, part, feed); break;
+        case Q4_1: if (HAS(Q4_1)) stream_quantized<Q4_1>(r, planes, xsum, xscale, part, feed); break;
+        case Q5_0: if (HAS(Q5_0)) stream_quantized<Q5_0>(r, planes, xsum, xscale, part, feed); break;
+        case Q5_1: if (HAS(Q5_1)) stream_quantized<Q5_1>(r, planes, xsum, xscale, part, feed); break;
+        case Q8_0: if (HAS(Q8_0)) stream_quantized<Q8_0>(r, planes, xsum, xscale, part, feed); break;
+        case Q4_K: if (HAS(Q4_K)) stream_quantized<Q4_K>(r, planes, xsum, xscale, part, feed); break;
+        case Q5_K: if (HAS(Q5_K)) stream_quantized<Q5_K>(r, planes, xsum, xscale, part, feed); break;
+        case Q6_K: if (HAS(Q6_K)) stream_quantized<Q6_K>(r, planes, xsum, xscale, part, feed); break;
+        case MXFP4: if (HAS(MXFP4)) stream_quantized<MXFP4>(r, planes, xsum, xscale, part, feed); break;
     }
 }
 
