@@ -113,6 +113,22 @@ CALL void do_attend(const Instruction& I, const State& st, Sets sets, float* wor
         Kv* keys = (Kv*)(st.cache + (u64)I.layer * st.layer_bytes) + (u64)kvh * st.capacity * HEAD_DIM;
         Kv* values = (Kv*)((u8*)keys + st.value_offset);
         if (unit != blockIdx.x) block_sync();
+        // Four lanes a token, eight tokens a warp: each group of lanes keeps its own running maximum, sum and output. What
+        // the cache holds is asked for before the step's own values are awaited, and each part of the next tokens as soon
+        // as its registers are free.
+        const int warps = min(WARPS, (n + 8 * TOKENS - 1) / (8 * TOKENS)), stride = warps * 8 * TOKENS;
+        const bool newest = to == span.to && n > 0;
+        const Kv* kp = keys + (u64)from * HEAD_DIM;
+        const Kv* vp = values + (u64)from * HEAD_DIM;
+        int i0 = w * 8 * TOKENS + sub;
+        Features key[TOKENS], value[TOKENS];
+        auto load = [&](Features (&to)[TOKENS], const Kv* p, bool last_only) {
+#pragma unroll
+            for (int d = 0; d < TOKENS; ++d)
+                if (!last_only || i0 + 8 * d >= n - 1) to[d].load(p + (u64)min(i0 + 8 * d, n - 1) * HEAD_DIM, l);
+        };
+        if (w < warps) load(key, kp, false), load(value, vp, false);
+
         // Half the threads rotate queries; if this unit sees the new token, the others bring it into the cache.
         if (tid < THREADS / 2) {
             for (int i = tid; i < HEADS * 32 * CHUNKS; i += THREADS / 2) {
@@ -122,7 +138,7 @@ CALL void do_attend(const Instruction& I, const State& st, Sets sets, float* wor
                 if (h < heads && j < HEAD_DIM) v = (I.rotate ? rotated(x, j, row, I.n_rot, I.pairing) : await(x + j)) * I.scale;
                 q[i] = v;
             }
-        } else if (to == span.to && n > 0) {
+        } else if (newest) {
             const int part = tid - THREADS / 2;
             const u64 at = (u64)(to - 1) * HEAD_DIM;
             const float* k = I.k_in + sets.here + (u64)kvh * HEAD_DIM;
@@ -135,23 +151,18 @@ CALL void do_attend(const Instruction& I, const State& st, Sets sets, float* wor
         }
         block_sync();
 
-        // Four lanes a token, eight tokens a warp: each group of lanes keeps its own running maximum, sum and output.
-        const int warps = min(WARPS, (n + 8 * TOKENS - 1) / (8 * TOKENS));
         if (w < warps) {
+            if (newest) load(key, kp, true), load(value, vp, true);     // its row was written only now
             float acc[HEADS * CHUNKS * 8], m[HEADS], denominator[HEADS];
 #pragma unroll
             for (int i = 0; i < HEADS * CHUNKS * 8; ++i) acc[i] = 0.f;
 #pragma unroll
             for (int h = 0; h < HEADS; ++h) m[h] = -1e30f, denominator[h] = 0.f;
-            const Kv* kp = keys + (u64)from * HEAD_DIM;
-            const Kv* vp = values + (u64)from * HEAD_DIM;
 #pragma unroll 1
-            for (int i0 = w * 8 * TOKENS + sub; i0 - sub < n; i0 += warps * 8 * TOKENS) {
-                Features key[TOKENS], value[TOKENS];
-#pragma unroll
-                for (int d = 0; d < TOKENS; ++d) key[d].load(kp + (u64)min(i0 + 8 * d, n - 1) * HEAD_DIM, l);
-#pragma unroll
-                for (int d = 0; d < TOKENS; ++d) value[d].load(vp + (u64)min(i0 + 8 * d, n - 1) * HEAD_DIM, l);
+            for (;;) {
+                const int i = i0;
+                i0 += stride;
+                const bool more = i0 - sub < n;
                 float dot[TOKENS][HEADS];
 #pragma unroll
                 for (int d = 0; d < TOKENS; ++d)
@@ -173,6 +184,7 @@ CALL void do_attend(const Instruction& I, const State& st, Sets sets, float* wor
                         }
                     }
                 }
+                if (more) load(key, kp, false);
                 float old[HEADS];
 #pragma unroll
                 for (int h = 0; h < HEADS; ++h) {
@@ -181,14 +193,14 @@ CALL void do_attend(const Instruction& I, const State& st, Sets sets, float* wor
                     for (int d = 0; d < TOKENS; ++d) {
                         dot[d][h] += __shfl_xor_sync(FULL, dot[d][h], 1);
                         dot[d][h] += __shfl_xor_sync(FULL, dot[d][h], 2);
-                        if (i0 + 8 * d >= n) dot[d][h] = -1e30f;
+                        if (i + 8 * d >= n) dot[d][h] = -1e30f;
                         top = fmaxf(top, dot[d][h]);
                     }
                     old[h] = expf(m[h] - top);
                     denominator[h] *= old[h];
 #pragma unroll
                     for (int d = 0; d < TOKENS; ++d) {
-                        dot[d][h] = i0 + 8 * d < n ? expf(dot[d][h] - top) : 0.f;
+                        dot[d][h] = i + 8 * d < n ? expf(dot[d][h] - top) : 0.f;
                         denominator[h] += dot[d][h];
                     }
                     m[h] = top;
@@ -208,6 +220,8 @@ CALL void do_attend(const Instruction& I, const State& st, Sets sets, float* wor
                             acc[(h * CHUNKS + c) * 8 + e] = a;
                         }
                 }
+                if (!more) break;
+                load(value, vp, false);
             }
             // The warp's eight groups of lanes, brought to one maximum, then summed by halves.
 #pragma unroll

@@ -2,29 +2,38 @@
 // and the same for the experts that a router chose.
 #pragma once
 
+// Bits of a float in an order that agrees with its value; 0 for what is not a number.
+DEV u32 ordered(float v) {
+    const u32 b = __float_as_uint(v);
+    return v != v ? 0 : b & 0x80000000u ? ~b : b | 0x80000000u;
+}
+
 // The n largest of E router logits, largest first, and their softmax; ties go to the lower index. One warp; lane l holds
-// logits l, l + 32, ... and those beyond E are minus infinity.
-DEV void choose_experts(float (&mine)[8], int n_experts, int n_chosen, int* ids, float* weights) {
+// logits l, l + 32, ...
+DEV void choose_experts(const float (&logits)[8], int n_experts, int n_chosen, int* ids, float* weights) {
     const int lane = threadIdx.x & 31;
-    const float none = -__int_as_float(0x7f800000);
+    u32 keys[8];                // 0: taken, or no expert; numbers have larger keys
+#pragma unroll
+    for (int j = 0; j < 8; ++j) keys[j] = lane + 32 * j < n_experts ? ordered(logits[j]) : 0;
     float top = 0.f, sum = 0.f, kept = 0.f;
 #pragma unroll 1
     for (int c = 0; c < n_chosen; ++c) {
-        float v = none;
-        int i = 0x7fffffff;
+        u32 best = keys[0];
+        int j = 0;
+        float v = logits[0];
 #pragma unroll
-        for (int j = 0; j < 8; ++j) if (better(mine[j], lane + 32 * j, v, i)) v = mine[j], i = lane + 32 * j;
-#pragma unroll
-        for (int d = 16; d; d >>= 1) {
-            float v2 = __shfl_xor_sync(FULL, v, d);
-            int i2 = __shfl_xor_sync(FULL, i, d);
-            if (better(v2, i2, v, i)) v = v2, i = i2;
+        for (int i = 1; i < 8; ++i) {
+            if (32 * i >= n_experts) break;
+            if (keys[i] > best) best = keys[i], j = i, v = logits[i];
         }
-        if (i >= n_experts) i = c;          // NaN logits compare with nothing: stay inside the matrix
+        const u32 most = __reduce_max_sync(FULL, best);
+        int i = (int)__reduce_min_sync(FULL, best == most && most ? (u32)(lane + 32 * j) : 0xffffu);
+        v = __shfl_sync(FULL, v, i & 31);
+        if (i == 0xffff) i = c, v = __uint_as_float(0x7fffffffu);   // only NaN is left: stay inside the matrix
 #pragma unroll
-        for (int j = 0; j < 8; ++j) if (lane + 32 * j == i) mine[j] = none;
+        for (int k = 0; k < 8; ++k) if (lane + 32 * k == i) keys[k] = 0;
         if (c == 0) top = v;
-        float p = expf(v - top);
+        const float p = expf(v - top);
         sum += p;
         if (lane == c) kept = p;
         if (lane == 0) ids[c] = i;
