@@ -135,13 +135,13 @@ STATE = np.dtype(
 )
 
 
-_MAX_RUNS = 16
+_MAX_RUNS = 8
 _WARPS = 16
 _RUN = 64  # bytes of struct Run
-PLAN_BYTES = 16 + MAX_PARTS * _RUN  # struct ShortPlan
-# struct Shared, rounded up: records and their barriers, rings' barriers, experts' plans, the job's state, small things.
+PLAN_BYTES = 16 + _MAX_RUNS * _RUN  # struct Plan
+# struct Shared, rounded up: records and their barriers, rings' barriers, the job's state, small things.
 SHARED_FIXED = (
-    8 * (INSTRUCTION.itemsize + PLAN_BYTES + 8) + _WARPS * (16 * 8 + 8) + 2 * (16 + _MAX_RUNS * _RUN) + STATE.itemsize
+    8 * (INSTRUCTION.itemsize + PLAN_BYTES + 8) + _WARPS * (16 * 8 + 8) + STATE.itemsize
 ) // 128 * 128 + 1024
 BATCH_GROUPS = 256  # groups of output rows of one instruction in a block
 _PART_FLOATS = (BATCH_GROUPS + _WARPS * _MAX_RUNS) * 8
@@ -168,7 +168,7 @@ def vector_bytes(instruction: np.void, head_dim: int, group: int) -> int:
     copies = int(instruction["n_chosen"]) if instruction["op"] == Op.EXPERTS_DOWN else 1
     blocks = blocks_of(int(instruction["k"])) * copies
     flags = int(instruction["flags"])
-    nbytes = 4 * (_PART_FLOATS + blocks + blocks // 4)
+    nbytes = 4 * (_PART_FLOATS + blocks + blocks // 4 + 3)
     if flags & PLANES:
         nbytes += blocks * 34 * 4
     if flags & FLOAT_X:

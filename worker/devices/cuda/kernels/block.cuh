@@ -14,24 +14,25 @@ extern "C" __global__ void set_stamps(long long* p) { stamp_at = p; }
 #define ALL_THREADS (THREADS + 32)
 #define WARPS 16
 #define BATCH_GROUPS 256        // groups of rows whose partial sums fit in shared memory; the host cuts instructions so
-#define MAX_RUNS 16
+#define MAX_RUNS 8              // of a block: parts, experts, or gate and up of the experts that its tiles touch
 #define RECORDS 8               // instructions that are here or on their way
 
 // A run: neighbouring groups of one stored matrix, one stream of bytes.
 struct Run {
-    const u8* base;
+    const u8* base;                     // of the first expert
+    u64 expert_bytes;
     int type, groups, rows, row0;       // row0: first row of the output, of the stacked matrix or of the expert
-    int part, input;                    // first float of its partial sums; which of the prepared vectors it multiplies
+    int part;                           // first float of its partial sums
+    short slot, input;                  // which of the chosen experts; which of the prepared vectors it multiplies
     int per, units;                     // units of a group, and of all
     float inv_per, inv_units;
-    int unit, chunk;                    // bytes of a unit; units of a chunk
-    int stride, expert;                 // bytes of a group
+    int stride;                         // bytes of a group
+    short unit, chunk;                  // bytes of a unit; units of a chunk
 };
 
-struct Plan { int n, from, to, unused; Run runs[MAX_RUNS]; };           // a block's runs of an instruction
-struct ShortPlan { int n, from, to, unused; Run runs[MAX_PARTS]; };     // of one that does not wait for a router
+struct Plan { int n, from, to, unused; Run runs[MAX_RUNS]; };   // a block's runs of an instruction
 
-struct Record { Instruction instruction; ShortPlan plan; };
+struct Record { Instruction instruction; Plan plan; };
 
 struct Shared {                 // fixed part of dynamic shared memory; rings and vectors follow
     Record records[RECORDS];    // of instruction i at i % RECORDS
@@ -40,10 +41,10 @@ struct Shared {                 // fixed part of dynamic shared memory; rings an
     Taken taken[WARPS];
     int at;                     // the instruction that the block works on
     int chosen_at;              // the last instruction whose experts are known
-    Plan up, down;              // the chosen experts' runs
     int chosen[MAX_CHOSEN];
     float weight[MAX_CHOSEN];
-    float sums[3][WARPS];
+    __align__(16) float sums[3][WARPS];
+    float mean, deviation;      // of a layer norm
     int watched[MAX_CHOSEN];    // the choice of a CHOOSE
     float best_value[WARPS];
     int best_index[WARPS];
@@ -53,8 +54,8 @@ struct Shared {                 // fixed part of dynamic shared memory; rings an
 
 #define PART_FLOATS ((BATCH_GROUPS + WARPS * MAX_RUNS) * 8)
 #define PART_AT (RING_AT + WARPS * RING_BYTES)          // byte of shared memory where partial sums start
-static_assert(sizeof(Instruction) % 16 == 0 && sizeof(ShortPlan) % 16 == 0 && sizeof(Record) % 16 == 0, "the copy engine moves 16 bytes");
-static_assert(sizeof(ShortPlan) == PLAN_BYTES, "program.py disagrees");
+static_assert(sizeof(Instruction) % 16 == 0 && sizeof(Plan) % 16 == 0 && sizeof(Record) % 16 == 0, "the copy engine moves 16 bytes");
+static_assert(sizeof(Plan) == PLAN_BYTES, "program.py disagrees");
 static_assert(sizeof(Shared) <= SHARED_FIXED && PART_FLOATS == PART_FLOATS_HOST, "program.py disagrees");
 
 // All threads that compute.
@@ -116,99 +117,116 @@ DEV void store_planes(u32* planes, int group, float4 v, float inv) {
 // What products need of one vector or several: planes, a scale for each 128 of its values, sums of its 32-blocks, and
 // the values themselves.
 struct Vectors {
-    float *part, *xsum, *xscale, *floats;
-    u32* planes;
     int blocks;                 // of a vector
+    int xsum_at, xscale_at, planes_at, floats_at;       // bytes of shared memory
 
     DEV Vectors(const Instruction& I, int inputs) {
         blocks = blocks_of(I.k);
-        part = (float*)(smem + PART_AT);
-        xsum = part + PART_FLOATS;
-        xscale = xsum + blocks * inputs;
-        planes = (u32*)(xscale + blocks / 4 * inputs);
-        floats = (float*)(planes + (I.flags & PLANES_OF_X ? blocks * BLOCK_WORDS * inputs : 0));
+        xsum_at = PART_AT + PART_FLOATS * 4;
+        xscale_at = xsum_at + blocks * inputs * 4;
+        planes_at = xscale_at + (blocks / 4 * inputs + 3) / 4 * 16;
+        floats_at = planes_at + (I.flags & PLANES_OF_X ? blocks * BLOCK_WORDS * inputs * 4 : 0);
     }
+    DEV float* xsum() const { return (float*)(smem + xsum_at); }
+    DEV float* xscale() const { return (float*)(smem + xscale_at); }
+    DEV u32* planes() const { return (u32*)(smem + planes_at); }
+    DEV float* floats() const { return (float*)(smem + floats_at); }
 };
+DEV float* sums_at() { return (float*)(smem + PART_AT); }
 
-// Mean and inverse deviation of a vector, and a barrier before the next use of the slots.
-DEV void layer_norm(const Instruction& I, const float* x, float& mean, float& scale, Shared& s) {
+// Mean and inverse deviation of a vector: every thread writes the same.
+DEV void layer_norm(const Instruction& I, const float* x, Shared& s) {
     float sum = 0.f;
 #pragma unroll 1
     for (int j = threadIdx.x; j < I.k >> 2; j += THREADS) sum += total4(await4(x + 4 * j));
-    mean = block_sum(sum, 1, s) / (float)I.k;
+    const float mean = block_sum(sum, 1, s) / (float)I.k;
     sum = 0.f;
 #pragma unroll 1
     for (int j = threadIdx.x; j < I.k >> 2; j += THREADS) sum += squares(minus(await4(x + 4 * j), mean));
-    scale = 1.f / sqrtf(block_sum(sum, 2, s) / (float)I.k + I.eps);
+    s.deviation = 1.f / sqrtf(block_sum(sum, 2, s) / (float)I.k + I.eps), s.mean = mean;
 }
 
-#define HELD 6                  // pieces of x that a lane keeps: up to 12,288 floats are asked for at once
+#define HELD 3                  // pieces of x that a lane has asked for at once: 6,144 floats
+
+// Where a lane finds its four values of a piece, piece after piece of its warp.
+struct Piece {
+    int base, j;                // floats from x to the vector; the lane's first value in it, maybe beyond its end
+
+    DEV Piece(int w, int lane) : base(0), j(w * 128 + lane * 4) {}
+    DEV void next(int k, int width) {
+        j += WARPS * 128;
+        while (j >= width) j -= width, base += k;
+    }
+    // Beyond the vector's end, its last four: they are asked for, but not used.
+    DEV const float* in(const float* x, int k) const { return x + base + min(j, k - 4); }
+};
 
 // x is one vector of k floats, or several without a norm, one after the other; each starts at a multiple of 256 in what
 // is made of it. A warp takes every 16th piece of 128 floats, and no warp waits for another: the factor of an RMS norm
 // is left to the end of the product (rms_factor). The caller's next barrier makes all visible.
 DEV void prepare(const Instruction& I, int inputs, const Vectors& to, Sets sets, Shared& s) {
-    const int lane = threadIdx.x & 31, w = threadIdx.x >> 5, norm = I.norm, flags = I.flags, k = I.k;
-    const int per = to.blocks >> 2, pieces = per * inputs;
+    const int lane = thread() & 31, w = thread() >> 5, norm = I.norm, flags = I.flags, k = I.k, width = to.blocks * 32;
+    const int pieces = (to.blocks >> 2) * inputs;
     const float* x = I.x + sets.here;
-    // Piece p: value 4 lane of it in x, or -1 beyond the vector's end.
-    auto offset = [&](int p) {
-        int input = 0, j = p;
-        while (j >= per) j -= per, ++input;
-        j = j * 128 + lane * 4;
-        return p < pieces && j < k ? input * k + j : -1;
-    };
+    if (norm == LAYER) layer_norm(I, x, s);
+    if (w >= pieces) return;
+    Piece piece(w, lane), ahead = piece;
     float4 v[HELD], weights = make_float4(1.f, 1.f, 1.f, 1.f);
-    if (norm != NO_NORM && offset(w) >= 0) weights = constant4((const float4*)(I.norm_w + offset(w)));
-    u32 missing = 0;
+    while (piece.j >= width) piece.j -= width, piece.base += k;     // more warps than pieces of a vector
+    ahead = piece;
+    if (norm != NO_NORM) weights = constant4((const float4*)piece.in(I.norm_w, k));
+    // The first piece is awaited, two if there are more; then the others are asked for at once.
+    v[0] = glance4(ahead.in(x, k));
+    if (WARPS + w < pieces) {
+        ahead.next(k, width);
+        v[1] = glance4(ahead.in(x, k));
+        for (u32 n = 0; armed(v[0]) || armed(v[1]); spun(n)) v[0] = glance4(piece.in(x, k)), v[1] = glance4(ahead.in(x, k));
 #pragma unroll
-    for (int h = 0; h < HELD; ++h) {
-        v[h] = make_float4(0.f, 0.f, 0.f, 0.f);
-        if (w + h * WARPS < pieces && offset(w + h * WARPS) >= 0) missing |= 1u << h;
-    }
-    // All of a lane's pieces are asked for at once, and those that were not there yet again.
-    for (u32 n = 0; missing; spun(n)) {
-#pragma unroll
-        for (int h = 0; h < HELD; ++h) if (missing >> h & 1) v[h] = glance4(x + offset(w + h * WARPS));
-#pragma unroll
-        for (int h = 0; h < HELD; ++h) if (!armed(v[h])) missing &= ~(1u << h);
-    }
+        for (int h = 2; h < HELD; ++h)
+            if (h * WARPS + w < pieces) {
+                ahead.next(k, width);
+                v[h] = glance4(ahead.in(x, k));
+            }
+    } else
+        for (u32 n = 0; armed(v[0]); spun(n)) v[0] = glance4(piece.in(x, k));
     STAMP(1);
-    float mean = 0.f, scale = 1.f, sum = 0.f;
-    if (norm == LAYER) layer_norm(I, x, mean, scale, s);
+    float sum = 0.f;
 #pragma unroll 1
-    for (int p = w; p < pieces; p += WARPS) {
-        const int at = offset(p);
+    for (int p = w; ; ) {
         float4 a = v[0];
-        if (p >= HELD * WARPS && at >= 0) a = await4(x + at);
-#pragma unroll
-        for (int h = 0; h + 1 < HELD; ++h) v[h] = v[h + 1];
-        float4 next = weights;
-        if (norm != NO_NORM) {
-            const int ahead = offset(p + WARPS);
-            if (ahead >= 0) next = constant4((const float4*)(I.norm_w + ahead));
-            if (norm == RMS) sum += squares(a);
-            else a = times(minus(a, mean), scale);
+        if (p >= 2 * WARPS) for (u32 n = 0; armed(a); spun(n)) a = glance4(piece.in(x, k));
+        const bool inside = piece.j < k;
+        if (norm == RMS) {
+            if (inside) sum += squares(a);
             a = times(a, weights);
-            if (norm == LAYER && at >= 0) a = plus(a, constant4((const float4*)(I.norm_b + at)));
-            if (at < 0) a = make_float4(0.f, 0.f, 0.f, 0.f);
-        }
-        weights = next;
-        if (flags & FLOATS_OF_X) ((float4*)to.floats)[p * 32 + lane] = a;
+        } else if (norm == LAYER)
+            a = plus(times(times(minus(a, s.mean), s.deviation), weights), constant4((const float4*)piece.in(I.norm_b, k)));
+        if (!inside) a = make_float4(0.f, 0.f, 0.f, 0.f);
+        if (flags & FLOATS_OF_X) ((float4*)to.floats())[p * 32 + lane] = a;
         if (flags & PLANES_OF_X) {
             // A power of two that brings the largest value to 29 bits and a little; what is not finite stays so.
             const u32 bits = __reduce_max_sync(FULL, magnitude(a));
-            const int e = max((int)(bits >> 23), 40);
+            const u32 e = max(bits & 0x7f800000u, 40u << 23);
             const bool finite = bits < 0x7f000000u;
-            if (lane == 0) to.xscale[p] = finite ? __uint_as_float((u32)(e - 28) << 23) : __uint_as_float(0x7fc00000u);
-            store_planes(to.planes, p * 32 + lane, a, finite ? __uint_as_float((u32)(282 - e) << 23) : 0.f);    // 2^(28 - (e - 127))
+            if (lane == 0) to.xscale()[p] = finite ? __uint_as_float(e - (28u << 23)) : __uint_as_float(0x7fc00000u);
+            store_planes(to.planes(), p * 32 + lane, a, finite ? __uint_as_float((282u << 23) - e) : 0.f);     // 2^(28 - (e - 127))
         }
         if (flags & SUMS_OF_X) {
             float t = total4(a);
             t += __shfl_xor_sync(FULL, t, 1);
             t += __shfl_xor_sync(FULL, t, 2);
             t += __shfl_xor_sync(FULL, t, 4);
-            if ((lane & 7) == 0) to.xsum[p * 4 + (lane >> 3)] = t;
+            if ((lane & 7) == 0) to.xsum()[p * 4 + (lane >> 3)] = t;
+        }
+        p += WARPS;
+        if (p >= pieces) break;
+        piece.next(k, width);
+        if (norm != NO_NORM) weights = constant4((const float4*)piece.in(I.norm_w, k));
+#pragma unroll
+        for (int h = 0; h + 1 < HELD; ++h) v[h] = v[h + 1];
+        if (p + (HELD - 1) * WARPS < pieces) {
+            ahead.next(k, width);
+            v[HELD - 1] = glance4(ahead.in(x, k));
         }
     }
     if (norm == RMS) {
@@ -217,11 +235,10 @@ DEV void prepare(const Instruction& I, int inputs, const Vectors& to, Sets sets,
     }
 }
 
-// What a product of a prepared vector is still to be multiplied by; after the barrier, whole warps.
+// What a product of a prepared vector is still to be multiplied by; after the barrier.
 DEV float rms_factor(const Instruction& I, const Shared& s) {
     if (I.norm != RMS) return 1.f;
-    float sum = s.sums[0][threadIdx.x & (WARPS - 1)];
-#pragma unroll
-    for (int i = WARPS / 2; i; i >>= 1) sum += __shfl_xor_sync(FULL, sum, i);
-    return rsqrtf(sum / (float)I.k + I.eps);
+    const float4* p = (const float4*)s.sums[0];
+    const float4 v = plus(plus(p[0], p[1]), plus(p[2], p[3]));
+    return rsqrtf(__fdividef(total4(v), (float)I.k) + I.eps);
 }

@@ -70,18 +70,17 @@ DEV void do_choose(const Instruction& I, Sets sets, Shared& s) {
     }
 }
 
-// Every block's plan of every instruction that does not wait for a router, once a program: (instruction, block). One
-// warp a block.
-extern "C" __global__ void plan_program(const Instruction* program, int count, ShortPlan* plans) {
+// Every block's plan of every instruction, once a program: (instruction, block). One warp a block.
+extern "C" __global__ void plan_program(const Instruction* program, int count, Plan* plans) {
     for (int at = 0; at < count; ++at) {
-        ShortPlan& plan = plans[at * gridDim.x + blockIdx.x];
-        if (program[at].op == MATVEC) plan_share(program[at], plan, 0);
+        Plan& plan = plans[at * gridDim.x + blockIdx.x];
+        if (program[at].op == MATVEC || program[at].op == EXPERTS_UP || program[at].op == EXPERTS_DOWN) plan_share(program[at], plan);
         else if (threadIdx.x == 0) plan.n = 0;
     }
 }
 
 extern "C" __global__ void __launch_bounds__(ALL_THREADS, 1)
-decode(State* st, const Instruction* program, const ShortPlan* plans, int first, int count, Best* scratch, u32 set) {
+decode(State* st, const Instruction* program, const Plan* plans, int first, int count, Best* scratch, u32 set) {
     Shared& s = *(Shared*)smem;
     const int tid = threadIdx.x;
     for (int i = tid; i < sizeof(State) / 4; i += ALL_THREADS) ((int*)&s.state)[i] = ((const int*)st)[i];

@@ -31,27 +31,25 @@ DEV bool ask(Cursor& c, const Run& r, int lane, Shared& s) {
     return true;
 }
 
-// The router's choice for the expert instructions `at` and at + 1, and this block's plans: false if logits are missing.
+// The router's choice for the expert instructions `at` and at + 1: false if logits are missing.
 DEV bool choose(int at, Sets sets, Shared& s) {
-    const Instruction& up = s.records[at % RECORDS].instruction;
-    const Instruction& down = s.records[(at + 1) % RECORDS].instruction;
+    const Instruction& I = s.records[at % RECORDS].instruction;
     const int lane = threadIdx.x & 31;
-    float mine[8];
+    float logits[8];
     bool missing = false;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
-        mine[j] = -__int_as_float(0x7f800000);
-        if (lane + 32 * j < up.n_experts) mine[j] = glance(up.x2 + sets.here + lane + 32 * j), missing |= armed(mine[j]);
+        logits[j] = 0.f;
+        if (lane + 32 * j < I.n_experts) logits[j] = glance(I.x2 + sets.here + lane + 32 * j), missing |= armed(logits[j]);
     }
     if (__any_sync(FULL, missing)) return false;
-    choose_experts(mine, up.n_experts, up.n_chosen, s.chosen, s.weight);
-    plan_share(up, s.up, s.chosen);
-    plan_share(down, s.down, s.chosen);
+    choose_experts(logits, I.n_experts, I.n_chosen, s.chosen, s.weight);
     if (lane == 0) asm volatile("st.release.cta.shared.s32 [%0], %1;" :: "r"(shared_address(&s.chosen_at)), "r"(at + 1) : "memory");
+    __syncwarp();
     return true;
 }
 
-CALL void look_ahead(const Instruction* program, const ShortPlan* plans, int count, Sets sets, Shared& s) {
+CALL void look_ahead(const Instruction* program, const Plan* plans, int count, Sets sets, Shared& s) {
     const int lane = threadIdx.x & 31;
     Cursor c = {lane < WARPS ? 0 : count, -1, 0, 0, 0, 0, {0, 0}};
     int asked = 0, here = 0, chosen_at = -1;    // records asked for, records that have arrived
@@ -66,7 +64,7 @@ CALL void look_ahead(const Instruction* program, const ShortPlan* plans, int cou
                 u64* barrier = s.arrived + asked % RECORDS;
                 barrier_expect(barrier, sizeof(Record));
                 bulk_copy(&record.instruction, program + asked, sizeof(Instruction), barrier);
-                bulk_copy(&record.plan, plans + asked * gridDim.x + blockIdx.x, sizeof(ShortPlan), barrier);
+                bulk_copy(&record.plan, plans + asked * gridDim.x + blockIdx.x, sizeof(Plan), barrier);
             }
             ++asked;
         }
@@ -81,27 +79,30 @@ CALL void look_ahead(const Instruction* program, const ShortPlan* plans, int cou
         if (c.at < count) {
             const Record& record = s.records[c.at % RECORDS];
             const int op = record.instruction.op;
-            const Run* runs = op == EXPERTS_UP ? s.up.runs : op == EXPERTS_DOWN ? s.down.runs : record.plan.runs;
+            const Run* runs = record.plan.runs;
             if (c.left == 0 && c.at < here) {
                 const bool routed = op == EXPERTS_UP || op == EXPERTS_DOWN;
                 if (routed && chosen_at < c.at) waits = c.at;
                 else {
-                    const int n = op == EXPERTS_UP ? s.up.n : op == EXPERTS_DOWN ? s.down.n : record.plan.n;
                     moved = true;
-                    if (++c.run < n) {
+                    if (++c.run < record.plan.n) {
                         const Run& r = runs[c.run];
-                        const int first = first_unit(r.units, lane);
-                        c.left = first_unit(r.units, lane + 1) - first;
-                        const int group = quotient(first, r.inv_per);
-                        c.i = first - group * r.per;
-                        c.source = r.base + (u64)group * r.stride + c.i * r.unit;
+                        const Stretch mine = stretch_of(r, lane);
+                        c.left = mine.n, c.i = mine.unit;
+                        c.source = r.base + (u64)mine.group * r.stride + mine.unit * r.unit;
+                        if (routed) c.source += s.chosen[r.slot] * r.expert_bytes;
                     } else ++c.at, c.run = -1;
                 }
             }
             if (c.left > 0) moved |= ask(c, runs[c.run], lane, s);
         }
         const int router = (int)__reduce_min_sync(FULL, (u32)waits);
-        if (router < here - 1 && choose(router, sets, s)) chosen_at = router + 1, moved = true;
+        if (router < here)
+            for (int tries = __any_sync(FULL, moved) ? 1 : 8; tries; --tries)
+                if (choose(router, sets, s)) {
+                    chosen_at = router + 1, moved = true;
+                    break;
+                }
         if (asked == count && __all_sync(FULL, c.at >= count)) break;
         if (__any_sync(FULL, moved)) idle = 0;
         else {

@@ -45,25 +45,23 @@ DEV void choose_experts(const float (&logits)[8], int n_experts, int n_chosen, i
 DEV bool is_paired(const Instruction& I) { return I.act == SWIGLU || I.act == SWIGLU_OAI; }
 
 // What output tiles [begin, end) need, one run a lane of one warp: parts one below the other; gate and up side by side;
-// gate and up of every chosen expert; one matrix of every expert. Runs go to plan.runs.
-template <class P> DEV void plan_runs(const Instruction& I, int begin, int end, P& plan, const int* chosen) {
+// gate and up of every chosen expert; one matrix of every expert. Which experts those are, the router will say.
+DEV void plan_runs(const Instruction& I, int begin, int end, Plan& plan) {
     const int lane = threadIdx.x & 31, op = I.op;
     const bool paired = is_paired(I), one = I.n_parts == 1;
     const int half = I.parts[0].groups / (one ? 2 : 1);
-    int n = I.n_parts, p = lane, from = begin, to = end, expert = 0, row0 = 0, rows = 0, shift = 0, input = 0;
+    int n = I.n_parts, p = lane, from = begin, to = end, slot = 0, row0 = 0, rows = 0, shift = 0, input = 0;
     if (op == EXPERTS_DOWN) {
-        n = I.n_chosen, p = 0, input = lane;
+        n = I.n_chosen, p = 0, slot = input = lane;
         rows = I.parts[0].rows;
-        if (lane < n) expert = chosen[lane];
     } else if (paired) {
-        const int c = lane >> 1;
         n = op == EXPERTS_UP ? 2 * I.n_chosen : 2;
         p = one ? 0 : lane & 1;
         shift = one && (lane & 1) ? half : 0;
         rows = I.parts[0].rows / (one ? 2 : 1);
         if (op == EXPERTS_UP && lane < n) {
-            expert = chosen[c];
-            from = max(begin - c * half, 0), to = min(end - c * half, half);
+            slot = lane >> 1;
+            from = max(begin - slot * half, 0), to = min(end - slot * half, half);
         }
     } else if (lane < n) {
         int group0 = 0;
@@ -71,52 +69,70 @@ template <class P> DEV void plan_runs(const Instruction& I, int begin, int end, 
         from = max(begin - group0, 0), to = min(end - group0, I.parts[lane].groups);
         rows = I.parts[lane].rows, row0 = I.parts[lane].row0;
     }
+    // Runs without groups are left out: the lanes with some, counted, have their places one behind the other.
     const int groups = lane < n ? max(to - from, 0) : 0, size = groups ? groups + WARPS : 0;
+    const u32 some = __ballot_sync(FULL, groups > 0);
     int place = size;
 #pragma unroll
-    for (int d = 1; d < MAX_RUNS; d <<= 1) {
+    for (int d = 1; d < 32; d <<= 1) {
         int v = __shfl_up_sync(FULL, place, d);
         if (lane >= d) place += v;
     }
-    // Runs without groups are left out: the lanes with some, counted.
-    const u32 some = __ballot_sync(FULL, groups > 0);
     if (groups > 0) {
+        const Part& part = I.parts[p];
         Run r;
-        r.type = I.parts[p].type;
+        r.type = part.type;
         const int height = group_rows(r.type);
+        r.stride = group_bytes(r.type, I.k);
+        r.base = part.base + (u64)(from + shift) * r.stride;
+        r.expert_bytes = op == MATVEC ? 0 : part.expert_bytes;
         r.groups = groups;
         r.rows = min(rows - from * height, groups * height);
         r.row0 = row0 + from * height;
         r.part = (place - size) * 8;
-        r.input = input;
+        r.slot = slot, r.input = input;
         r.per = units_of(r.type, I.k);
         r.units = groups * r.per;
         r.inv_per = 1.f / (float)r.per;
         r.inv_units = 1.f / (float)r.units;
         r.unit = unit_bytes(r.type);
         r.chunk = CHUNK_BYTES / r.unit;
-        r.stride = group_bytes(r.type, I.k);
-        r.base = groups_at(I.parts[p], I.k, from + shift, expert);
-        r.expert = op == EXPERTS_UP ? lane >> 1 : lane;
         plan.runs[__popc(some & ((1u << lane) - 1))] = r;
     }
     if (lane == 0) plan.n = __popc(some), plan.from = begin, plan.to = end;
 }
 
 // One warp: this block's runs of an instruction; none if it has no share.
-template <class P> DEV void plan_share(const Instruction& I, P& plan, const int* chosen) {
+DEV void plan_share(const Instruction& I, Plan& plan) {
     int from, to;
     share(I.share_q, I.share_r, from, to);
-    if (from < to) plan_runs(I, I.tile0 + from, I.tile0 + to, plan, chosen);
+    if (from < to) plan_runs(I, I.tile0 + from, I.tile0 + to, plan);
     else if ((threadIdx.x & 31) == 0) plan.n = 0;
-    __syncwarp();
 }
 
-// The r-th row of a plan's runs, taking every `step`-th run: which run (n if there are fewer) and which of its rows.
-DEV int find_row(const Run* runs, int n, int step, int& r) {
-    int i = 0;
-    while (i < n && r >= runs[i].rows) r -= runs[i].rows, i += step;
-    return i;
+// A thread's row among those of every `step`-th run of a plan: run i (n if there are no more), row r of it.
+struct Row {
+    int i, r;
+    RowSums sums;
+    float bias, bias2, residual;
+
+    DEV void find(const Run* runs, int n, int step) {
+        while (i < n && r >= runs[i].rows) r -= runs[i].rows, i += step;
+        if (i < n) sums = sums_of(runs[i], r);
+    }
+};
+
+// Bias and residual of a row are asked for; what the residual is, is looked at later.
+DEV void ask_addends(const Instruction& I, const Run& run, Row& row, int expert, Sets sets) {
+    const int at = run.row0 + row.r;
+    if (I.bias) {
+        const int half = I.parts[0].rows / (I.n_parts == 1 ? 2 : 1);
+        const float* bias = I.bias + at;
+        if (I.op == EXPERTS_UP) bias += (u64)expert * 2 * half;
+        row.bias = constant(bias);
+        if (is_paired(I)) row.bias2 = constant(bias + half);
+    }
+    if (I.residual) row.residual = glance(I.residual + sets.here + at);
 }
 
 // One value of an instruction's output.
@@ -125,121 +141,112 @@ DEV void put(const Instruction& I, u64 row, float v, Sets sets) {
     else publish(I.out + row, sets, v);
 }
 
-// What comes of a product that is no expert's: bias and residual were asked for before it began.
-struct Addends { float bias, bias2, residual; };
-
-DEV Addends addends(const Instruction& I, const Run& run, int r, Sets sets) {
-    Addends a = {0.f, 0.f, 0.f};
-    const int row = run.row0 + r;
-    if (I.bias) a.bias = constant(I.bias + row);
-    if (I.bias && is_paired(I)) a.bias2 = constant(I.bias + I.parts[0].rows / (I.n_parts == 1 ? 2 : 1) + row);
-    if (I.residual) a.residual = glance(I.residual + sets.here + row);
-    return a;
-}
-
-DEV void finish_rows(const Instruction& I, const Run* runs, int n, const float* part, float factor, Addends a, Sets sets, const Shared& s, Best& best) {
-    const int step = is_paired(I) ? 2 : 1;
-    int r = threadIdx.x, i = find_row(runs, n, step, r);
+// Rows of stored matrices, or gate and up of chosen experts, from sums to output.
+DEV void finish_rows(const Instruction& I, const Plan& plan, const float* part, Row row, Sets sets, const Shared& s, Best& best) {
+    const int n = plan.n, step = is_paired(I) ? 2 : 1;
+    const bool up = I.op == EXPERTS_UP;
+    const float factor = row.i < n ? rms_factor(I, s) : 0.f;
 #pragma unroll 1
-    while (i < n) {
-        const Run& run = runs[i];
-        const int row = run.row0 + r;
-        float v = fmaf(row_sum(run, part, r), factor, a.bias);
+    while (row.i < n) {
+        const Run& run = plan.runs[row.i];
+        const int at = run.row0 + row.r;
+        float v = fmaf(row_sum(part + row.sums.at, row.sums.n), factor, row.bias);
         if (step == 2) {
-            const float up = fmaf(row_sum(runs[i + 1], part, r), factor, a.bias2);
-            v = I.act == SWIGLU ? swiglu(v, up) : swiglu_oai(v, up);
+            const float other = fmaf(row_sum(part + row.sums.at + plan.runs[row.i + 1].part - run.part, row.sums.n), factor, row.bias2);
+            v = I.act == SWIGLU ? swiglu(v, other) : swiglu_oai(v, other);
         } else if (I.act == GELU) v = gelu(v);
-        if (I.residual) v += await(I.residual + sets.here + row, a.residual);
-        put(I, row, v, sets);
-        if ((I.flags & (PICK | FIRST_PICK)) && row < s.state.vocab) {
+        if (I.residual) v += await(I.residual + sets.here + at, row.residual);
+        put(I, up ? (u64)run.slot * (I.parts[0].rows / (I.n_parts == 1 ? 2 : 1)) + at : at, v, sets);
+        if ((I.flags & (PICK | FIRST_PICK)) && at < s.state.vocab) {
             float key = v == v ? v : __int_as_float(0x7f800000);    // NaN counts as the largest
-            if (better(key, row, best.value, best.index)) best.value = key, best.index = row;
+            if (better(key, at, best.value, best.index)) best.value = key, best.index = at;
         }
-        r += THREADS;
-        while (i < n && r >= runs[i].rows) r -= runs[i].rows, i += step;
-        if (i < n) a = addends(I, runs[i], r, sets);
+        row.r += THREADS;
+        row.find(plan.runs, n, step);
+        if (row.i < n) ask_addends(I, plan.runs[row.i], row, up ? s.chosen[plan.runs[row.i].slot] : 0, sets);
     }
 }
 
-// Gate and up of the chosen experts.
-DEV void finish_up(const Instruction& I, const Run* runs, int n, const float* part, float factor, Sets sets, const Shared& s) {
-    const int n_ff = I.parts[0].rows / (I.n_parts == 1 ? 2 : 1);
-    int r = threadIdx.x, i = find_row(runs, n, 2, r);
-#pragma unroll 1
-    while (i < n) {
-        const Run& gate = runs[i];
-        const int c = gate.expert, row = gate.row0 + r;
-        float g = row_sum(gate, part, r) * factor, u = row_sum(runs[i + 1], part, r) * factor;
-        if (I.bias) {
-            const float* bias = I.bias + (u64)s.chosen[c] * 2 * n_ff;
-            g += bias[row], u += bias[n_ff + row];
-        }
-        put(I, (u64)c * n_ff + row, I.act == SWIGLU ? swiglu(g, u) : swiglu_oai(g, u), sets);
-        r += THREADS;
-        while (i < n && r >= runs[i].rows) r -= runs[i].rows, i += 2;
-    }
-}
-
-// The chosen experts' weighted sum: eight lanes a row, an expert each.
-DEV void finish_down(const Instruction& I, const Run* runs, int n, const float* part, Sets sets, const Shared& s) {
-    const int c = threadIdx.x & 7, rows = runs[0].rows;
+// The chosen experts' weighted sum: eight lanes a row, an expert each. `row` is the first row's.
+DEV void finish_down(const Instruction& I, const Plan& plan, const float* part, Row row, Sets sets, const Shared& s) {
+    const int c = threadIdx.x & 7, n = plan.n, rows = plan.runs[0].rows;
 #pragma unroll 1
     for (int r0 = 0; r0 < rows; r0 += THREADS / 8) {
-        const int r = r0 + (threadIdx.x >> 3), row = runs[0].row0 + r;
-        const bool mine = c < n && r < rows;
-        float bias = 0.f, residual = 0.f, v = 0.f;
-        if (mine && I.bias) bias = constant(I.bias + (u64)s.chosen[c] * I.parts[0].rows + row);
-        if (r < rows && c == 0 && I.residual) residual = await(I.residual + sets.here + row);
-        if (mine) v = s.weight[c] * (row_sum(runs[c], part, r) + bias);
+        const int r = r0 + (threadIdx.x >> 3), at = plan.runs[0].row0 + r;
+        float v = 0.f;
+        if (c < n && r < rows) {
+            if (r0) row.sums = sums_of(plan.runs[c], r);
+            if (r0 && I.bias) row.bias = constant(I.bias + (u64)s.chosen[c] * I.parts[0].rows + at);
+            v = s.weight[c] * (row_sum(part + row.sums.at, row.sums.n) + row.bias);
+        }
         v += __shfl_xor_sync(FULL, v, 1);
         v += __shfl_xor_sync(FULL, v, 2);
         v += __shfl_xor_sync(FULL, v, 4);
-        if (r < rows && c == 0) put(I, row, v + residual, sets);
+        if (c || r >= rows) continue;
+        if (I.residual) v += r0 ? await(I.residual + sets.here + at) : await(I.residual + sets.here + at, row.residual);
+        put(I, at, v, sets);
+    }
+}
+
+// The look-ahead warp knows the chosen experts of instruction `at`.
+DEV void await_choice(int at, Shared& s) {
+    for (u32 n = 0; ; spun(n)) {
+        int known;
+        asm volatile("ld.acquire.cta.shared.s32 %0, [%1];" : "=r"(known) : "r"(shared_address(&s.chosen_at)) : "memory");
+        if (known >= at) return;
     }
 }
 
 DEV void do_product(const Record& record, int at, Sets sets, Shared& s, Best& best) {
     const Instruction& I = record.instruction;
-    const int op = I.op;
-    const bool experts = op == EXPERTS_UP || op == EXPERTS_DOWN;
-    const int inputs = op == EXPERTS_DOWN ? I.n_chosen : 1;
+    const Plan& plan = record.plan;
+    const int op = I.op, inputs = op == EXPERTS_DOWN ? I.n_chosen : 1, w = threadIdx.x >> 5;
     const Vectors x(I, inputs);
-    if (op != NORM && I.share_q == 0 && (int)blockIdx.x >= I.share_r) return;
-    const Run* runs = op == EXPERTS_UP ? s.up.runs : op == EXPERTS_DOWN ? s.down.runs : record.plan.runs;
-    Addends first = {0.f, 0.f, 0.f};
-    if (op == MATVEC) {
-        int r = threadIdx.x, i = find_row(runs, record.plan.n, is_paired(I) ? 2 : 1, r);
-        if (i < record.plan.n) first = addends(I, runs[i], r, sets);
+    const int n = plan.n;
+    if (n == 0 && op != NORM) return;
+    // All that can be known before x is there: the warp's share of the weights, the thread's row of the output.
+    Stretch mine = {0, 0, 0};
+    if (n) mine = stretch_of(plan.runs[0], w);
+    Row row = {0, (int)threadIdx.x, {0, 0}, 0.f, 0.f, 0.f};
+    if (op == EXPERTS_DOWN) {
+        const int c = threadIdx.x & 7, r = threadIdx.x >> 3, to = plan.runs[0].row0 + r;
+        await_choice(at, s);
+        if (c < n && r < plan.runs[0].rows) {
+            row.sums = sums_of(plan.runs[c], r);
+            if (I.bias) row.bias = constant(I.bias + (u64)s.chosen[c] * I.parts[0].rows + to);
+            if (I.residual && c == 0) row.residual = glance(I.residual + sets.here + to);
+        }
+    } else {
+        row.find(plan.runs, n, is_paired(I) ? 2 : 1);
+        if (op == MATVEC && row.i < n) ask_addends(I, plan.runs[row.i], row, 0, sets);
     }
     prepare(I, inputs, x, sets, s);
-    if (experts)                // the look-ahead warp has the router's choice and made the plan
-        for (u32 n = 0; ; spun(n)) {
-            int known;
-            asm volatile("ld.acquire.cta.shared.s32 %0, [%1];" : "=r"(known) : "r"(shared_address(&s.chosen_at)) : "memory");
-            if (known >= at) break;
-        }
+    if (op == EXPERTS_UP) {
+        await_choice(at, s);
+        if (row.i < n) ask_addends(I, plan.runs[row.i], row, s.chosen[plan.runs[row.i].slot], sets);
+    }
     block_sync();
     STAMP(2);
-    const float factor = rms_factor(I, s);
     if (op == NORM) {
+        const float factor = rms_factor(I, s);
         int from, to;
         share(I.k, from, to);
-        for (int k = from + threadIdx.x; k < to; k += THREADS) put(I, k, x.floats[k] * factor, sets);
+        for (int k = from + threadIdx.x; k < to; k += THREADS) put(I, k, x.floats()[k] * factor, sets);
         return;
     }
-    const int n_runs = op == EXPERTS_UP ? s.up.n : op == EXPERTS_DOWN ? s.down.n : record.plan.n;
     {
-        Feed feed(s.taken, s.full, threadIdx.x >> 5);
+        Feed feed(s.taken, s.full, w);
+        int units = plan.runs[0].units;
 #pragma unroll 1
-        for (int i = 0; i < n_runs; ++i) {
-            const Run& r = runs[i];
-            stream(r, I.k, x.planes + r.input * x.blocks * BLOCK_WORDS, x.xsum + r.input * x.blocks, x.xscale + r.input * x.blocks / 4, x.floats + r.input * x.blocks * 32, x.part + r.part, feed);
+        for (int i = 0; i < n; ++i) {
+            const Run& r = plan.runs[i];
+            if (r.units != units) units = r.units, mine = stretch_of(r, w);
+            stream(r, mine, I.k, x.planes() + r.input * x.blocks * BLOCK_WORDS, x.xsum() + r.input * x.blocks, x.xscale() + r.input * x.blocks / 4, x.floats() + r.input * x.blocks * 32, sums_at() + r.part, feed);
         }
     }
     STAMP(3);
     block_sync();
     STAMP(4);
-    if (op == EXPERTS_UP) finish_up(I, runs, n_runs, x.part, factor, sets, s);
-    else if (op == EXPERTS_DOWN) finish_down(I, runs, n_runs, x.part, sets, s);
-    else finish_rows(I, runs, n_runs, x.part, factor, first, sets, s, best);
+    if (op == EXPERTS_DOWN) finish_down(I, plan, sums_at(), row, sets, s);
+    else finish_rows(I, plan, sums_at(), row, sets, s, best);
 }

@@ -10,15 +10,21 @@ DEV int warp_of(int i, const Run& r) { return r.units >= WARPS ? quotient(WARPS 
 // Units of a chunk.
 template <int TYPE> DEV constexpr int chunk_of() { return CHUNK_BYTES / Unit<TYPE>::BYTES; }
 
+// A warp's share of a run: its first group, that group's first unit, and how many units there are.
+struct Stretch { int group, unit, n; };
+
+DEV Stretch stretch_of(const Run& r, int w) {
+    const int first = first_unit(r.units, w), group = quotient(first, r.inv_per);
+    return {group, first - group * r.per, first_unit(r.units, w + 1) - first};
+}
+
 template <int TYPE>
-DEV void stream_quantized(const Run& r, const u32* planes, const float* xsum, const float* xscale, float* part, Feed& feed) {
+DEV void stream_quantized(const Run& r, Stretch mine, const u32* planes, const float* xsum, const float* xscale, float* part, Feed& feed) {
     typedef Unit<TYPE> U;
     const int lane = threadIdx.x & 31, w = threadIdx.x >> 5;
     const Lane l = {lane >> 2, lane & 3, (lane >> 1) & 1};
-    int left = first_unit(r.units, w);
     const int per = r.per;
-    int o = quotient(left, r.inv_per), i = left - o * per;
-    left = first_unit(r.units, w + 1) - left;
+    int left = mine.n, o = mine.group, i = mine.unit;
     const u32* x = planes + plane_offset(lane, U::DISTANCE);
     if (U::K == 256) xscale += l.h;
     float* out = part + (o + w) * 8 + l.g;
@@ -49,15 +55,14 @@ DEV void stream_quantized(const Run& r, const u32* planes, const float* xsum, co
 
 // Float weights stay row by row; a lane takes four neighbouring weights of a unit. k is a multiple of 8.
 template <int TYPE>
-DEV void stream_float(const Run& r, int k, const float* x, float* part, Feed& feed) {
+DEV void stream_float(const Run& r, Stretch mine, int k, const float* x, float* part, Feed& feed) {
     const int lane = threadIdx.x & 31, w = threadIdx.x >> 5, bytes = TYPE == F32 ? 512 : 256;
-    const int per = r.per, end = first_unit(r.units, w + 1);
-    int u = first_unit(r.units, w);
-    int o = quotient(u, r.inv_per), i = u - o * per;
+    const int per = r.per;
+    int left = mine.n, o = mine.group, i = mine.unit;
     float sum = 0.f;
 #pragma unroll 1
-    while (u < end) {
-        const int n = min(min(CHUNK_BYTES / bytes, end - u), per - i), size = min(n * bytes, r.stride - i * bytes);
+    while (left > 0) {
+        const int n = min(min(CHUNK_BYTES / bytes, left), per - i), size = min(n * bytes, r.stride - i * bytes);
         const u8* p = feed.wait(size);
 #pragma unroll
         for (int d = 0; d < CHUNK_BYTES / bytes; ++d) {
@@ -76,8 +81,8 @@ DEV void stream_float(const Run& r, int k, const float* x, float* part, Feed& fe
             sum = fmaf(v[0], c.x, fmaf(v[1], c.y, fmaf(v[2], c.z, fmaf(v[3], c.w, sum))));
         }
         feed.release(size);
-        u += n, i += n;
-        if (i == per || u == end) {
+        left -= n, i += n;
+        if (i == per || left == 0) {
             sum = warp_sum(sum);
             if (lane == 0) part[(o + w) * 8] = sum;
             sum = 0.f;
@@ -92,35 +97,38 @@ DEV void stream_float(const Run& r, int k, const float* x, float* part, Feed& fe
 #endif
 #define HAS(t) (((unsigned long long)TYPES >> (t)) & 1)
 
-DEV void stream(const Run& r, int k, const u32* planes, const float* xsum, const float* xscale, const float* floats, float* part, Feed& feed) {
+DEV void stream(const Run& r, Stretch mine, int k, const u32* planes, const float* xsum, const float* xscale, const float* floats, float* part, Feed& feed) {
     switch (r.type) {
-        case F32: if (HAS(F32)) stream_float<F32>(r, k, floats, part, feed); break;
-        case F16: if (HAS(F16)) stream_float<F16>(r, k, floats, part, feed); break;
-        case BF16: if (HAS(BF16)) stream_float<BF16>(r, k, floats, part, feed); break;
-        case Q4_0: if (HAS(Q4_0)) stream_quantized<Q4_0>(r, planes, xsum, xscale, part, feed); break;
-        case Q4_1: if (HAS(Q4_1)) stream_quantized<Q4_1>(r, planes, xsum, xscale, part, feed); break;
-        case Q5_0: if (HAS(Q5_0)) stream_quantized<Q5_0>(r, planes, xsum, xscale, part, feed); break;
-        case Q5_1: if (HAS(Q5_1)) stream_quantized<Q5_1>(r, planes, xsum, xscale, part, feed); break;
-        case Q8_0: if (HAS(Q8_0)) stream_quantized<Q8_0>(r, planes, xsum, xscale, part, feed); break;
-        case Q4_K: if (HAS(Q4_K)) stream_quantized<Q4_K>(r, planes, xsum, xscale, part, feed); break;
-        case Q5_K: if (HAS(Q5_K)) stream_quantized<Q5_K>(r, planes, xsum, xscale, part, feed); break;
-        case Q6_K: if (HAS(Q6_K)) stream_quantized<Q6_K>(r, planes, xsum, xscale, part, feed); break;
-        case MXFP4: if (HAS(MXFP4)) stream_quantized<MXFP4>(r, planes, xsum, xscale, part, feed); break;
+        case F32: if (HAS(F32)) stream_float<F32>(r, mine, k, floats, part, feed); break;
+        case F16: if (HAS(F16)) stream_float<F16>(r, mine, k, floats, part, feed); break;
+        case BF16: if (HAS(BF16)) stream_float<BF16>(r, mine, k, floats, part, feed); break;
+        case Q4_0: if (HAS(Q4_0)) stream_quantized<Q4_0>(r, mine, planes, xsum, xscale, part, feed); break;
+        case Q4_1: if (HAS(Q4_1)) stream_quantized<Q4_1>(r, mine, planes, xsum, xscale, part, feed); break;
+        case Q5_0: if (HAS(Q5_0)) stream_quantized<Q5_0>(r, mine, planes, xsum, xscale, part, feed); break;
+        case Q5_1: if (HAS(Q5_1)) stream_quantized<Q5_1>(r, mine, planes, xsum, xscale, part, feed); break;
+        case Q8_0: if (HAS(Q8_0)) stream_quantized<Q8_0>(r, mine, planes, xsum, xscale, part, feed); break;
+        case Q4_K: if (HAS(Q4_K)) stream_quantized<Q4_K>(r, mine, planes, xsum, xscale, part, feed); break;
+        case Q5_K: if (HAS(Q5_K)) stream_quantized<Q5_K>(r, mine, planes, xsum, xscale, part, feed); break;
+        case Q6_K: if (HAS(Q6_K)) stream_quantized<Q6_K>(r, mine, planes, xsum, xscale, part, feed); break;
+        case MXFP4: if (HAS(MXFP4)) stream_quantized<MXFP4>(r, mine, planes, xsum, xscale, part, feed); break;
     }
 }
 
-// The finished sum of one row of a run, over the warps that shared its group, in warp order.
-DEV float row_sum(const Run& r, const float* parts, int row) {
+// Where the sums of one row of a run lie that its warps made, one every eight floats, and how many.
+struct RowSums { int at, n; };
+
+DEV RowSums sums_of(const Run& r, int row) {
     const int o = is_float(r.type) ? row : row >> 3, e = is_float(r.type) ? 0 : row & 7;
     const int first = warp_of(o * r.per, r), last = warp_of((o + 1) * r.per - 1, r);
-    const float* part = parts + r.part + (o + first) * 8 + e;
-    float v = *part;
-#pragma unroll 4
-    for (int w = first; w < last; ++w) v += *(part += 8);
-    return v;
+    return {r.part + (o + first) * 8 + e, last - first + 1};
 }
-
-// Groups from `from` on of a stored matrix.
-DEV const u8* groups_at(const Part& p, int k, int from, int expert) {
-    return p.base + (u64)expert * p.expert_bytes + (u64)from * group_bytes(p.type, k);
+// Their sum, in one order.
+DEV float row_sum(const float* p, int n) {
+    float v = 0.f;
+#pragma unroll 1
+    for (int w = 0; w < n; w += 4, p += 32) {
+        const float a = p[0], b = w + 1 < n ? p[8] : 0.f, c = w + 2 < n ? p[16] : 0.f, d = w + 3 < n ? p[24] : 0.f;
+        v += (a + b) + (c + d);
+    }
+    return v;
 }
