@@ -8,7 +8,7 @@ import numpy as np
 
 from worker.devices.cuda import driver
 from worker.devices.cuda.prefill import Arena, PassDone, Prefill, PrefillStep
-from worker.devices.cuda.program import DEFINES, PLAN_BYTES, RESULT, RING, STATE, Op, ring_bytes, vector_bytes
+from worker.devices.cuda.program import DEFINES, PLAN_BYTES, RESULT, RING, STATE, WARPS, Op, ring_bytes, vector_bytes
 from worker.devices.cuda.recorder import Recorder
 from worker.gguf import GgmlType
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from worker.devices.cuda.recorder import Mark, Node
     from worker.devices.interface import Adapter, Tap
 
-THREADS = 544  # of a block of the decode launch: 512 that compute, 32 that look ahead
-_RINGS = 16  # of a block
+THREADS = 32 * (WARPS + 1)  # of a block of the decode launch: one warp looks ahead
 _ARMED = 0xFF  # bytes of a value that was not written yet (kernels/exchange.cuh)
 SAMPLE_THREADS = 512
 CHUNK = 512  # prompt tokens of one pass
@@ -148,7 +147,7 @@ class Engine:
             "TYPES": self.plain.types,
             "RING_BYTES": ring_bytes(device.shared_bytes - self.plain.vector_bytes - _SPARE),
         }
-        self._rings = _RINGS * defines["RING_BYTES"] + 128
+        self._rings = WARPS * defines["RING_BYTES"] + 128
         self._decode = driver.Kernels("decode.cu", defines, cooperative=True)
 
         self.prefill_kernels = driver.Kernels("prefill.cu", defines)

@@ -136,15 +136,15 @@ STATE = np.dtype(
 
 
 _MAX_RUNS = 8
-_WARPS = 16
+WARPS = 15  # of a block, that compute
 _RUN = 64  # bytes of struct Run
 PLAN_BYTES = 16 + _MAX_RUNS * _RUN  # struct Plan
-# struct Shared, rounded up: records and their barriers, rings' barriers, the job's state, small things.
+# struct Shared, rounded up: records and their barriers, rings' barriers, what is kept of rows, the job's state, small things.
 SHARED_FIXED = (
-    8 * (INSTRUCTION.itemsize + PLAN_BYTES + 8) + _WARPS * (16 * 8 + 8) + STATE.itemsize
+    8 * (INSTRUCTION.itemsize + PLAN_BYTES + 8) + WARPS * (16 * 8 + 8 + 12) + 128 * 32 + STATE.itemsize
 ) // 128 * 128 + 1024
 BATCH_GROUPS = 256  # groups of output rows of one instruction in a block
-_PART_FLOATS = (BATCH_GROUPS + _WARPS * _MAX_RUNS) * 8
+_PART_FLOATS = (BATCH_GROUPS + WARPS * _MAX_RUNS) * 8
 _CHUNK_BYTES = 2304  # of a copy into a ring
 _RING_MOST = 16384
 
@@ -176,7 +176,7 @@ def vector_bytes(instruction: np.void, head_dim: int, group: int) -> int:
     if instruction["op"] == Op.ATTEND:
         chunks = -(-head_dim // 32)
         heads = _heads(head_dim, group)
-        work = (_WARPS + 1) * heads * 32 * chunks + 2 * _WARPS * heads
+        work = (WARPS + 1) * heads * 32 * chunks + 2 * WARPS * heads
         nbytes = max(nbytes, 4 * work)
     return SHARED_FIXED + nbytes
 
@@ -187,7 +187,7 @@ def ring_bytes(room: int) -> int:
     Raises:
         ValueError: there is no room for rings.
     """
-    nbytes = min(room // _WARPS // 256 * 256, _RING_MOST)
+    nbytes = min(room // WARPS // 256 * 256, _RING_MOST)
     if nbytes < 2 * _CHUNK_BYTES:
         raise ValueError("the model's rows are too wide for this device's shared memory")
     return nbytes

@@ -95,8 +95,12 @@ struct Features {
     }
 };
 
-CALL void do_attend(const Instruction& I, const State& st, Sets sets, float* work) {
-    const int tid = threadIdx.x, lane = tid & 31, w = tid >> 5, sub = lane >> 2, l = lane & 3;
+CALL void do_attend(int instruction) {
+    const Instruction& I = record_at(instruction).instruction;
+    const State& st = block().state;
+    const Sets sets = block().sets;
+    float* work = (float*)(smem + PART_AT);
+    const int tid = thread(), lane = tid & 31, w = tid >> 5, sub = lane >> 2, l = lane & 3;
     const Span span = span_of(I, st);
     const int units = I.n_kv_head * SUBGROUPS * span.splits;
     float* q = work;                            // (HEADS, 32 CHUNKS), rotated and scaled
@@ -127,11 +131,11 @@ CALL void do_attend(const Instruction& I, const State& st, Sets sets, float* wor
             for (int d = 0; d < TOKENS; ++d)
                 if (!last_only || i0 + 8 * d >= n - 1) to[d].load(p + (u64)min(i0 + 8 * d, n - 1) * HEAD_DIM, l);
         };
-        if (w < warps) load(key, kp, false), load(value, vp, false);
+        if (w < warps) load(key, kp, false);
 
-        // Half the threads rotate queries; if this unit sees the new token, the others bring it into the cache.
-        if (tid < THREADS / 2) {
-            for (int i = tid; i < HEADS * 32 * CHUNKS; i += THREADS / 2) {
+        // Eight warps rotate queries; if this unit sees the new token, the others bring it into the cache.
+        if (tid < 256) {
+            for (int i = tid; i < HEADS * 32 * CHUNKS; i += 256) {
                 const int h = i / (32 * CHUNKS), j = i % (32 * CHUNKS);
                 const float* x = I.x + sets.here + (u64)(h0 + h) * HEAD_DIM;
                 float v = 0.f;
@@ -139,20 +143,21 @@ CALL void do_attend(const Instruction& I, const State& st, Sets sets, float* wor
                 q[i] = v;
             }
         } else if (newest) {
-            const int part = tid - THREADS / 2;
+            const int part = tid - 256;
             const u64 at = (u64)(to - 1) * HEAD_DIM;
             const float* k = I.k_in + sets.here + (u64)kvh * HEAD_DIM;
             const float* v = I.v_in + sets.here + (u64)kvh * HEAD_DIM;
-            if (part < THREADS / 4)
-                for (int j = part; j < HEAD_DIM; j += THREADS / 4)
+            if (part < 128)
+                for (int j = part; j < HEAD_DIM; j += 128)
                     kv_store(keys + at + j, I.rotate ? rotated(k, j, row, I.n_rot, I.pairing) : await(k + j));
             else
-                for (int j = part - THREADS / 4; j < HEAD_DIM; j += THREADS / 4) kv_store(values + at + j, await(v + j));
+                for (int j = part - 128; j < HEAD_DIM; j += THREADS - 384) kv_store(values + at + j, await(v + j));
         }
         block_sync();
 
         if (w < warps) {
-            if (newest) load(key, kp, true), load(value, vp, true);     // its row was written only now
+            if (newest) load(key, kp, true);    // its row was written only now
+            load(value, vp, false);
             float acc[HEADS * CHUNKS * 8], m[HEADS], denominator[HEADS];
 #pragma unroll
             for (int i = 0; i < HEADS * CHUNKS * 8; ++i) acc[i] = 0.f;
@@ -274,15 +279,18 @@ CALL void do_attend(const Instruction& I, const State& st, Sets sets, float* wor
 }
 
 // The splits of each head put together: a group of lanes for each feature, a lane for each split.
-DEV void do_combine(const Instruction& I, const State& st, Sets sets) {
+CALL void do_combine(int instruction) {
+    const Instruction& I = record_at(instruction).instruction;
+    const State& st = block().state;
+    const Sets sets = block().sets;
     const Span span = span_of(I, st);
     if (span.splits == 1) return;
     int from, to, lanes = 2;
     while (lanes < span.splits && lanes < 32) lanes *= 2;
     share(I.n_head * HEAD_DIM, from, to);
-    const int first = threadIdx.x & (lanes - 1), at_once = THREADS / lanes;
+    const int first = thread() & (lanes - 1), at_once = THREADS / lanes;
     for (int base = from; base < to; base += at_once) {
-        const int i = min(base + (int)threadIdx.x / lanes, to - 1), head = i / HEAD_DIM, j = i % HEAD_DIM;
+        const int i = min(base + (int)thread() / lanes, to - 1), head = i / HEAD_DIM, j = i % HEAD_DIM;
         const float* partial = I.partial + sets.here + (u64)head * I.max_splits * (HEAD_DIM + 2);
         float top = -1e30f, total = 0.f, sum = 0.f;
         for (int split = first; split < span.splits; split += lanes) {
@@ -301,6 +309,6 @@ DEV void do_combine(const Instruction& I, const State& st, Sets sets) {
         total *= expf(top - all), sum *= expf(top - all);
         for (int d = lanes / 2; d; d >>= 1) total += __shfl_xor_sync(FULL, total, d), sum += __shfl_xor_sync(FULL, sum, d);
         if (I.sinks) total += expf(sink - all);
-        if (first == 0 && base + (int)threadIdx.x / lanes < to) publish(I.out + i, sets, sum / total);
+        if (first == 0 && base + (int)thread() / lanes < to) publish(I.out + i, sets, sum / total);
     }
 }

@@ -10,9 +10,9 @@ extern "C" __global__ void set_stamps(long long* p) { stamp_at = p; }
 #define STAMP(i)
 #endif
 
-#define THREADS 512             // that compute; one more warp looks ahead
+#define THREADS 480             // that compute; one more warp looks ahead, so that each thread can have 128 registers
 #define ALL_THREADS (THREADS + 32)
-#define WARPS 16
+#define WARPS 15
 #define BATCH_GROUPS 256        // groups of rows whose partial sums fit in shared memory; the host cuts instructions so
 #define MAX_RUNS 8              // of a block: parts, experts, or gate and up of the experts that its tiles touch
 #define RECORDS 8               // instructions that are here or on their way
@@ -34,16 +34,30 @@ struct Plan { int n, from, to, unused; Run runs[MAX_RUNS]; };   // a block's run
 
 struct Record { Instruction instruction; Plan plan; };
 
+struct Best { float value; int index; };      // of a block's rows
+
+// What the thread that finishes a row has found out or asked for before the product: which row of which run, where its
+// sums will be, and what is added to them.
+#define KEPT 128                // rows of a block, in the order of its runs, for which that is kept
+struct Kept { int i, r, at, n; float bias, bias2, residual, unused; };
+
+struct Stretch { int group, unit, n; }; // a warp's share of a run: its first group, that group's first unit, all its units
+
 struct Shared {                 // fixed part of dynamic shared memory; rings and vectors follow
     Record records[RECORDS];    // of instruction i at i % RECORDS
     u64 arrived[RECORDS];       // barriers: the record is here
     u64 full[WARPS * RING_CHUNKS];      // barriers: the chunk is here
     Taken taken[WARPS];
+    Kept kept[KEPT];
+    Stretch stretch[WARPS];     // of the first run
+    Sets sets;
+    State* st;
+    Best* scratch;
     int at;                     // the instruction that the block works on
     int chosen_at;              // the last instruction whose experts are known
     int chosen[MAX_CHOSEN];
     float weight[MAX_CHOSEN];
-    __align__(16) float sums[3][WARPS];
+    __align__(16) float sums[3][16];    // by warp, the last 0
     float mean, deviation;      // of a layer norm
     int watched[MAX_CHOSEN];    // the choice of a CHOOSE
     float best_value[WARPS];
@@ -58,8 +72,12 @@ static_assert(sizeof(Instruction) % 16 == 0 && sizeof(Plan) % 16 == 0 && sizeof(
 static_assert(sizeof(Plan) == PLAN_BYTES, "program.py disagrees");
 static_assert(sizeof(Shared) <= SHARED_FIXED && PART_FLOATS == PART_FLOATS_HOST, "program.py disagrees");
 
+// The block's own, known to the compiler as shared memory also where no register points at it.
+DEV Shared& block() { return *(Shared*)smem; }
+DEV const Record& record_at(int at) { return block().records[at % RECORDS]; }
+
 // All threads that compute.
-DEV void block_sync() { asm volatile("bar.sync 1, 512;" ::: "memory"); }
+DEV void block_sync() { asm volatile("bar.sync 1, 480;" ::: "memory"); }
 
 DEV int blocks_of(int k) { return (k + 255) / 256 * 8; }
 
@@ -73,17 +91,6 @@ DEV void share(int n, int& from, int& to) { share(n / (int)gridDim.x, n % (int)g
 
 // n / d for d = 1 / inverse, both below 2^20.
 DEV int quotient(int n, float inverse) { return (int)(((float)n + 0.5f) * inverse); }
-
-// Over the block; every thread gets the result. Each slot is used once an instruction.
-DEV float block_sum(float sum, int slot, Shared& s) {
-    sum = warp_sum(sum);
-    if ((threadIdx.x & 31) == 0) s.sums[slot][threadIdx.x >> 5] = sum;
-    block_sync();
-    sum = s.sums[slot][threadIdx.x & (WARPS - 1)];
-#pragma unroll
-    for (int i = WARPS / 2; i; i >>= 1) sum += __shfl_xor_sync(FULL, sum, i);
-    return sum;
-}
 
 // ---- activations: norm, then fixed point digits ------------------------------------------------------------------
 
@@ -114,6 +121,20 @@ DEV void store_planes(u32* planes, int group, float4 v, float inv) {
     p[6] = __byte_perm(ef, gh, 0x7632);
 }
 
+// What all warps have put into a slot.
+DEV float all_sums(int slot) {
+    const float4* p = (const float4*)block().sums[slot];
+    return total4(plus(plus(p[0], p[1]), plus(p[2], p[3])));
+}
+
+// Over the block; every thread gets the result. Each slot is used once an instruction.
+DEV float block_sum(float sum, int slot) {
+    sum = warp_sum(sum);
+    if ((threadIdx.x & 31) == 0) block().sums[slot][threadIdx.x >> 5] = sum;
+    block_sync();
+    return all_sums(slot);
+}
+
 // What products need of one vector or several: planes, a scale for each 128 of its values, sums of its 32-blocks, and
 // the values themselves.
 struct Vectors {
@@ -135,15 +156,16 @@ struct Vectors {
 DEV float* sums_at() { return (float*)(smem + PART_AT); }
 
 // Mean and inverse deviation of a vector: every thread writes the same.
-DEV void layer_norm(const Instruction& I, const float* x, Shared& s) {
+DEV void layer_norm(const Instruction& I, const float* x) {
+    Shared& s = block();
     float sum = 0.f;
 #pragma unroll 1
     for (int j = threadIdx.x; j < I.k >> 2; j += THREADS) sum += total4(await4(x + 4 * j));
-    const float mean = block_sum(sum, 1, s) / (float)I.k;
+    const float mean = block_sum(sum, 1) / (float)I.k;
     sum = 0.f;
 #pragma unroll 1
     for (int j = threadIdx.x; j < I.k >> 2; j += THREADS) sum += squares(minus(await4(x + 4 * j), mean));
-    s.deviation = 1.f / sqrtf(block_sum(sum, 2, s) / (float)I.k + I.eps), s.mean = mean;
+    s.deviation = 1.f / sqrtf(block_sum(sum, 2) / (float)I.k + I.eps), s.mean = mean;
 }
 
 #define HELD 3                  // pieces of x that a lane has asked for at once: 6,144 floats
@@ -162,14 +184,18 @@ struct Piece {
 };
 
 // x is one vector of k floats, or several without a norm, one after the other; each starts at a multiple of 256 in what
-// is made of it. A warp takes every 16th piece of 128 floats, and no warp waits for another: the factor of an RMS norm
+// is made of it. A warp takes every WARPS-th piece of 128 floats, and no warp waits for another: the factor of an RMS norm
 // is left to the end of the product (rms_factor). The caller's next barrier makes all visible.
-DEV void prepare(const Instruction& I, int inputs, const Vectors& to, Sets sets, Shared& s) {
+DEV void prepare(const Instruction& I, int inputs, const Vectors& to) {
+    Shared& s = block();
     const int lane = thread() & 31, w = thread() >> 5, norm = I.norm, flags = I.flags, k = I.k, width = to.blocks * 32;
     const int pieces = (to.blocks >> 2) * inputs;
-    const float* x = I.x + sets.here;
-    if (norm == LAYER) layer_norm(I, x, s);
-    if (w >= pieces) return;
+    const float* x = I.x + s.sets.here;
+    if (norm == LAYER) layer_norm(I, x);
+    if (w >= pieces) {
+        if (lane == 0) s.sums[0][w] = 0.f;
+        return;
+    }
     Piece piece(w, lane), ahead = piece;
     float4 v[HELD], weights = make_float4(1.f, 1.f, 1.f, 1.f);
     while (piece.j >= width) piece.j -= width, piece.base += k;     // more warps than pieces of a vector
@@ -236,9 +262,7 @@ DEV void prepare(const Instruction& I, int inputs, const Vectors& to, Sets sets,
 }
 
 // What a product of a prepared vector is still to be multiplied by; after the barrier.
-DEV float rms_factor(const Instruction& I, const Shared& s) {
+DEV float rms_factor(const Instruction& I) {
     if (I.norm != RMS) return 1.f;
-    const float4* p = (const float4*)s.sums[0];
-    const float4 v = plus(plus(p[0], p[1]), plus(p[2], p[3]));
-    return rsqrtf(__fdividef(total4(v), (float)I.k) + I.eps);
+    return rsqrtf(__fdividef(all_sums(0), (float)I.k) + I.eps);
 }

@@ -18,15 +18,17 @@
 #include "attention.cuh"
 #include "lookahead.cuh"
 
-DEV void do_embed(const Instruction& I, const State& st, Sets sets) {
+CALL void do_embed(const Instruction& I, const State& st) {
     int from, to;
     share(I.k, from, to);
     for (int k = from + threadIdx.x; k < to; k += THREADS) {
         float v = element(I.parts[0].type, I.parts[0].base, st.token, k, I.k);
         if (I.n_parts > 1) v += element(I.parts[1].type, I.parts[1].base, st.position, k, I.k);
-        publish(I.out + k, sets, v);
+        publish(I.out + k, block().sets, v);
     }
 }
+
+// Instructions that only appear where somebody watches between those that are fused.
 
 DEV void do_add(const Instruction& I, Sets sets) {
     int from, to;
@@ -54,19 +56,29 @@ DEV void do_act(const Instruction& I, Sets sets) {
     }
 }
 
-// The router's choice for somebody who watches it; the experts' instructions make it anew.
-DEV void do_choose(const Instruction& I, Sets sets, Shared& s) {
+// The router's choice; the experts' instructions make it anew.
+DEV void do_choose(const Instruction& I, Sets sets) {
     if (blockIdx.x || threadIdx.x >= 32) return;
-    int* ids = s.watched;
-    float* weights = s.sums[0];
+    int* ids = block().watched;
+    float* weights = block().sums[0];
     const int lane = threadIdx.x;
-    float mine[8];
+    float logits[8];
 #pragma unroll
-    for (int j = 0; j < 8; ++j) mine[j] = lane + 32 * j < I.n_experts ? await(I.x2 + sets.here + lane + 32 * j) : -__int_as_float(0x7f800000);
-    choose_experts(mine, I.n_experts, I.n_chosen, ids, weights);
+    for (int j = 0; j < 8; ++j) logits[j] = lane + 32 * j < I.n_experts ? await(I.x2 + sets.here + lane + 32 * j) : 0.f;
+    choose_experts(logits, I.n_experts, I.n_chosen, ids, weights);
     if (lane < I.n_chosen) {
         publish((float*)I.chosen + lane, sets, __int_as_float(ids[lane]));
         publish(I.out + lane, sets, weights[lane]);
+    }
+}
+
+CALL void do_watched(const Instruction& I, const State& st) {
+    const Sets sets = block().sets;
+    switch (I.op) {
+        case ADD: do_add(I, sets); break;
+        case ROPE: do_rope(I, st, sets); break;
+        case ACT: do_act(I, sets); break;
+        case CHOOSE: do_choose(I, sets); break;
     }
 }
 
@@ -86,37 +98,39 @@ decode(State* st, const Instruction* program, const Plan* plans, int first, int 
     for (int i = tid; i < sizeof(State) / 4; i += ALL_THREADS) ((int*)&s.state)[i] = ((const int*)st)[i];
     for (int i = tid; i < RECORDS; i += ALL_THREADS) barrier_init(s.arrived + i);
     for (int i = tid; i < WARPS * RING_CHUNKS; i += ALL_THREADS) barrier_init(s.full + i);
-    if (tid < WARPS) s.taken[tid].bytes = s.taken[tid].chunks = 0;
-    if (tid == 0) s.at = 0, s.chosen_at = -1;
+    if (tid < WARPS) {
+        s.taken[tid].bytes = s.taken[tid].chunks = 0;
+        s.best_value[tid] = -__int_as_float(0x7f800000), s.best_index[tid] = 0x7fffffff;
+    }
+    if (tid == 0) {
+        const bool odd = st->position & 1;
+        s.at = 0, s.chosen_at = -1;
+        for (int i = 0; i < 3; ++i) s.sums[i][15] = 0.f;
+        s.st = st, s.scratch = scratch;
+        s.sets.here = odd ? set : 0, s.sets.there = odd ? 0 : set;
+    }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     asm volatile("fence.proxy.async;" ::: "memory");
     __syncthreads();
-    const u32 odd = s.state.position & 1;
-    const Sets sets = {odd ? set : 0, odd ? 0 : set};
     if (tid >= THREADS) {
-        look_ahead(program + first, plans + first * gridDim.x, count, sets, s);
+        look_ahead(program + first, plans + first * gridDim.x, count);
         return;
     }
-    Best best = {-__int_as_float(0x7f800000), 0x7fffffff};
 #pragma unroll 1
     for (int at = 0; at < count; ++at) {
         block_sync();
-        if (tid == 0) *(volatile int*)&s.at = at;
-        barrier_wait(s.arrived + at % RECORDS, at / RECORDS);
-        const Record& record = s.records[at % RECORDS];
-        const Instruction& I = record.instruction;
+        if (threadIdx.x == 0) *(volatile int*)&block().at = at;
+        barrier_wait(block().arrived + at % RECORDS, at / RECORDS);
         STAMP(0);
+        const Instruction& I = record_at(at).instruction;
         switch (I.op) {
-            case EMBED: do_embed(I, s.state, sets); break;
-            case ATTEND: do_attend(I, s.state, sets, (float*)(smem + PART_AT)); break;
-            case COMBINE: do_combine(I, s.state, sets); break;
-            case ADD: do_add(I, sets); break;
-            case ROPE: do_rope(I, s.state, sets); break;
-            case ACT: do_act(I, sets); break;
-            case CHOOSE: do_choose(I, sets, s); break;
-            default: do_product(record, at, sets, s, best);
+            case MATVEC: case EXPERTS_UP: case EXPERTS_DOWN: case NORM: do_product(at); break;
+            case EMBED: do_embed(I, block().state); break;
+            case ATTEND: do_attend(at); break;
+            case COMBINE: do_combine(at); break;
+            default: do_watched(I, block().state);
         }
-        if ((I.flags & PICK) && s.state.greedy) pick_largest(st, best, scratch, s);
+        if ((I.flags & PICK) && block().state.greedy) pick_largest();
         STAMP(5);
     }
 }

@@ -52,3 +52,9 @@ DEV void publish(float* p, Sets sets, float v) {
     asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" :: "l"(p + sets.here), "r"(bits) : "memory");
     asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" :: "l"(p + sets.there), "r"(ARMED) : "memory");
 }
+
+// Asks for a value without waiting: it comes into shared memory, and is there after asked_are_here().
+DEV void ask_for(float* to, const float* p) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" :: "r"((u32)__cvta_generic_to_shared(to)), "l"(p) : "memory");
+}
+DEV void asked_are_here() { asm volatile("cp.async.wait_all;" ::: "memory"); }

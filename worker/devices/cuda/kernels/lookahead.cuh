@@ -11,7 +11,8 @@ struct Cursor {
 };
 
 // One chunk, if the ring has room: whether.
-DEV bool ask(Cursor& c, const Run& r, int lane, Shared& s) {
+DEV bool ask(Cursor& c, const Run& r, int lane) {
+    Shared& s = block();
     const bool floats = is_float(r.type);
     const int n = min(min(r.chunk, c.left), floats ? r.per - c.i : c.left);
     const u32 size = floats ? min(n * r.unit, r.stride - c.i * r.unit) : n * r.unit;
@@ -32,15 +33,16 @@ DEV bool ask(Cursor& c, const Run& r, int lane, Shared& s) {
 }
 
 // The router's choice for the expert instructions `at` and at + 1: false if logits are missing.
-DEV bool choose(int at, Sets sets, Shared& s) {
-    const Instruction& I = s.records[at % RECORDS].instruction;
+DEV bool choose(int at) {
+    Shared& s = block();
+    const Instruction& I = record_at(at).instruction;
     const int lane = threadIdx.x & 31;
     float logits[8];
     bool missing = false;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
         logits[j] = 0.f;
-        if (lane + 32 * j < I.n_experts) logits[j] = glance(I.x2 + sets.here + lane + 32 * j), missing |= armed(logits[j]);
+        if (lane + 32 * j < I.n_experts) logits[j] = glance(I.x2 + s.sets.here + lane + 32 * j), missing |= armed(logits[j]);
     }
     if (__any_sync(FULL, missing)) return false;
     choose_experts(logits, I.n_experts, I.n_chosen, s.chosen, s.weight);
@@ -49,7 +51,8 @@ DEV bool choose(int at, Sets sets, Shared& s) {
     return true;
 }
 
-CALL void look_ahead(const Instruction* program, const Plan* plans, int count, Sets sets, Shared& s) {
+CALL void look_ahead(const Instruction* program, const Plan* plans, int count) {
+    Shared& s = block();
     const int lane = threadIdx.x & 31;
     Cursor c = {lane < WARPS ? 0 : count, -1, 0, 0, 0, 0, {0, 0}};
     int asked = 0, here = 0, chosen_at = -1;    // records asked for, records that have arrived
@@ -94,12 +97,12 @@ CALL void look_ahead(const Instruction* program, const Plan* plans, int count, S
                     } else ++c.at, c.run = -1;
                 }
             }
-            if (c.left > 0) moved |= ask(c, runs[c.run], lane, s);
+            if (c.left > 0) moved |= ask(c, runs[c.run], lane);
         }
         const int router = (int)__reduce_min_sync(FULL, (u32)waits);
         if (router < here)
             for (int tries = __any_sync(FULL, moved) ? 1 : 8; tries; --tries)
-                if (choose(router, sets, s)) {
+                if (choose(router)) {
                     chosen_at = router + 1, moved = true;
                     break;
                 }

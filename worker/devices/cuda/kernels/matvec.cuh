@@ -11,7 +11,7 @@ DEV u32 ordered(float v) {
 // The n largest of E router logits, largest first, and their softmax; ties go to the lower index. One warp; lane l holds
 // logits l, l + 32, ...
 DEV void choose_experts(const float (&logits)[8], int n_experts, int n_chosen, int* ids, float* weights) {
-    const int lane = threadIdx.x & 31;
+    const int lane = thread() & 31;
     u32 keys[8];                // 0: taken, or no expert; numbers have larger keys
 #pragma unroll
     for (int j = 0; j < 8; ++j) keys[j] = lane + 32 * j < n_experts ? ordered(logits[j]) : 0;
@@ -47,7 +47,7 @@ DEV bool is_paired(const Instruction& I) { return I.act == SWIGLU || I.act == SW
 // What output tiles [begin, end) need, one run a lane of one warp: parts one below the other; gate and up side by side;
 // gate and up of every chosen expert; one matrix of every expert. Which experts those are, the router will say.
 DEV void plan_runs(const Instruction& I, int begin, int end, Plan& plan) {
-    const int lane = threadIdx.x & 31, op = I.op;
+    const int lane = thread() & 31, op = I.op;
     const bool paired = is_paired(I), one = I.n_parts == 1;
     const int half = I.parts[0].groups / (one ? 2 : 1);
     int n = I.n_parts, p = lane, from = begin, to = end, slot = 0, row0 = 0, rows = 0, shift = 0, input = 0;
@@ -107,146 +107,179 @@ DEV void plan_share(const Instruction& I, Plan& plan) {
     int from, to;
     share(I.share_q, I.share_r, from, to);
     if (from < to) plan_runs(I, I.tile0 + from, I.tile0 + to, plan);
-    else if ((threadIdx.x & 31) == 0) plan.n = 0;
+    else if ((thread() & 31) == 0) plan.n = 0;
 }
 
-// A thread's row among those of every `step`-th run of a plan: run i (n if there are no more), row r of it.
-struct Row {
-    int i, r;
-    RowSums sums;
-    float bias, bias2, residual;
+// The r-th row of every `step`-th run of a plan: run i (n if there are no more), and r the row of it.
+DEV int find_row(const Plan& plan, int i, int step, int& r) {
+    while (i < plan.n && r >= plan.runs[i].rows) r -= plan.runs[i].rows, i += step;
+    return i;
+}
+DEV int half_rows(const Instruction& I) { return I.parts[0].rows / (I.n_parts == 1 ? 2 : 1); }
 
-    DEV void find(const Run* runs, int n, int step) {
-        while (i < n && r >= runs[i].rows) r -= runs[i].rows, i += step;
-        if (i < n) sums = sums_of(runs[i], r);
-    }
-};
-
-// Bias and residual of a row are asked for; what the residual is, is looked at later.
-DEV void ask_addends(const Instruction& I, const Run& run, Row& row, int expert, Sets sets) {
-    const int at = run.row0 + row.r;
+// Everything about a row that does not need the product. `direct`: bias and residual are waited for.
+DEV void find_out(const Record& record, int i, int r, bool direct, Kept& kept) {
+    const Instruction& I = record.instruction;
+    const Run& run = record.plan.runs[i];
+    const RowSums sums = sums_of(run, r);
+    const int at = run.row0 + r;
+    kept.i = i, kept.r = r, kept.at = sums.at, kept.n = sums.n;
+    kept.bias = kept.bias2 = kept.residual = 0.f;
     if (I.bias) {
-        const int half = I.parts[0].rows / (I.n_parts == 1 ? 2 : 1);
         const float* bias = I.bias + at;
-        if (I.op == EXPERTS_UP) bias += (u64)expert * 2 * half;
-        row.bias = constant(bias);
-        if (is_paired(I)) row.bias2 = constant(bias + half);
+        if (I.op == EXPERTS_UP) bias += (u64)block().chosen[run.slot] * 2 * half_rows(I);
+        if (I.op == EXPERTS_DOWN) bias += (u64)block().chosen[run.slot] * I.parts[0].rows;
+        if (direct) kept.bias = constant(bias);
+        else ask_for(&kept.bias, bias);
+        if (is_paired(I)) {
+            if (direct) kept.bias2 = constant(bias + half_rows(I));
+            else ask_for(&kept.bias2, bias + half_rows(I));
+        }
     }
-    if (I.residual) row.residual = glance(I.residual + sets.here + at);
+    if (I.residual && i == 0 | I.op == MATVEC) {
+        const float* residual = I.residual + block().sets.here + at;
+        if (direct) kept.residual = await(residual);
+        else ask_for(&kept.residual, residual);
+    }
 }
 
 // One value of an instruction's output.
-DEV void put(const Instruction& I, u64 row, float v, Sets sets) {
+DEV void put(const Instruction& I, u64 row, float v) {
     if (I.flags & FINAL) I.out[row] = v;
-    else publish(I.out + row, sets, v);
+    else publish(I.out + row, block().sets, v);
 }
 
 // Rows of stored matrices, or gate and up of chosen experts, from sums to output.
-DEV void finish_rows(const Instruction& I, const Plan& plan, const float* part, Row row, Sets sets, const Shared& s, Best& best) {
-    const int n = plan.n, step = is_paired(I) ? 2 : 1;
-    const bool up = I.op == EXPERTS_UP;
-    const float factor = row.i < n ? rms_factor(I, s) : 0.f;
+DEV void finish_rows(const Record& record) {
+    const Instruction& I = record.instruction;
+    const Plan& plan = record.plan;
+    const int step = is_paired(I) ? 2 : 1;
+    const float* sums = sums_at();
+    float best = -__int_as_float(0x7f800000);
+    int best_at = 0x7fffffff;
+    Kept row;
+    if (thread() < KEPT) row = block().kept[thread()];
+    else {
+        int r = thread(), i = find_row(plan, 0, step, r);
+        row.i = i;
+        if (i < plan.n) find_out(record, i, r, true, row);
+    }
+    const float factor = row.i < plan.n ? rms_factor(I) : 0.f;
 #pragma unroll 1
-    while (row.i < n) {
+    while (row.i < plan.n) {
         const Run& run = plan.runs[row.i];
         const int at = run.row0 + row.r;
-        float v = fmaf(row_sum(part + row.sums.at, row.sums.n), factor, row.bias);
+        float v = fmaf(row_sum(sums + row.at, row.n), factor, row.bias);
         if (step == 2) {
-            const float other = fmaf(row_sum(part + row.sums.at + plan.runs[row.i + 1].part - run.part, row.sums.n), factor, row.bias2);
+            const float other = fmaf(row_sum(sums + row.at + plan.runs[row.i + 1].part - run.part, row.n), factor, row.bias2);
             v = I.act == SWIGLU ? swiglu(v, other) : swiglu_oai(v, other);
         } else if (I.act == GELU) v = gelu(v);
-        if (I.residual) v += await(I.residual + sets.here + at, row.residual);
-        put(I, up ? (u64)run.slot * (I.parts[0].rows / (I.n_parts == 1 ? 2 : 1)) + at : at, v, sets);
-        if ((I.flags & (PICK | FIRST_PICK)) && at < s.state.vocab) {
+        if (I.residual) v += await(I.residual + block().sets.here + at, row.residual);
+        put(I, I.op == EXPERTS_UP ? (u64)run.slot * half_rows(I) + at : at, v);
+        if ((I.flags & (PICK | FIRST_PICK)) && at < block().state.vocab) {
             float key = v == v ? v : __int_as_float(0x7f800000);    // NaN counts as the largest
-            if (better(key, at, best.value, best.index)) best.value = key, best.index = at;
+            if (better(key, at, best, best_at)) best = key, best_at = at;
         }
-        row.r += THREADS;
-        row.find(plan.runs, n, step);
-        if (row.i < n) ask_addends(I, plan.runs[row.i], row, up ? s.chosen[plan.runs[row.i].slot] : 0, sets);
+        int r = row.r + THREADS, i = find_row(plan, row.i, step, r);
+        row.i = i;
+        if (i < plan.n) find_out(record, i, r, true, row);
+    }
+    if (I.flags & (PICK | FIRST_PICK)) {
+        __syncwarp();
+        merge_best(best, best_at);
     }
 }
 
-// The chosen experts' weighted sum: eight lanes a row, an expert each. `row` is the first row's.
-DEV void finish_down(const Instruction& I, const Plan& plan, const float* part, Row row, Sets sets, const Shared& s) {
-    const int c = threadIdx.x & 7, n = plan.n, rows = plan.runs[0].rows;
+// The chosen experts' weighted sum: eight lanes a row, an expert each.
+DEV void finish_down(const Record& record) {
+    const Instruction& I = record.instruction;
+    const int c = thread() & 7, n = record.plan.n, rows = record.plan.runs[0].rows;
 #pragma unroll 1
     for (int r0 = 0; r0 < rows; r0 += THREADS / 8) {
-        const int r = r0 + (threadIdx.x >> 3), at = plan.runs[0].row0 + r;
+        const int r = r0 + (thread() >> 3), at = record.plan.runs[0].row0 + r;
         float v = 0.f;
+        Kept row;
         if (c < n && r < rows) {
-            if (r0) row.sums = sums_of(plan.runs[c], r);
-            if (r0 && I.bias) row.bias = constant(I.bias + (u64)s.chosen[c] * I.parts[0].rows + at);
-            v = s.weight[c] * (row_sum(part + row.sums.at, row.sums.n) + row.bias);
+            const int place = thread() + r0 * 8;
+            if (place < KEPT) row = block().kept[place];
+            else find_out(record, c, r, true, row);
+            v = block().weight[c] * (row_sum(sums_at() + row.at, row.n) + row.bias);
         }
         v += __shfl_xor_sync(FULL, v, 1);
         v += __shfl_xor_sync(FULL, v, 2);
         v += __shfl_xor_sync(FULL, v, 4);
         if (c || r >= rows) continue;
-        if (I.residual) v += r0 ? await(I.residual + sets.here + at) : await(I.residual + sets.here + at, row.residual);
-        put(I, at, v, sets);
+        if (I.residual) v += await(I.residual + block().sets.here + at, row.residual);
+        put(I, at, v);
     }
 }
 
 // The look-ahead warp knows the chosen experts of instruction `at`.
-DEV void await_choice(int at, Shared& s) {
+DEV void await_choice(int at) {
     for (u32 n = 0; ; spun(n)) {
         int known;
-        asm volatile("ld.acquire.cta.shared.s32 %0, [%1];" : "=r"(known) : "r"(shared_address(&s.chosen_at)) : "memory");
+        asm volatile("ld.acquire.cta.shared.s32 %0, [%1];" : "=r"(known) : "r"(shared_address(&block().chosen_at)) : "memory");
         if (known >= at) return;
     }
 }
 
-DEV void do_product(const Record& record, int at, Sets sets, Shared& s, Best& best) {
+// What can be known before x is there: warps' shares of the weights, and all about the first rows.
+DEV void find_out_first(const Record& record) {
+    const int w = thread() >> 5;
+    if ((thread() & 31) == 0) block().stretch[w] = stretch_of(record.plan.runs[0], w);
+    if (thread() >= KEPT) return;
+    Kept& kept = block().kept[thread()];
+    int r = thread(), i;
+    if (record.instruction.op == EXPERTS_DOWN) {
+        i = r & 7, r >>= 3;
+        if (i >= record.plan.n || r >= record.plan.runs[0].rows) return;
+    } else {
+        i = find_row(record.plan, 0, is_paired(record.instruction) ? 2 : 1, r);
+        kept.i = i;
+        if (i >= record.plan.n) return;
+    }
+    find_out(record, i, r, false, kept);
+}
+
+DEV void do_product(int at) {
+    const Record& record = record_at(at);
     const Instruction& I = record.instruction;
     const Plan& plan = record.plan;
-    const int op = I.op, inputs = op == EXPERTS_DOWN ? I.n_chosen : 1, w = threadIdx.x >> 5;
+    const int inputs = I.op == EXPERTS_DOWN ? I.n_chosen : 1;
     const Vectors x(I, inputs);
-    const int n = plan.n;
-    if (n == 0 && op != NORM) return;
-    // All that can be known before x is there: the warp's share of the weights, the thread's row of the output.
-    Stretch mine = {0, 0, 0};
-    if (n) mine = stretch_of(plan.runs[0], w);
-    Row row = {0, (int)threadIdx.x, {0, 0}, 0.f, 0.f, 0.f};
-    if (op == EXPERTS_DOWN) {
-        const int c = threadIdx.x & 7, r = threadIdx.x >> 3, to = plan.runs[0].row0 + r;
-        await_choice(at, s);
-        if (c < n && r < plan.runs[0].rows) {
-            row.sums = sums_of(plan.runs[c], r);
-            if (I.bias) row.bias = constant(I.bias + (u64)s.chosen[c] * I.parts[0].rows + to);
-            if (I.residual && c == 0) row.residual = glance(I.residual + sets.here + to);
-        }
-    } else {
-        row.find(plan.runs, n, is_paired(I) ? 2 : 1);
-        if (op == MATVEC && row.i < n) ask_addends(I, plan.runs[row.i], row, 0, sets);
-    }
-    prepare(I, inputs, x, sets, s);
-    if (op == EXPERTS_UP) {
-        await_choice(at, s);
-        if (row.i < n) ask_addends(I, plan.runs[row.i], row, s.chosen[plan.runs[row.i].slot], sets);
+    if (plan.n == 0 && I.op != NORM) return;
+    if (I.op == EXPERTS_DOWN) await_choice(at);
+    if (plan.n && I.op != EXPERTS_UP) find_out_first(record);
+    prepare(I, inputs, x);
+    if (I.op == EXPERTS_UP) {
+        await_choice(at);
+        find_out_first(record);
     }
     block_sync();
     STAMP(2);
-    if (op == NORM) {
-        const float factor = rms_factor(I, s);
+    if (I.op == NORM) {
+        const float factor = rms_factor(I);
         int from, to;
         share(I.k, from, to);
-        for (int k = from + threadIdx.x; k < to; k += THREADS) put(I, k, x.floats()[k] * factor, sets);
+        for (int k = from + thread(); k < to; k += THREADS) put(I, k, x.floats()[k] * factor);
         return;
     }
     {
-        Feed feed(s.taken, s.full, w);
+        const int w = thread() >> 5;
+        Feed feed(w);
+        Stretch mine = block().stretch[w];
         int units = plan.runs[0].units;
 #pragma unroll 1
-        for (int i = 0; i < n; ++i) {
+        for (int i = 0; i < plan.n; ++i) {
             const Run& r = plan.runs[i];
             if (r.units != units) units = r.units, mine = stretch_of(r, w);
             stream(r, mine, I.k, x.planes() + r.input * x.blocks * BLOCK_WORDS, x.xsum() + r.input * x.blocks, x.xscale() + r.input * x.blocks / 4, x.floats() + r.input * x.blocks * 32, sums_at() + r.part, feed);
         }
     }
+    asked_are_here();
     STAMP(3);
     block_sync();
     STAMP(4);
-    if (op == EXPERTS_DOWN) finish_down(I, plan, sums_at(), row, sets, s);
-    else finish_rows(I, plan, sums_at(), row, sets, s, best);
+    if (I.op == EXPERTS_DOWN) finish_down(record);
+    else finish_rows(record);
 }

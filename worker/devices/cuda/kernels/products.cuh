@@ -1,17 +1,39 @@
 // Products of stored matrices with one vector. Weights come out of the warp's ring.
 #pragma once
 
+// A warp's end of its ring, all lanes alike.
+struct Feed {
+    Taken now;
+    int warp;
+
+    DEV Feed(int w) : warp(w) {
+        __syncwarp();
+        now.bytes = *(volatile u32*)&block().taken[w].bytes, now.chunks = *(volatile u32*)&block().taken[w].chunks;
+    }
+    // The next chunk, once it is there.
+    DEV const u8* wait(u32 size) {
+        const u32 at = ring_place(now.bytes, size);
+        barrier_wait(block().full + warp * RING_CHUNKS + now.chunks % RING_CHUNKS, now.chunks / RING_CHUNKS);
+        return smem + RING_AT + warp * RING_BYTES + at;
+    }
+    // All lanes have what they need of it.
+    DEV void release(u32 size) {
+        now.bytes += ring_charge(size);
+        ++now.chunks;
+        __syncwarp();
+        if ((thread() & 31) == 0)
+            asm volatile("st.volatile.shared.v2.u32 [%0], {%1, %2};" :: "r"(shared_address(block().taken + warp)), "r"(now.bytes), "r"(now.chunks) : "memory");
+    }
+};
+
 // Warps share a run's units out evenly; group o's sum over warp w lands at part[(o + w) * 8]: along the stream o + w
 // grows by at least one at each change.
-DEV int first_unit(int units, int w) { return units >= WARPS ? units * w >> 4 : min(w, units); }
+DEV int first_unit(int units, int w) { return units >= WARPS ? units * w / WARPS : min(w, units); }
 // The warp that has unit i.
 DEV int warp_of(int i, const Run& r) { return r.units >= WARPS ? quotient(WARPS * (i + 1) - 1, r.inv_units) : i; }
 
 // Units of a chunk.
 template <int TYPE> DEV constexpr int chunk_of() { return CHUNK_BYTES / Unit<TYPE>::BYTES; }
-
-// A warp's share of a run: its first group, that group's first unit, and how many units there are.
-struct Stretch { int group, unit, n; };
 
 DEV Stretch stretch_of(const Run& r, int w) {
     const int first = first_unit(r.units, w), group = quotient(first, r.inv_per);
@@ -21,7 +43,7 @@ DEV Stretch stretch_of(const Run& r, int w) {
 template <int TYPE>
 DEV void stream_quantized(const Run& r, Stretch mine, const u32* planes, const float* xsum, const float* xscale, float* part, Feed& feed) {
     typedef Unit<TYPE> U;
-    const int lane = threadIdx.x & 31, w = threadIdx.x >> 5;
+    const int lane = thread() & 31, w = thread() >> 5;
     const Lane l = {lane >> 2, lane & 3, (lane >> 1) & 1};
     const int per = r.per;
     int left = mine.n, o = mine.group, i = mine.unit;
@@ -56,7 +78,7 @@ DEV void stream_quantized(const Run& r, Stretch mine, const u32* planes, const f
 // Float weights stay row by row; a lane takes four neighbouring weights of a unit. k is a multiple of 8.
 template <int TYPE>
 DEV void stream_float(const Run& r, Stretch mine, int k, const float* x, float* part, Feed& feed) {
-    const int lane = threadIdx.x & 31, w = threadIdx.x >> 5, bytes = TYPE == F32 ? 512 : 256;
+    const int lane = thread() & 31, w = thread() >> 5, bytes = TYPE == F32 ? 512 : 256;
     const int per = r.per;
     int left = mine.n, o = mine.group, i = mine.unit;
     float sum = 0.f;

@@ -68,31 +68,3 @@ DEV u32 ring_place(u32& bytes, u32 size) {
     return at;
 }
 DEV u32 ring_charge(u32 size) { return max(size, (u32)SMALLEST); }
-
-// A warp's end of its ring, all lanes alike.
-struct Feed {
-    Taken now;
-    int warp;
-    Taken* taken;
-    u64* barriers;
-
-    DEV Feed(Taken* all, u64* full, int w) : warp(w), taken(all + w), barriers(full + w * RING_CHUNKS) {
-        __syncwarp();
-        now.bytes = *(volatile u32*)&taken->bytes, now.chunks = *(volatile u32*)&taken->chunks;
-    }
-    // The next chunk, once it is there.
-    DEV const u8* wait(u32 size) {
-        const u32 at = ring_place(now.bytes, size);
-        barrier_wait(barriers + now.chunks % RING_CHUNKS, now.chunks / RING_CHUNKS);
-        return smem + RING_AT + warp * RING_BYTES + at;
-    }
-    // All lanes have what they need of it.
-    DEV void release(u32 size) {
-        now.bytes += ring_charge(size);
-        ++now.chunks;
-        __syncwarp();
-        if ((threadIdx.x & 31) == 0) {
-            asm volatile("st.volatile.shared.v2.u32 [%0], {%1, %2};" :: "r"(shared_address(taken)), "r"(now.bytes), "r"(now.chunks) : "memory");
-        }
-    }
-};
