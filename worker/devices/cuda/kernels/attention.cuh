@@ -95,6 +95,22 @@ struct Features {
     }
 };
 
+#define PREFETCH 49152                          // bytes of a block's keys, and of its values, brought to L2 ahead
+
+// One lane: the first of what the block will read of the cache is on its way to L2.
+DEV void prefetch_cache(const Instruction& I) {
+    const State& st = block().state;
+    const Span span = span_of(I, st);
+    const int unit = blockIdx.x, split = unit % span.splits, group = unit / span.splits;
+    if (group >= I.n_kv_head * SUBGROUPS || group % SUBGROUPS) return;
+    const int from = span.from + split * span.per, n = min(from + span.per, span.to - 1) - from;
+    if (n <= 0) return;
+    const Kv* keys = (const Kv*)(st.cache + (u64)I.layer * st.layer_bytes) + ((u64)(group / SUBGROUPS) * st.capacity + from) * HEAD_DIM;
+    const u32 bytes = min(n * (int)sizeof(Kv) * HEAD_DIM, PREFETCH);
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(keys), "r"(bytes) : "memory");
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"((const u8*)keys + st.value_offset), "r"(bytes) : "memory");
+}
+
 CALL void do_attend(int instruction) {
     const Instruction& I = record_at(instruction).instruction;
     const State& st = block().state;
@@ -107,6 +123,8 @@ CALL void do_attend(int instruction) {
     float* red = q + HEADS * 32 * CHUNKS;       // (WARPS, HEADS, 32 CHUNKS)
     float* warp_m = red + WARPS * HEADS * 32 * CHUNKS;
     float* warp_l = warp_m + WARPS * HEADS;
+    float* tops = warp_l + WARPS * HEADS;
+    float* totals = tops + HEADS;
     const float* row = I.rotate ? st.tables[I.table] + (u64)st.position * I.n_rot : 0;
 
     for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
@@ -252,16 +270,20 @@ CALL void do_attend(int instruction) {
             }
         }
         block_sync();
+        // Warp h: what each warp's part of head h counts, and the denominator.
+        if (w < heads) {
+            const float m = lane < warps ? warp_m[lane * HEADS + w] : -1e30f, top = warp_max(m), f = expf(m - top);
+            const float total = warp_sum(lane < warps ? f * warp_l[lane * HEADS + w] : 0.f);
+            if (lane < warps) warp_m[lane * HEADS + w] = f;
+            if (lane == 0) tops[w] = top, totals[w] = total;
+        }
+        block_sync();
         for (int i = tid; i < heads * HEAD_DIM; i += THREADS) {
             const int h = i / HEAD_DIM, j = i % HEAD_DIM, head = h0 + h;
-            float top = -1e30f;
-            for (int v = 0; v < warps; ++v) top = fmaxf(top, warp_m[v * HEADS + h]);
-            float sum = 0.f, total = 0.f;
-            for (int v = 0; v < warps; ++v) {
-                float f = expf(warp_m[v * HEADS + h] - top);
-                sum = fmaf(f, red[(v * HEADS + h) * (32 * CHUNKS) + j], sum);
-                total = fmaf(f, warp_l[v * HEADS + h], total);
-            }
+            const float top = tops[h];
+            float total = totals[h], sum = 0.f;
+#pragma unroll 5
+            for (int v = 0; v < warps; ++v) sum = fmaf(warp_m[v * HEADS + h], red[(v * HEADS + h) * (32 * CHUNKS) + j], sum);
             if (span.splits == 1) {
                 if (I.sinks) {
                     float sink = I.sinks[head], all = fmaxf(top, sink), f = expf(top - all);

@@ -36,10 +36,16 @@ struct Record { Instruction instruction; Plan plan; };
 
 struct Best { float value; int index; };      // of a block's rows
 
-// What the thread that finishes a row has found out or asked for before the product: which row of which run, where its
-// sums will be, and what is added to them.
+// What the thread that finishes a row has found out or asked for before the product.
 #define KEPT 128                // rows of a block, in the order of its runs, for which that is kept
-struct Kept { int i, r, at, n; float bias, bias2, residual, unused; };
+struct __align__(16) Kept {
+    int at, n, pair_at, act;    // where the sums of the row are, and of its pair (-1: none); act -1: there is no such row
+    float bias, pair_bias, residual;
+    int row;                    // of the output
+    const float* residual_at;
+    float *here, *there;        // the output in this step's set and in the other (0: it has no other)
+    u64 unused;
+};
 
 struct Stretch { int group, unit, n; }; // a warp's share of a run: its first group, that group's first unit, all its units
 
@@ -59,6 +65,7 @@ struct Shared {                 // fixed part of dynamic shared memory; rings an
     float weight[MAX_CHOSEN];
     __align__(16) float sums[3][16];    // by warp, the last 0
     float mean, deviation;      // of a layer norm
+    float factor;               // that an RMS norm leaves to the end of the product
     int watched[MAX_CHOSEN];    // the choice of a CHOOSE
     float best_value[WARPS];
     int best_index[WARPS];
@@ -161,14 +168,14 @@ DEV void layer_norm(const Instruction& I, const float* x) {
     float sum = 0.f;
 #pragma unroll 1
     for (int j = threadIdx.x; j < I.k >> 2; j += THREADS) sum += total4(await4(x + 4 * j));
-    const float mean = block_sum(sum, 1) / (float)I.k;
+    const float mean = __fdividef(block_sum(sum, 1), (float)I.k);
     sum = 0.f;
 #pragma unroll 1
     for (int j = threadIdx.x; j < I.k >> 2; j += THREADS) sum += squares(minus(await4(x + 4 * j), mean));
-    s.deviation = 1.f / sqrtf(block_sum(sum, 2) / (float)I.k + I.eps), s.mean = mean;
+    s.deviation = rsqrtf(__fdividef(block_sum(sum, 2), (float)I.k) + I.eps), s.mean = mean;
 }
 
-#define HELD 3                  // pieces of x that a lane has asked for at once: 6,144 floats
+#define HELD 2                  // pieces of x that a lane has asked for at once
 
 // Where a lane finds its four values of a piece, piece after piece of its warp.
 struct Piece {
@@ -215,12 +222,16 @@ DEV void prepare(const Instruction& I, int inputs, const Vectors& to) {
             }
     } else
         for (u32 n = 0; armed(v[0]); spun(n)) v[0] = glance4(piece.in(x, k));
+    __syncwarp();
     STAMP(1);
     float sum = 0.f;
 #pragma unroll 1
     for (int p = w; ; ) {
         float4 a = v[0];
-        if (p >= 2 * WARPS) for (u32 n = 0; armed(a); spun(n)) a = glance4(piece.in(x, k));
+        if (p >= 2 * WARPS) {
+            for (u32 n = 0; armed(a); spun(n)) a = glance4(piece.in(x, k));
+            __syncwarp();
+        }
         const bool inside = piece.j < k;
         if (norm == RMS) {
             if (inside) sum += squares(a);

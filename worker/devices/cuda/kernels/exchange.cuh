@@ -47,11 +47,12 @@ DEV float4 await4(const float* p) {
 
 struct Sets { u32 here, there; };       // floats from an address of the program to this step's set and to the other
 
-DEV void publish(float* p, Sets sets, float v) {
+DEV void publish(float* here, float* there, float v) {
     const u32 bits = armed(v) ? 0x7fffffffu : __float_as_uint(v);
-    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" :: "l"(p + sets.here), "r"(bits) : "memory");
-    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" :: "l"(p + sets.there), "r"(ARMED) : "memory");
+    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" :: "l"(here), "r"(bits) : "memory");
+    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" :: "l"(there), "r"(ARMED) : "memory");
 }
+DEV void publish(float* p, Sets sets, float v) { publish(p + sets.here, p + sets.there, v); }
 
 // Asks for a value without waiting: it comes into shared memory, and is there after asked_are_here().
 DEV void ask_for(float* to, const float* p) {

@@ -115,92 +115,94 @@ DEV int find_row(const Plan& plan, int i, int step, int& r) {
     while (i < plan.n && r >= plan.runs[i].rows) r -= plan.runs[i].rows, i += step;
     return i;
 }
-DEV int half_rows(const Instruction& I) { return I.parts[0].rows / (I.n_parts == 1 ? 2 : 1); }
 
-// Everything about a row that does not need the product. `direct`: bias and residual are waited for.
+// Everything about row r of run i that does not need the product. `direct`: bias and residual are waited for.
 DEV void find_out(const Record& record, int i, int r, bool direct, Kept& kept) {
     const Instruction& I = record.instruction;
     const Run& run = record.plan.runs[i];
     const RowSums sums = sums_of(run, r);
-    const int at = run.row0 + r;
-    kept.i = i, kept.r = r, kept.at = sums.at, kept.n = sums.n;
-    kept.bias = kept.bias2 = kept.residual = 0.f;
-    if (I.bias) {
-        const float* bias = I.bias + at;
-        if (I.op == EXPERTS_UP) bias += (u64)block().chosen[run.slot] * 2 * half_rows(I);
-        if (I.op == EXPERTS_DOWN) bias += (u64)block().chosen[run.slot] * I.parts[0].rows;
-        if (direct) kept.bias = constant(bias);
-        else ask_for(&kept.bias, bias);
-        if (is_paired(I)) {
-            if (direct) kept.bias2 = constant(bias + half_rows(I));
-            else ask_for(&kept.bias2, bias + half_rows(I));
-        }
+    const bool paired = is_paired(I);
+    const int row = run.row0 + r, half = I.parts[0].rows / (I.n_parts == 1 ? 2 : 1);
+    const float *bias = I.bias ? I.bias + row : 0, *residual = I.residual ? I.residual + block().sets.here + row : 0;
+    float* out = I.out + row;
+    if (I.op == EXPERTS_UP) {
+        if (bias) bias += (u64)block().chosen[run.slot] * 2 * half;
+        out += (u64)run.slot * half;
     }
-    if (I.residual && i == 0 | I.op == MATVEC) {
-        const float* residual = I.residual + block().sets.here + at;
-        if (direct) kept.residual = await(residual);
-        else ask_for(&kept.residual, residual);
+    if (I.op == EXPERTS_DOWN) {
+        if (bias) bias += (u64)block().chosen[run.slot] * I.parts[0].rows;
+        if (i) residual = 0;
+    }
+    kept.at = sums.at, kept.n = sums.n, kept.pair_at = paired ? sums.at + record.plan.runs[i + 1].part - run.part : -1;
+    kept.act = I.act, kept.row = row, kept.residual_at = residual;
+    kept.here = I.flags & FINAL ? out : out + block().sets.here, kept.there = I.flags & FINAL ? 0 : out + block().sets.there;
+    kept.bias = kept.pair_bias = kept.residual = 0.f;
+    if (direct) {
+        if (bias) kept.bias = constant(bias);
+        if (bias && paired) kept.pair_bias = constant(bias + half);
+        if (residual) kept.residual = await(residual);
+    } else {
+        if (bias) ask_for(&kept.bias, bias);
+        if (bias && paired) ask_for(&kept.pair_bias, bias + half);
+        if (residual) ask_for(&kept.residual, residual);
     }
 }
 
-// One value of an instruction's output.
-DEV void put(const Instruction& I, u64 row, float v) {
-    if (I.flags & FINAL) I.out[row] = v;
-    else publish(I.out + row, block().sets, v);
+DEV void put(const Kept& kept, float v) {
+    if (kept.there) publish(kept.here, kept.there, v);
+    else *kept.here = v;
 }
 
 // Rows of stored matrices, or gate and up of chosen experts, from sums to output.
-DEV void finish_rows(const Record& record) {
-    const Instruction& I = record.instruction;
-    const Plan& plan = record.plan;
-    const int step = is_paired(I) ? 2 : 1;
+CALL void finish_rows(int instruction) {
+    const Record& record = record_at(instruction);
     const float* sums = sums_at();
+    const float factor = block().factor;
+    const bool picks = record.instruction.flags & (PICK | FIRST_PICK);
     float best = -__int_as_float(0x7f800000);
-    int best_at = 0x7fffffff;
+    int best_row = 0x7fffffff;
     Kept row;
-    if (thread() < KEPT) row = block().kept[thread()];
-    else {
-        int r = thread(), i = find_row(plan, 0, step, r);
-        row.i = i;
-        if (i < plan.n) find_out(record, i, r, true, row);
-    }
-    const float factor = row.i < plan.n ? rms_factor(I) : 0.f;
+    row.act = -1;
+    int place = thread();
+    if (place < KEPT) row = block().kept[place];
 #pragma unroll 1
-    while (row.i < plan.n) {
-        const Run& run = plan.runs[row.i];
-        const int at = run.row0 + row.r;
-        float v = fmaf(row_sum(sums + row.at, row.n), factor, row.bias);
-        if (step == 2) {
-            const float other = fmaf(row_sum(sums + row.at + plan.runs[row.i + 1].part - run.part, row.n), factor, row.bias2);
-            v = I.act == SWIGLU ? swiglu(v, other) : swiglu_oai(v, other);
-        } else if (I.act == GELU) v = gelu(v);
-        if (I.residual) v += await(I.residual + block().sets.here + at, row.residual);
-        put(I, I.op == EXPERTS_UP ? (u64)run.slot * half_rows(I) + at : at, v);
-        if ((I.flags & (PICK | FIRST_PICK)) && at < block().state.vocab) {
-            float key = v == v ? v : __int_as_float(0x7f800000);    // NaN counts as the largest
-            if (better(key, at, best, best_at)) best = key, best_at = at;
+    for (;;) {
+        if (place >= KEPT) {
+            const int step = is_paired(record.instruction) ? 2 : 1;
+            int r = place, i = find_row(record.plan, 0, step, r);
+            row.act = -1;
+            if (i < record.plan.n) find_out(record, i, r, true, row);
         }
-        int r = row.r + THREADS, i = find_row(plan, row.i, step, r);
-        row.i = i;
-        if (i < plan.n) find_out(record, i, r, true, row);
+        if (row.act < 0) break;
+        float v = fmaf(row_sum(sums + row.at, row.n), factor, row.bias);
+        if (row.pair_at >= 0) {
+            const float other = fmaf(row_sum(sums + row.pair_at, row.n), factor, row.pair_bias);
+            v = row.act == SWIGLU ? swiglu(v, other) : swiglu_oai(v, other);
+        } else if (row.act == GELU) v = gelu(v);
+        if (row.residual_at) v += await(row.residual_at, row.residual);
+        put(row, v);
+        if (picks && row.row < block().state.vocab) {
+            float key = v == v ? v : __int_as_float(0x7f800000);    // NaN counts as the largest
+            if (better(key, row.row, best, best_row)) best = key, best_row = row.row;
+        }
+        place += THREADS;
     }
-    if (I.flags & (PICK | FIRST_PICK)) {
+    if (picks) {
         __syncwarp();
-        merge_best(best, best_at);
+        merge_best(best, best_row);
     }
 }
 
 // The chosen experts' weighted sum: eight lanes a row, an expert each.
-DEV void finish_down(const Record& record) {
-    const Instruction& I = record.instruction;
+CALL void finish_down(int instruction) {
+    const Record& record = record_at(instruction);
     const int c = thread() & 7, n = record.plan.n, rows = record.plan.runs[0].rows;
 #pragma unroll 1
     for (int r0 = 0; r0 < rows; r0 += THREADS / 8) {
-        const int r = r0 + (thread() >> 3), at = record.plan.runs[0].row0 + r;
-        float v = 0.f;
+        const int r = r0 + (thread() >> 3), place = thread() + r0 * 8;
         Kept row;
+        float v = 0.f;
         if (c < n && r < rows) {
-            const int place = thread() + r0 * 8;
             if (place < KEPT) row = block().kept[place];
             else find_out(record, c, r, true, row);
             v = block().weight[c] * (row_sum(sums_at() + row.at, row.n) + row.bias);
@@ -209,8 +211,8 @@ DEV void finish_down(const Record& record) {
         v += __shfl_xor_sync(FULL, v, 2);
         v += __shfl_xor_sync(FULL, v, 4);
         if (c || r >= rows) continue;
-        if (I.residual) v += await(I.residual + block().sets.here + at, row.residual);
-        put(I, at, v);
+        if (row.residual_at) v += await(row.residual_at, row.residual);
+        put(row, v);
     }
 }
 
@@ -232,13 +234,11 @@ DEV void find_out_first(const Record& record) {
     int r = thread(), i;
     if (record.instruction.op == EXPERTS_DOWN) {
         i = r & 7, r >>= 3;
-        if (i >= record.plan.n || r >= record.plan.runs[0].rows) return;
-    } else {
+        if (r >= record.plan.runs[0].rows) i = record.plan.n;
+    } else
         i = find_row(record.plan, 0, is_paired(record.instruction) ? 2 : 1, r);
-        kept.i = i;
-        if (i >= record.plan.n) return;
-    }
-    find_out(record, i, r, false, kept);
+    if (i < record.plan.n) find_out(record, i, r, false, kept);
+    else kept.act = -1;
 }
 
 DEV void do_product(int at) {
@@ -261,14 +261,17 @@ DEV void do_product(int at) {
         const float factor = rms_factor(I);
         int from, to;
         share(I.k, from, to);
-        for (int k = from + thread(); k < to; k += THREADS) put(I, k, x.floats()[k] * factor);
+        for (int k = from + thread(); k < to; k += THREADS) publish(I.out + k, block().sets, x.floats()[k] * factor);
         return;
     }
     {
         const int w = thread() >> 5;
+        int units = plan.runs[0].units;
+        // A warp with the least to do brings the norm's factor to the others, who need it behind the next barrier.
+        if (thread() == (units < WARPS ? THREADS - 32 : 0)) block().factor = rms_factor(I);
+        __syncwarp();
         Feed feed(w);
         Stretch mine = block().stretch[w];
-        int units = plan.runs[0].units;
 #pragma unroll 1
         for (int i = 0; i < plan.n; ++i) {
             const Run& r = plan.runs[i];
@@ -280,6 +283,6 @@ DEV void do_product(int at) {
     STAMP(3);
     block_sync();
     STAMP(4);
-    if (I.op == EXPERTS_DOWN) finish_down(record);
-    else finish_rows(record);
+    if (I.op == EXPERTS_DOWN) finish_down(at);
+    else finish_rows(at);
 }
