@@ -282,8 +282,11 @@ CALL void do_attend(int instruction) {
             const int h = i / HEAD_DIM, j = i % HEAD_DIM, head = h0 + h;
             const float top = tops[h];
             float total = totals[h], sum = 0.f;
-#pragma unroll 5
-            for (int v = 0; v < warps; ++v) sum = fmaf(warp_m[v * HEADS + h], red[(v * HEADS + h) * (32 * CHUNKS) + j], sum);
+#pragma unroll 1
+            for (int v = 0; v < warps; v += 5)
+#pragma unroll
+                for (int d = 0; d < 5; ++d)
+                    if (v + d < warps) sum = fmaf(warp_m[(v + d) * HEADS + h], red[((v + d) * HEADS + h) * (32 * CHUNKS) + j], sum);
             if (span.splits == 1) {
                 if (I.sinks) {
                     float sink = I.sinks[head], all = fmaxf(top, sink), f = expf(top - all);
