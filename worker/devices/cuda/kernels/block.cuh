@@ -1,11 +1,16 @@
 // The persistent launch's shared memory, its reductions, and what products need of their input vector.
 #pragma once
 
-// For timing only: cycle counts of thread 0, eight by (instruction, block).
+// For timing only: when thread 0 was where, in nanoseconds, eight by (instruction, block).
 #ifdef STAMPS
 __device__ long long* stamp_at;
+DEV long long nanoseconds() {
+    long long t;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
+    return t;
+}
 extern "C" __global__ void set_stamps(long long* p) { stamp_at = p; }
-#define STAMP(i) do { if (threadIdx.x == 0 && stamp_at) stamp_at[((u64)((Shared*)smem)->at * gridDim.x + blockIdx.x) * 8 + (i)] = clock64(); } while (0)
+#define STAMP(i) do { if (threadIdx.x == 0 && stamp_at) stamp_at[((u64)((Shared*)smem)->at * gridDim.x + blockIdx.x) * 8 + (i)] = nanoseconds(); } while (0)
 #else
 #define STAMP(i)
 #endif
@@ -30,7 +35,7 @@ struct Run {
     short unit, chunk;                  // bytes of a unit; units of a chunk
 };
 
-struct Plan { int n, from, to, unused; Run runs[MAX_RUNS]; };   // a block's runs of an instruction
+struct Plan { int n, rows, unused[2]; Run runs[MAX_RUNS]; };    // a block's runs of an instruction, and its rows of output
 
 struct Record { Instruction instruction; Plan plan; };
 
@@ -39,7 +44,7 @@ struct Best { float value; int index; };      // of a block's rows
 // What the thread that finishes a row has found out or asked for before the product.
 #define KEPT 128                // rows of a block, in the order of its runs, for which that is kept
 struct __align__(16) Kept {
-    int at, n, pair_at, act;    // where the sums of the row are, and of its pair (-1: none); act -1: there is no such row
+    int at, n, pair_at, act;    // where the sums of the row are, and of its pair (-1: none)
     float bias, pair_bias, residual;
     int row;                    // of the output
     const float* residual_at;

@@ -87,7 +87,7 @@ extern "C" __global__ void plan_program(const Instruction* program, int count, P
     for (int at = 0; at < count; ++at) {
         Plan& plan = plans[at * gridDim.x + blockIdx.x];
         if (program[at].op == MATVEC || program[at].op == EXPERTS_UP || program[at].op == EXPERTS_DOWN) plan_share(program[at], plan);
-        else if (threadIdx.x == 0) plan.n = 0;
+        else if (threadIdx.x == 0) plan.n = plan.rows = 0;
     }
 }
 

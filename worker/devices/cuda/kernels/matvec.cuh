@@ -99,7 +99,11 @@ DEV void plan_runs(const Instruction& I, int begin, int end, Plan& plan) {
         r.chunk = CHUNK_BYTES / r.unit;
         plan.runs[__popc(some & ((1u << lane) - 1))] = r;
     }
-    if (lane == 0) plan.n = __popc(some), plan.from = begin, plan.to = end;
+    // Rows of output: pairs count once, experts' sums too.
+    int count = groups > 0 && !(paired && (lane & 1)) && !(op == EXPERTS_DOWN && lane) ? min(rows - from * group_rows(I.parts[p].type), groups * group_rows(I.parts[p].type)) : 0;
+#pragma unroll
+    for (int d = 16; d; d >>= 1) count += __shfl_xor_sync(FULL, count, d);
+    if (lane == 0) plan.n = __popc(some), plan.rows = count;
 }
 
 // One warp: this block's runs of an instruction; none if it has no share.
@@ -107,12 +111,13 @@ DEV void plan_share(const Instruction& I, Plan& plan) {
     int from, to;
     share(I.share_q, I.share_r, from, to);
     if (from < to) plan_runs(I, I.tile0 + from, I.tile0 + to, plan);
-    else if ((thread() & 31) == 0) plan.n = 0;
+    else if ((thread() & 31) == 0) plan.n = plan.rows = 0;
 }
 
-// The r-th row of every `step`-th run of a plan: run i (n if there are no more), and r the row of it.
-DEV int find_row(const Plan& plan, int i, int step, int& r) {
-    while (i < plan.n && r >= plan.runs[i].rows) r -= plan.runs[i].rows, i += step;
+// The r-th row of every `step`-th run of a plan, fewer than plan.rows: which run, and r the row of it.
+DEV int find_row(const Plan& plan, int step, int& r) {
+    int i = 0;
+    while (r >= plan.runs[i].rows) r -= plan.runs[i].rows, i += step;
     return i;
 }
 
@@ -161,19 +166,16 @@ CALL void finish_rows(int instruction) {
     const bool picks = record.instruction.flags & (PICK | FIRST_PICK);
     float best = -__int_as_float(0x7f800000);
     int best_row = 0x7fffffff;
-    Kept row;
-    row.act = -1;
-    int place = thread();
-    if (place < KEPT) row = block().kept[place];
+    const int rows = record.plan.rows;
 #pragma unroll 1
-    for (;;) {
-        if (place >= KEPT) {
-            const int step = is_paired(record.instruction) ? 2 : 1;
-            int r = place, i = find_row(record.plan, 0, step, r);
-            row.act = -1;
-            if (i < record.plan.n) find_out(record, i, r, true, row);
+    for (int place = thread(); place < rows; place += THREADS) {
+        Kept row;
+        if (place < KEPT) row = block().kept[place];
+        else {
+            int r = place;
+            const int i = find_row(record.plan, is_paired(record.instruction) ? 2 : 1, r);
+            find_out(record, i, r, true, row);
         }
-        if (row.act < 0) break;
         float v = fmaf(row_sum(sums + row.at, row.n), factor, row.bias);
         if (row.pair_at >= 0) {
             const float other = fmaf(row_sum(sums + row.pair_at, row.n), factor, row.pair_bias);
@@ -181,11 +183,11 @@ CALL void finish_rows(int instruction) {
         } else if (row.act == GELU) v = gelu(v);
         if (row.residual_at) v += await(row.residual_at, row.residual);
         put(row, v);
+        STAMP(6);
         if (picks && row.row < block().state.vocab) {
             float key = v == v ? v : __int_as_float(0x7f800000);    // NaN counts as the largest
             if (better(key, row.row, best, best_row)) best = key, best_row = row.row;
         }
-        place += THREADS;
     }
     if (picks) {
         __syncwarp();
@@ -196,7 +198,7 @@ CALL void finish_rows(int instruction) {
 // The chosen experts' weighted sum: eight lanes a row, an expert each.
 CALL void finish_down(int instruction) {
     const Record& record = record_at(instruction);
-    const int c = thread() & 7, n = record.plan.n, rows = record.plan.runs[0].rows;
+    const int c = thread() & 7, n = record.plan.n, rows = record.plan.rows;
 #pragma unroll 1
     for (int r0 = 0; r0 < rows; r0 += THREADS / 8) {
         const int r = r0 + (thread() >> 3), place = thread() + r0 * 8;
@@ -222,6 +224,7 @@ DEV void await_choice(int at) {
         int known;
         asm volatile("ld.acquire.cta.shared.s32 %0, [%1];" : "=r"(known) : "r"(shared_address(&block().chosen_at)) : "memory");
         if (known >= at) return;
+        __nanosleep(40);
     }
 }
 
@@ -229,16 +232,11 @@ DEV void await_choice(int at) {
 DEV void find_out_first(const Record& record) {
     const int w = thread() >> 5;
     if ((thread() & 31) == 0) block().stretch[w] = stretch_of(record.plan.runs[0], w);
-    if (thread() >= KEPT) return;
-    Kept& kept = block().kept[thread()];
-    int r = thread(), i;
-    if (record.instruction.op == EXPERTS_DOWN) {
-        i = r & 7, r >>= 3;
-        if (r >= record.plan.runs[0].rows) i = record.plan.n;
-    } else
-        i = find_row(record.plan, 0, is_paired(record.instruction) ? 2 : 1, r);
-    if (i < record.plan.n) find_out(record, i, r, false, kept);
-    else kept.act = -1;
+    const bool down = record.instruction.op == EXPERTS_DOWN;
+    int r = down ? thread() >> 3 : thread(), i = down ? thread() & 7 : 0;
+    if (thread() >= KEPT || r >= record.plan.rows || i >= record.plan.n) return;
+    if (!down) i = find_row(record.plan, is_paired(record.instruction) ? 2 : 1, r);
+    find_out(record, i, r, false, block().kept[thread()]);
 }
 
 DEV void do_product(int at) {
