@@ -18,7 +18,7 @@
 #define HEADS (GROUP < 32 / (CHUNKS * 8) ? GROUP : (32 / (CHUNKS * 8) < 1 ? 1 : 32 / (CHUNKS * 8)))
 #define SUBGROUPS ((GROUP + HEADS - 1) / HEADS)
 #define SHORT_SPAN 192                          // up to here one block a head group is faster than two instructions
-#define TOKENS (CHUNKS <= 2 ? 3 : CHUNKS <= 4 ? 2 : 1)   // that each four lanes work on at once
+#define TOKENS 2                                // that each four lanes work on at once
 
 #if KV_F32
 typedef float Kv;

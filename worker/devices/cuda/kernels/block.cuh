@@ -180,107 +180,100 @@ DEV void layer_norm(const Instruction& I, const float* x) {
     s.deviation = rsqrtf(__fdividef(block_sum(sum, 2), (float)I.k) + I.eps), s.mean = mean;
 }
 
+#define HELD 2                  // pieces of x that a lane has asked for at once
+
 // Where a lane finds its four values of a piece, piece after piece of its warp.
 struct Piece {
     int base, j;                // floats from x to the vector; the lane's first value in it, maybe beyond its end
 
-    DEV Piece(int w, int lane, int k, int width) : base(0), j(w * 128 + lane * 4) { wrap(k, width); }
-    DEV void next(int k, int width) { j += WARPS * 128, wrap(k, width); }
-    DEV void wrap(int k, int width) { while (j >= width) j -= width, base += k; }
+    DEV Piece(int w, int lane) : base(0), j(w * 128 + lane * 4) {}
+    DEV void next(int k, int width) {
+        j += WARPS * 128;
+        while (j >= width) j -= width, base += k;
+    }
     // Beyond the vector's end, its last four: they are asked for, but not used.
     DEV const float* in(const float* x, int k) const { return x + base + min(j, k - 4); }
 };
 
-// What is made of one piece: p is its number, a its values; returns their sum of squares. Whole warps.
-DEV float convert(const Instruction& I, const Vectors& to, int p, Piece piece, float4 a, float4 weights) {
-    const int lane = thread() & 31, norm = I.norm, flags = I.flags;
-    const bool inside = piece.j < I.k;
-    const float square = inside ? squares(a) : 0.f;
-    if (norm == LAYER) a = times(minus(a, block().mean), block().deviation);
-    if (norm != NO_NORM) a = times(a, weights);
-    if (norm == LAYER) a = plus(a, constant4((const float4*)piece.in(I.norm_b, I.k)));
-    if (!inside) a = make_float4(0.f, 0.f, 0.f, 0.f);
-    if (flags & FLOATS_OF_X) ((float4*)to.floats())[p * 32 + lane] = a;
-    if (flags & PLANES_OF_X) {
-        // A power of two that brings the largest value to 29 bits and a little; what is not finite stays so.
-        const u32 bits = __reduce_max_sync(FULL, magnitude(a));
-        const u32 e = max(bits & 0x7f800000u, 40u << 23);
-        const bool finite = bits < 0x7f000000u;
-        if (lane == 0) to.xscale()[p] = finite ? __uint_as_float(e - (28u << 23)) : __uint_as_float(0x7fc00000u);
-        store_planes(to.planes(), p * 32 + lane, a, finite ? __uint_as_float((282u << 23) - e) : 0.f);       // 2^(28 - (e - 127))
-    }
-    if (flags & SUMS_OF_X) {
-        float t = total4(a);
-        t += __shfl_xor_sync(FULL, t, 1);
-        t += __shfl_xor_sync(FULL, t, 2);
-        t += __shfl_xor_sync(FULL, t, 4);
-        if ((lane & 7) == 0) to.xsum()[p * 4 + (lane >> 3)] = t;
-    }
-    return square;
-}
-
 // x is one vector of k floats, or several without a norm, one after the other; each starts at a multiple of 256 in what
-// is made of it. A warp takes every WARPS-th piece of 128 floats, two at a time, and no warp waits for another: the factor
-// of an RMS norm is left to the end of the product (rms_factor). The caller's next barrier makes all visible.
+// is made of it. A warp takes every WARPS-th piece of 128 floats, and no warp waits for another: the factor of an RMS norm
+// is left to the end of the product (rms_factor). The caller's next barrier makes all visible.
 DEV void prepare(const Instruction& I, int inputs, const Vectors& to) {
-    const int lane = thread() & 31, w = thread() >> 5, norm = I.norm, k = I.k, width = to.blocks * 32;
+    Shared& s = block();
+    const int lane = thread() & 31, w = thread() >> 5, norm = I.norm, flags = I.flags, k = I.k, width = to.blocks * 32;
     const int pieces = (to.blocks >> 2) * inputs;
-    const float* x = I.x + block().sets.here;
+    const float* x = I.x + s.sets.here;
     if (norm == LAYER) layer_norm(I, x);
     if (w >= pieces) {
-        if (lane == 0) block().sums[0][w] = 0.f;
+        if (lane == 0) s.sums[0][w] = 0.f;
         return;
     }
-    Piece first(w, lane, k, width), second = first;
-    second.next(k, width);
-    bool two = w + WARPS < pieces;
-    const float4 one = make_float4(1.f, 1.f, 1.f, 1.f);
-    float4 w0 = one, w1 = one, a, b = one;
-    if (norm != NO_NORM) {
-        w0 = constant4((const float4*)first.in(I.norm_w, k));
-        if (two) w1 = constant4((const float4*)second.in(I.norm_w, k));
-    }
-    a = glance4(first.in(x, k));
-    if (two) b = glance4(second.in(x, k));
-    for (u32 n = 0; armed(a) || armed(b); spun(n)) {
-        a = glance4(first.in(x, k));
-        if (two) b = glance4(second.in(x, k));
-    }
+    Piece piece(w, lane), ahead = piece;
+    float4 v[HELD], weights = make_float4(1.f, 1.f, 1.f, 1.f);
+    while (piece.j >= width) piece.j -= width, piece.base += k;     // more warps than pieces of a vector
+    ahead = piece;
+    if (norm != NO_NORM) weights = constant4((const float4*)piece.in(I.norm_w, k));
+    // The first piece is awaited, two if there are more; then the others are asked for at once.
+    v[0] = glance4(ahead.in(x, k));
+    if (WARPS + w < pieces) {
+        ahead.next(k, width);
+        v[1] = glance4(ahead.in(x, k));
+        for (u32 n = 0; armed(v[0]) || armed(v[1]); spun(n)) v[0] = glance4(piece.in(x, k)), v[1] = glance4(ahead.in(x, k));
+#pragma unroll
+        for (int h = 2; h < HELD; ++h)
+            if (h * WARPS + w < pieces) {
+                ahead.next(k, width);
+                v[h] = glance4(ahead.in(x, k));
+            }
+    } else
+        for (u32 n = 0; armed(v[0]); spun(n)) v[0] = glance4(piece.in(x, k));
     __syncwarp();
     STAMP(1);
     float sum = 0.f;
 #pragma unroll 1
-    for (int p = w;;) {
-        // The next two are on their way while these are converted.
-        const bool more = p + 2 * WARPS < pieces, two_more = p + 3 * WARPS < pieces;
-        const Piece f = first, g = second;
-        float4 c = one, d = one;
-        first = second, first.next(k, width);
-        if (more) c = glance4(first.in(x, k));
-        second = first, second.next(k, width);
-        if (two_more) d = glance4(second.in(x, k));
-        if (two) {
-            sum += convert(I, to, p, f, a, w0);
-            sum += convert(I, to, p + WARPS, g, b, w1);
-        } else
-            sum += convert(I, to, p, f, a, w0);
-        if (!more) break;
-        p += 2 * WARPS;
-        two = two_more;
-        if (norm != NO_NORM) {
-            w0 = constant4((const float4*)first.in(I.norm_w, k));
-            if (two) w1 = constant4((const float4*)second.in(I.norm_w, k));
+    for (int p = w; ; ) {
+        float4 a = v[0];
+        if (p >= 2 * WARPS) {
+            for (u32 n = 0; armed(a); spun(n)) a = glance4(piece.in(x, k));
+            __syncwarp();
         }
-        for (u32 n = 0; armed(c) || armed(d); spun(n)) {
-            c = glance4(first.in(x, k));
-            if (two) d = glance4(second.in(x, k));
+        const bool inside = piece.j < k;
+        if (norm == RMS) {
+            if (inside) sum += squares(a);
+            a = times(a, weights);
+        } else if (norm == LAYER)
+            a = plus(times(times(minus(a, s.mean), s.deviation), weights), constant4((const float4*)piece.in(I.norm_b, k)));
+        if (!inside) a = make_float4(0.f, 0.f, 0.f, 0.f);
+        if (flags & FLOATS_OF_X) ((float4*)to.floats())[p * 32 + lane] = a;
+        if (flags & PLANES_OF_X) {
+            // A power of two that brings the largest value to 29 bits and a little; what is not finite stays so.
+            const u32 bits = __reduce_max_sync(FULL, magnitude(a));
+            const u32 e = max(bits & 0x7f800000u, 40u << 23);
+            const bool finite = bits < 0x7f000000u;
+            if (lane == 0) to.xscale()[p] = finite ? __uint_as_float(e - (28u << 23)) : __uint_as_float(0x7fc00000u);
+            store_planes(to.planes(), p * 32 + lane, a, finite ? __uint_as_float((282u << 23) - e) : 0.f);     // 2^(28 - (e - 127))
         }
-        __syncwarp();
-        a = c, b = d;
+        if (flags & SUMS_OF_X) {
+            float t = total4(a);
+            t += __shfl_xor_sync(FULL, t, 1);
+            t += __shfl_xor_sync(FULL, t, 2);
+            t += __shfl_xor_sync(FULL, t, 4);
+            if ((lane & 7) == 0) to.xsum()[p * 4 + (lane >> 3)] = t;
+        }
+        p += WARPS;
+        if (p >= pieces) break;
+        piece.next(k, width);
+        if (norm != NO_NORM) weights = constant4((const float4*)piece.in(I.norm_w, k));
+#pragma unroll
+        for (int h = 0; h + 1 < HELD; ++h) v[h] = v[h + 1];
+        if (p + (HELD - 1) * WARPS < pieces) {
+            ahead.next(k, width);
+            v[HELD - 1] = glance4(ahead.in(x, k));
+        }
     }
     if (norm == RMS) {
         sum = warp_sum(sum);
-        if (lane == 0) block().sums[0][w] = sum;
+        if (lane == 0) s.sums[0][w] = sum;
     }
 }
 

@@ -264,11 +264,18 @@ DEV void do_product(int at) {
     }
     {
         const int w = thread() >> 5;
+        int units = plan.runs[0].units;
         // A warp with the least to do brings the norm's factor to the others, who need it behind the next barrier.
-        if (thread() == (plan.runs[0].units < WARPS ? THREADS - 32 : 0)) block().factor = rms_factor(I);
+        if (thread() == (units < WARPS ? THREADS - 32 : 0)) block().factor = rms_factor(I);
         __syncwarp();
         Feed feed(w);
-        stream(plan, block().stretch[w], I.k, x, feed);
+        Stretch mine = block().stretch[w];
+#pragma unroll 1
+        for (int i = 0; i < plan.n; ++i) {
+            const Run& r = plan.runs[i];
+            if (r.units != units) units = r.units, mine = stretch_of(r, w);
+            stream(r, mine, I.k, x.planes() + r.input * x.blocks * BLOCK_WORDS, x.xsum() + r.input * x.blocks, x.xscale() + r.input * x.blocks / 4, x.floats() + r.input * x.blocks * 32, sums_at() + r.part, feed);
+        }
     }
     asked_are_here();
     STAMP(3);

@@ -40,54 +40,46 @@ DEV Stretch stretch_of(const Run& r, int w) {
     return {group, first - group * r.per, first_unit(r.units, w + 1) - first};
 }
 
-// Runs [from, to) of a plan, which have one type and shape, with the vectors that they name.
 template <int TYPE>
-DEV void stream_quantized(const Plan& plan, int from, int to, Stretch mine, const Vectors& vectors, Feed& feed) {
+DEV void stream_quantized(const Run& r, Stretch mine, const u32* planes, const float* xsum, const float* xscale, float* part, Feed& feed) {
     typedef Unit<TYPE> U;
     const int lane = thread() & 31, w = thread() >> 5;
     const Lane l = {lane >> 2, lane & 3, (lane >> 1) & 1};
-    const int per = plan.runs[from].per, offset = plane_offset(lane, U::DISTANCE);
+    const int per = r.per;
+    int left = mine.n, o = mine.group, i = mine.unit;
+    const u32* x = planes + plane_offset(lane, U::DISTANCE);
+    if (U::K == 256) xscale += l.h;
+    float* out = part + (o + w) * 8 + l.g;
+    Sum sum;
+    sum.clear();
 #pragma unroll 1
-    for (; from < to; ++from) {
-        const int input = plan.runs[from].input * vectors.blocks;
-        const u32* x = vectors.planes() + input * BLOCK_WORDS + offset;
-        const float* xsum = vectors.xsum() + input;
-        const float* xscale = vectors.xscale() + input / 4 + (U::K == 256 ? l.h : 0);
-        float* out = sums_at() + plan.runs[from].part + (mine.group + w) * 8 + l.g;
-        int left = mine.n, i = mine.unit;
-        Sum sum;
-        sum.clear();
-#pragma unroll 1
-        while (left > 0) {
-            const int n = min(left, chunk_of<TYPE>());
-            const u8* p = feed.wait(n * U::BYTES);
+    while (left > 0) {
+        const int n = min(left, chunk_of<TYPE>());
+        const u8* p = feed.wait(n * U::BYTES);
 #pragma unroll
-            for (int d = 0; d < chunk_of<TYPE>(); ++d) {
-                if (d >= n) break;
-                U u;
-                u.load(p + d * U::BYTES, lane, l);
-                u.dot(sum, x + i * (U::K / 32 * BLOCK_WORDS), xsum + i * (U::K / 32), xscale[i * (U::K / 128)], l);
-                if (++i == per || d + 1 == left) {
-                    float v = sum.total(l.t, U::factor());
-                    if (l.t == 0) *out = v;
-                    out += 8;
-                    sum.clear();
-                    i = 0;
-                }
+        for (int d = 0; d < chunk_of<TYPE>(); ++d) {
+            if (d >= n) break;
+            U u;
+            u.load(p + d * U::BYTES, lane, l);
+            u.dot(sum, x + i * (U::K / 32 * BLOCK_WORDS), xsum + i * (U::K / 32), xscale[i * (U::K / 128)], l);
+            if (++i == per || d + 1 == left) {
+                float v = sum.total(l.t, U::factor());
+                if (l.t == 0) *out = v;
+                out += 8;
+                sum.clear();
+                i = 0;
             }
-            left -= n;
-            feed.release(n * U::BYTES);
         }
+        left -= n;
+        feed.release(n * U::BYTES);
     }
 }
 
 // Float weights stay row by row; a lane takes four neighbouring weights of a unit. k is a multiple of 8.
 template <int TYPE>
-DEV void stream_float(const Run& r, Stretch mine, int k, const Vectors& vectors, Feed& feed) {
+DEV void stream_float(const Run& r, Stretch mine, int k, const float* x, float* part, Feed& feed) {
     const int lane = thread() & 31, w = thread() >> 5, bytes = TYPE == F32 ? 512 : 256;
     const int per = r.per;
-    const float* x = vectors.floats() + r.input * vectors.blocks * 32;
-    float* part = sums_at() + r.part;
     int left = mine.n, o = mine.group, i = mine.unit;
     float sum = 0.f;
 #pragma unroll 1
@@ -127,31 +119,20 @@ DEV void stream_float(const Run& r, Stretch mine, int k, const Vectors& vectors,
 #endif
 #define HAS(t) (((unsigned long long)TYPES >> (t)) & 1)
 
-// A warp's part of all runs of a plan. `mine` is its stretch of the first.
-DEV void stream(const Plan& plan, Stretch mine, int k, const Vectors& x, Feed& feed) {
-    const int w = thread() >> 5;
-#pragma unroll 1
-    for (int i = 0; i < plan.n;) {
-        const Run& r = plan.runs[i];
-        const int type = r.type, units = r.units;
-        if (i) mine = stretch_of(r, w);
-        int end = i + 1;
-        while (end < plan.n && plan.runs[end].type == type && plan.runs[end].units == units && !is_float(type)) ++end;
-        switch (type) {
-            case F32: if (HAS(F32)) stream_float<F32>(r, mine, k, x, feed); break;
-            case F16: if (HAS(F16)) stream_float<F16>(r, mine, k, x, feed); break;
-            case BF16: if (HAS(BF16)) stream_float<BF16>(r, mine, k, x, feed); break;
-            case Q4_0: if (HAS(Q4_0)) stream_quantized<Q4_0>(plan, i, end, mine, x, feed); break;
-            case Q4_1: if (HAS(Q4_1)) stream_quantized<Q4_1>(plan, i, end, mine, x, feed); break;
-            case Q5_0: if (HAS(Q5_0)) stream_quantized<Q5_0>(plan, i, end, mine, x, feed); break;
-            case Q5_1: if (HAS(Q5_1)) stream_quantized<Q5_1>(plan, i, end, mine, x, feed); break;
-            case Q8_0: if (HAS(Q8_0)) stream_quantized<Q8_0>(plan, i, end, mine, x, feed); break;
-            case Q4_K: if (HAS(Q4_K)) stream_quantized<Q4_K>(plan, i, end, mine, x, feed); break;
-            case Q5_K: if (HAS(Q5_K)) stream_quantized<Q5_K>(plan, i, end, mine, x, feed); break;
-            case Q6_K: if (HAS(Q6_K)) stream_quantized<Q6_K>(plan, i, end, mine, x, feed); break;
-            case MXFP4: if (HAS(MXFP4)) stream_quantized<MXFP4>(plan, i, end, mine, x, feed); break;
-        }
-        i = end;
+DEV void stream(const Run& r, Stretch mine, int k, const u32* planes, const float* xsum, const float* xscale, const float* floats, float* part, Feed& feed) {
+    switch (r.type) {
+        case F32: if (HAS(F32)) stream_float<F32>(r, mine, k, floats, part, feed); break;
+        case F16: if (HAS(F16)) stream_float<F16>(r, mine, k, floats, part, feed); break;
+        case BF16: if (HAS(BF16)) stream_float<BF16>(r, mine, k, floats, part, feed); break;
+        case Q4_0: if (HAS(Q4_0)) stream_quantized<Q4_0>(r, mine, planes, xsum, xscale, part, feed); break;
+        case Q4_1: if (HAS(Q4_1)) stream_quantized<Q4_1>(r, mine, planes, xsum, xscale, part, feed); break;
+        case Q5_0: if (HAS(Q5_0)) stream_quantized<Q5_0>(r, mine, planes, xsum, xscale, part, feed); break;
+        case Q5_1: if (HAS(Q5_1)) stream_quantized<Q5_1>(r, mine, planes, xsum, xscale, part, feed); break;
+        case Q8_0: if (HAS(Q8_0)) stream_quantized<Q8_0>(r, mine, planes, xsum, xscale, part, feed); break;
+        case Q4_K: if (HAS(Q4_K)) stream_quantized<Q4_K>(r, mine, planes, xsum, xscale, part, feed); break;
+        case Q5_K: if (HAS(Q5_K)) stream_quantized<Q5_K>(r, mine, planes, xsum, xscale, part, feed); break;
+        case Q6_K: if (HAS(Q6_K)) stream_quantized<Q6_K>(r, mine, planes, xsum, xscale, part, feed); break;
+        case MXFP4: if (HAS(MXFP4)) stream_quantized<MXFP4>(r, mine, planes, xsum, xscale, part, feed); break;
     }
 }
 
