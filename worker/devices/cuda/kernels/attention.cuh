@@ -97,11 +97,14 @@ struct Features {
 
 #define PREFETCH 49152                          // bytes of a block's keys, and of its values, brought to L2 ahead
 
+// The last blocks attend first: they have the smaller shares of the product before.
+DEV int attending() { return gridDim.x - 1 - blockIdx.x; }
+
 // One lane: the first of what the block will read of the cache is on its way to L2.
 DEV void prefetch_cache(const Instruction& I) {
     const State& st = block().state;
     const Span span = span_of(I, st);
-    const int unit = blockIdx.x, split = unit % span.splits, group = unit / span.splits;
+    const int unit = attending(), split = unit % span.splits, group = unit / span.splits;
     if (group >= I.n_kv_head * SUBGROUPS || group % SUBGROUPS) return;
     const int from = span.from + split * span.per, n = min(from + span.per, span.to - 1) - from;
     if (n <= 0) return;
@@ -127,14 +130,14 @@ CALL void do_attend(int instruction) {
     float* totals = tops + HEADS;
     const float* row = I.rotate ? st.tables[I.table] + (u64)st.position * I.n_rot : 0;
 
-    for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
+    for (int unit = attending(); unit < units; unit += gridDim.x) {
         const int split = unit % span.splits, group = unit / span.splits;
         const int kvh = group / SUBGROUPS, first = (group % SUBGROUPS) * HEADS, heads = min(HEADS, GROUP - first);
         const int h0 = kvh * GROUP + first;
         const int from = span.from + split * span.per, to = min(from + span.per, span.to), n = max(to - from, 0);
         Kv* keys = (Kv*)(st.cache + (u64)I.layer * st.layer_bytes) + (u64)kvh * st.capacity * HEAD_DIM;
         Kv* values = (Kv*)((u8*)keys + st.value_offset);
-        if (unit != blockIdx.x) block_sync();
+        if (unit != attending()) block_sync();
         // Four lanes a token, eight tokens a warp: each group of lanes keeps its own running maximum, sum and output. What
         // the cache holds is asked for before the step's own values are awaited, and each part of the next tokens as soon
         // as its registers are free.

@@ -59,8 +59,10 @@ struct Shared {                 // fixed part of dynamic shared memory; rings an
     u64 arrived[RECORDS];       // barriers: the record is here
     u64 full[WARPS * RING_CHUNKS];      // barriers: the chunk is here
     Taken taken[WARPS];
-    Kept kept[KEPT];
-    Stretch stretch[WARPS];     // of the first run
+    Kept kept[2][KEPT];         // of this product and of the next
+    Stretch stretch[2][WARPS];  // of their first runs
+    int found[2];               // the instructions that they are for
+    int count;                  // instructions of the launch
     Sets sets;
     State* st;
     Best* scratch;
@@ -68,6 +70,7 @@ struct Shared {                 // fixed part of dynamic shared memory; rings an
     int chosen_at;              // the last instruction whose experts are known
     int chosen[MAX_CHOSEN];
     float weight[MAX_CHOSEN];
+    __align__(16) float squares[WARPS * 32];    // sums of squares by lane, of an RMS norm
     __align__(16) float sums[3][16];    // by warp, the last 0
     float mean, deviation;      // of a layer norm
     float factor;               // that an RMS norm leaves to the end of the product
@@ -205,7 +208,7 @@ DEV void prepare(const Instruction& I, int inputs, const Vectors& to) {
     const float* x = I.x + s.sets.here;
     if (norm == LAYER) layer_norm(I, x);
     if (w >= pieces) {
-        if (lane == 0) s.sums[0][w] = 0.f;
+        s.squares[w * 32 + lane] = 0.f;
         return;
     }
     Piece piece(w, lane), ahead = piece;
@@ -271,14 +274,14 @@ DEV void prepare(const Instruction& I, int inputs, const Vectors& to) {
             v[HELD - 1] = glance4(ahead.in(x, k));
         }
     }
-    if (norm == RMS) {
-        sum = warp_sum(sum);
-        if (lane == 0) s.sums[0][w] = sum;
-    }
+    s.squares[w * 32 + lane] = sum;
 }
 
-// What a product of a prepared vector is still to be multiplied by; after the barrier.
+// What a product of a prepared vector is still to be multiplied by; after the barrier, a whole warp.
 DEV float rms_factor(const Instruction& I) {
     if (I.norm != RMS) return 1.f;
-    return rsqrtf(__fdividef(all_sums(0), (float)I.k) + I.eps);
+    const float4* p = (const float4*)block().squares + (thread() & 31);
+    float4 v = plus(plus(p[0], p[32]), p[64]);
+    if ((thread() & 31) < WARPS * 8 - 96) v = plus(v, p[96]);
+    return rsqrtf(__fdividef(warp_sum(total4(v)), (float)I.k) + I.eps);
 }

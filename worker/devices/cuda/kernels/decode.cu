@@ -105,6 +105,7 @@ decode(State* st, const Instruction* program, const Plan* plans, int first, int 
     if (tid == 0) {
         const bool odd = st->position & 1;
         s.at = 0, s.chosen_at = -1;
+        s.found[0] = s.found[1] = -1, s.count = count;
         for (int i = 0; i < 3; ++i) s.sums[i][15] = 0.f;
         s.st = st, s.scratch = scratch;
         s.sets.here = odd ? set : 0, s.sets.there = odd ? 0 : set;
@@ -116,6 +117,7 @@ decode(State* st, const Instruction* program, const Plan* plans, int first, int 
         look_ahead(program + first, plans + first * gridDim.x, count);
         return;
     }
+    int slot = 0;               // of what is kept for a product
 #pragma unroll 1
     for (int at = 0; at < count; ++at) {
         block_sync();
@@ -124,7 +126,7 @@ decode(State* st, const Instruction* program, const Plan* plans, int first, int 
         STAMP(0);
         const Instruction& I = record_at(at).instruction;
         switch (I.op) {
-            case MATVEC: case EXPERTS_UP: case EXPERTS_DOWN: case NORM: do_product(at); break;
+            case MATVEC: case EXPERTS_UP: case EXPERTS_DOWN: case NORM: do_product(at, slot); break;
             case EMBED: do_embed(I, block().state); break;
             case ATTEND: do_attend(at); break;
             case COMBINE: do_combine(at); break;

@@ -159,7 +159,37 @@ DEV void put(const Kept& kept, float v) {
 }
 
 // Rows of stored matrices, or gate and up of chosen experts, from sums to output.
-CALL void finish_rows(int instruction) {
+// What can be known of a product before its x is there: warps' shares of the weights, and all about the first rows. Threads
+// from `first` on, at least KEPT. Ahead of its time (`first` is not 0), a product is told that this was done.
+DEV void find_out_first(int at, int slot, int first) {
+    const Record& record = record_at(at);
+    const bool down = record.instruction.op == EXPERTS_DOWN;
+    const int t = thread() - first;
+    if (t == 0 && first) block().found[slot] = at;
+    if (t < 0 || t >= KEPT) return;
+    if (t < WARPS) block().stretch[slot][t] = stretch_of(record.plan.runs[0], t);
+    int r = down ? t >> 3 : t, i = down ? t & 7 : 0;
+    if (r >= record.plan.rows || i >= record.plan.n) return;
+    if (!down) i = find_row(record.plan, is_paired(record.instruction) ? 2 : 1, r);
+    find_out(record, i, r, false, block().kept[slot][t]);
+}
+
+// While the first warps finish a product, others find out about the next.
+DEV void find_out_next(int at, int slot) {
+    if (thread() < KEPT) return;
+    for (int next = at + 1; next < min(at + 4, block().count); ++next) {
+        barrier_wait(block().arrived + next % RECORDS, next / RECORDS);
+        const Record& record = record_at(next);
+        if (record.instruction.op != MATVEC) {
+            if (record.instruction.op == ATTEND || record.instruction.op == COMBINE) continue;
+            return;
+        }
+        if (record.plan.n) find_out_first(next, slot ^ 1, KEPT);
+        return;
+    }
+}
+
+CALL void finish_rows(int instruction, int slot) {
     const Record& record = record_at(instruction);
     const float* sums = sums_at();
     const float factor = block().factor;
@@ -170,7 +200,7 @@ CALL void finish_rows(int instruction) {
 #pragma unroll 1
     for (int place = thread(); place < rows; place += THREADS) {
         Kept row;
-        if (place < KEPT) row = block().kept[place];
+        if (place < KEPT) row = block().kept[slot][place];
         else {
             int r = place;
             const int i = find_row(record.plan, is_paired(record.instruction) ? 2 : 1, r);
@@ -193,10 +223,11 @@ CALL void finish_rows(int instruction) {
         __syncwarp();
         merge_best(best, best_row);
     }
+    find_out_next(instruction, slot);
 }
 
 // The chosen experts' weighted sum: eight lanes a row, an expert each.
-CALL void finish_down(int instruction) {
+CALL void finish_down(int instruction, int slot) {
     const Record& record = record_at(instruction);
     const int c = thread() & 7, n = record.plan.n, rows = record.plan.rows;
 #pragma unroll 1
@@ -205,7 +236,7 @@ CALL void finish_down(int instruction) {
         Kept row;
         float v = 0.f;
         if (c < n && r < rows) {
-            if (place < KEPT) row = block().kept[place];
+            if (place < KEPT) row = block().kept[slot][place];
             else find_out(record, c, r, true, row);
             v = block().weight[c] * (row_sum(sums_at() + row.at, row.n) + row.bias);
         }
@@ -216,6 +247,7 @@ CALL void finish_down(int instruction) {
         if (row.residual_at) v += await(row.residual_at, row.residual);
         put(row, v);
     }
+    find_out_next(instruction, slot);
 }
 
 // The look-ahead warp knows the chosen experts of instruction `at`.
@@ -228,18 +260,7 @@ DEV void await_choice(int at) {
     }
 }
 
-// What can be known before x is there: warps' shares of the weights, and all about the first rows.
-DEV void find_out_first(const Record& record) {
-    const int w = thread() >> 5;
-    if ((thread() & 31) == 0) block().stretch[w] = stretch_of(record.plan.runs[0], w);
-    const bool down = record.instruction.op == EXPERTS_DOWN;
-    int r = down ? thread() >> 3 : thread(), i = down ? thread() & 7 : 0;
-    if (thread() >= KEPT || r >= record.plan.rows || i >= record.plan.n) return;
-    if (!down) i = find_row(record.plan, is_paired(record.instruction) ? 2 : 1, r);
-    find_out(record, i, r, false, block().kept[thread()]);
-}
-
-DEV void do_product(int at) {
+DEV void do_product(int at, int& slot) {
     const Record& record = record_at(at);
     const Instruction& I = record.instruction;
     const Plan& plan = record.plan;
@@ -247,11 +268,13 @@ DEV void do_product(int at) {
     const Vectors x(I, inputs);
     if (plan.n == 0 && I.op != NORM) return;
     if (I.op == EXPERTS_DOWN) await_choice(at);
-    if (plan.n && I.op != EXPERTS_UP) find_out_first(record);
+    slot ^= 1;
+    const bool found = block().found[slot] == at;
+    if (plan.n && !found && I.op != EXPERTS_UP) find_out_first(at, slot, 0);
     prepare(I, inputs, x);
     if (I.op == EXPERTS_UP) {
         await_choice(at);
-        find_out_first(record);
+        find_out_first(at, slot, 0);
     }
     block_sync();
     STAMP(2);
@@ -266,10 +289,12 @@ DEV void do_product(int at) {
         const int w = thread() >> 5;
         int units = plan.runs[0].units;
         // A warp with the least to do brings the norm's factor to the others, who need it behind the next barrier.
-        if (thread() == (units < WARPS ? THREADS - 32 : 0)) block().factor = rms_factor(I);
-        __syncwarp();
+        if (w == (units < WARPS ? WARPS - 1 : 0)) {
+            const float factor = rms_factor(I);
+            if ((thread() & 31) == 0) block().factor = factor;
+        }
         Feed feed(w);
-        Stretch mine = block().stretch[w];
+        Stretch mine = block().stretch[slot][w];
 #pragma unroll 1
         for (int i = 0; i < plan.n; ++i) {
             const Run& r = plan.runs[i];
@@ -281,6 +306,6 @@ DEV void do_product(int at) {
     STAMP(3);
     block_sync();
     STAMP(4);
-    if (I.op == EXPERTS_DOWN) finish_down(at);
-    else finish_rows(at);
+    if (I.op == EXPERTS_DOWN) finish_down(at, slot);
+    else finish_rows(at, slot);
 }
