@@ -141,7 +141,7 @@ _RUN = 64  # bytes of struct Run
 PLAN_BYTES = 16 + _MAX_RUNS * _RUN  # struct Plan
 # struct Shared, rounded up: records and their barriers, rings' barriers, what is kept of rows, the job's state, small things.
 SHARED_FIXED = (
-    8 * (INSTRUCTION.itemsize + PLAN_BYTES + 8) + WARPS * (16 * 8 + 8 + 24 + 128) + 2 * 128 * 64 + STATE.itemsize
+    8 * (INSTRUCTION.itemsize + PLAN_BYTES + 8) + WARPS * (16 * 8 + 8 + 24 + 8 + 128) + 2 * 128 * 64 + STATE.itemsize
 ) // 128 * 128 + 1024
 BATCH_GROUPS = 256  # groups of output rows of one instruction in a block
 _PART_FLOATS = (BATCH_GROUPS + WARPS * _MAX_RUNS) * 8

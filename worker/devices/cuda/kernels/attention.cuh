@@ -18,7 +18,7 @@
 #define HEADS (GROUP < 32 / (CHUNKS * 8) ? GROUP : (32 / (CHUNKS * 8) < 1 ? 1 : 32 / (CHUNKS * 8)))
 #define SUBGROUPS ((GROUP + HEADS - 1) / HEADS)
 #define SHORT_SPAN 192                          // up to here one block a head group is faster than two instructions
-#define TOKENS 2                                // that each four lanes work on at once
+#define TOKENS (CHUNKS <= 4 ? 2 : 1)            // that each four lanes work on at once
 
 #if KV_F32
 typedef float Kv;
@@ -152,7 +152,7 @@ CALL void do_attend(int instruction) {
             for (int d = 0; d < TOKENS; ++d)
                 if (!last_only || i0 + 8 * d >= n - 1) to[d].load(p + (u64)min(i0 + 8 * d, n - 1) * HEAD_DIM, l);
         };
-        if (w < warps) load(key, kp, false);
+        if (w < warps) load(key, kp, false), load(value, vp, false);
 
         // Eight warps rotate queries; if this unit sees the new token, the others bring it into the cache.
         if (tid < 256) {
@@ -177,8 +177,7 @@ CALL void do_attend(int instruction) {
         block_sync();
 
         if (w < warps) {
-            if (newest) load(key, kp, true);    // its row was written only now
-            load(value, vp, false);
+            if (newest) load(key, kp, true), load(value, vp, true);     // its row was written only now
             float acc[HEADS * CHUNKS * 8], m[HEADS], denominator[HEADS];
 #pragma unroll
             for (int i = 0; i < HEADS * CHUNKS * 8; ++i) acc[i] = 0.f;

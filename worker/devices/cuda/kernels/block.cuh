@@ -52,6 +52,8 @@ struct __align__(16) Kept {
     u64 unused;
 };
 
+struct Where { int at, slot; };         // a warp's instruction; which of what is kept is for its product
+
 struct Stretch { int group, unit, n; }; // a warp's share of a run: its first group, that group's first unit, all its units
 
 struct Shared {                 // fixed part of dynamic shared memory; rings and vectors follow
@@ -63,6 +65,7 @@ struct Shared {                 // fixed part of dynamic shared memory; rings an
     Stretch stretch[2][WARPS];  // of their first runs
     int found[2];               // the instructions that they are for
     int count;                  // instructions of the launch
+    Where where[WARPS];
     Sets sets;
     State* st;
     Best* scratch;
@@ -90,6 +93,8 @@ static_assert(sizeof(Shared) <= SHARED_FIXED && PART_FLOATS == PART_FLOATS_HOST,
 // The block's own, known to the compiler as shared memory also where no register points at it.
 DEV Shared& block() { return *(Shared*)smem; }
 DEV const Record& record_at(int at) { return block().records[at % RECORDS]; }
+
+DEV volatile Where& here() { return block().where[thread() >> 5]; }
 
 // All threads that compute.
 DEV void block_sync() { asm volatile("bar.sync 1, 480;" ::: "memory"); }

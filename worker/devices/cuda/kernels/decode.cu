@@ -100,6 +100,7 @@ decode(State* st, const Instruction* program, const Plan* plans, int first, int 
     for (int i = tid; i < WARPS * RING_CHUNKS; i += ALL_THREADS) barrier_init(s.full + i);
     if (tid < WARPS) {
         s.taken[tid].bytes = s.taken[tid].chunks = 0;
+        s.where[tid].at = s.where[tid].slot = 0;
         s.best_value[tid] = -__int_as_float(0x7f800000), s.best_index[tid] = 0x7fffffff;
     }
     if (tid == 0) {
@@ -117,22 +118,26 @@ decode(State* st, const Instruction* program, const Plan* plans, int first, int 
         look_ahead(program + first, plans + first * gridDim.x, count);
         return;
     }
-    int slot = 0;               // of what is kept for a product
+    // Where a warp is lies in shared memory: nothing is in registers over the calls, which need them all.
 #pragma unroll 1
-    for (int at = 0; at < count; ++at) {
+    for (;;) {
         block_sync();
-        if (threadIdx.x == 0) *(volatile int*)&block().at = at;
+        const int at = here().at;
+        if (at >= block().count) break;
+        if (thread() == 0) *(volatile int*)&block().at = at;
         barrier_wait(block().arrived + at % RECORDS, at / RECORDS);
         STAMP(0);
-        const Instruction& I = record_at(at).instruction;
-        switch (I.op) {
-            case MATVEC: case EXPERTS_UP: case EXPERTS_DOWN: case NORM: do_product(at, slot); break;
-            case EMBED: do_embed(I, block().state); break;
+        switch (record_at(at).instruction.op) {
+            case MATVEC: case EXPERTS_UP: case EXPERTS_DOWN: case NORM: do_product(at); break;
+            case EMBED: do_embed(record_at(at).instruction, block().state); break;
             case ATTEND: do_attend(at); break;
             case COMBINE: do_combine(at); break;
-            default: do_watched(I, block().state);
+            default: do_watched(record_at(at).instruction, block().state);
         }
-        if ((I.flags & PICK) && block().state.greedy) pick_largest();
+        if ((record_at(here().at).instruction.flags & PICK) && block().state.greedy) pick_largest();
         STAMP(5);
+        __syncwarp();
+        if ((thread() & 31) == 0) here().at = here().at + 1;
+        __syncwarp();
     }
 }

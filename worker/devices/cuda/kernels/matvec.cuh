@@ -260,7 +260,7 @@ DEV void await_choice(int at) {
     }
 }
 
-DEV void do_product(int at, int& slot) {
+DEV void do_product(int at) {
     const Record& record = record_at(at);
     const Instruction& I = record.instruction;
     const Plan& plan = record.plan;
@@ -268,7 +268,9 @@ DEV void do_product(int at, int& slot) {
     const Vectors x(I, inputs);
     if (plan.n == 0 && I.op != NORM) return;
     if (I.op == EXPERTS_DOWN) await_choice(at);
-    slot ^= 1;
+    const int slot = here().slot ^ 1;
+    __syncwarp();
+    if ((thread() & 31) == 0) here().slot = slot;
     const bool found = block().found[slot] == at;
     if (plan.n && !found && I.op != EXPERTS_UP) find_out_first(at, slot, 0);
     prepare(I, inputs, x);
