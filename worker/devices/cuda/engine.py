@@ -13,7 +13,7 @@ from worker.devices.cuda.recorder import Recorder
 from worker.gguf import GgmlType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 

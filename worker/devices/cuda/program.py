@@ -139,7 +139,7 @@ _MAX_RUNS = 8
 WARPS = 15  # of a block, that compute
 _RUN = 64  # bytes of struct Run
 PLAN_BYTES = 16 + _MAX_RUNS * _RUN  # struct Plan
-# struct Shared, rounded up: records and their barriers, rings' barriers, what is kept of rows, the job's state, small things.
+# struct Shared, rounded up: records, barriers, what is kept of rows, sums of squares, the job's state, small things.
 SHARED_FIXED = (
     8 * (INSTRUCTION.itemsize + PLAN_BYTES + 8) + WARPS * (16 * 8 + 8 + 24 + 8 + 128) + 2 * 128 * 64 + STATE.itemsize
 ) // 128 * 128 + 1024

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.devices.cuda.program import (
-    FLOAT_X,
-    INSTRUCTION,
     FINAL,
     FIRST_PICK,
+    FLOAT_X,
+    INSTRUCTION,
     PICK,
     Act,
     Norm,
