@@ -18,7 +18,7 @@
 #define HEADS (GROUP < 32 / (CHUNKS * 8) ? GROUP : (32 / (CHUNKS * 8) < 1 ? 1 : 32 / (CHUNKS * 8)))
 #define SUBGROUPS ((GROUP + HEADS - 1) / HEADS)
 #define SHORT_SPAN 192                          // up to here one block a head group is faster than two instructions
-#define TOKENS (CHUNKS <= 4 ? 2 : 1)            // that each four lanes work on at once
+#define TOKENS (CHUNKS <= 4 ? 2 : 1)                                // that each four lanes work on at once
 
 #if KV_F32
 typedef float Kv;
@@ -95,24 +95,8 @@ struct Features {
     }
 };
 
-#define PREFETCH 49152                          // bytes of a block's keys, and of its values, brought to L2 ahead
-
 // The last blocks attend first: they have the smaller shares of the product before.
 DEV int attending() { return gridDim.x - 1 - blockIdx.x; }
-
-// One lane: the first of what the block will read of the cache is on its way to L2.
-DEV void prefetch_cache(const Instruction& I) {
-    const State& st = block().state;
-    const Span span = span_of(I, st);
-    const int unit = attending(), split = unit % span.splits, group = unit / span.splits;
-    if (group >= I.n_kv_head * SUBGROUPS || group % SUBGROUPS) return;
-    const int from = span.from + split * span.per, n = min(from + span.per, span.to - 1) - from;
-    if (n <= 0) return;
-    const Kv* keys = (const Kv*)(st.cache + (u64)I.layer * st.layer_bytes) + ((u64)(group / SUBGROUPS) * st.capacity + from) * HEAD_DIM;
-    const u32 bytes = min(n * (int)sizeof(Kv) * HEAD_DIM, PREFETCH);
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(keys), "r"(bytes) : "memory");
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"((const u8*)keys + st.value_offset), "r"(bytes) : "memory");
-}
 
 CALL void do_attend(int instruction) {
     const Instruction& I = record_at(instruction).instruction;
@@ -152,7 +136,7 @@ CALL void do_attend(int instruction) {
             for (int d = 0; d < TOKENS; ++d)
                 if (!last_only || i0 + 8 * d >= n - 1) to[d].load(p + (u64)min(i0 + 8 * d, n - 1) * HEAD_DIM, l);
         };
-        if (w < warps) load(key, kp, false), load(value, vp, false);
+        if (w < warps) load(key, kp, false);
 
         // Eight warps rotate queries; if this unit sees the new token, the others bring it into the cache.
         if (tid < 256) {
@@ -177,7 +161,8 @@ CALL void do_attend(int instruction) {
         block_sync();
 
         if (w < warps) {
-            if (newest) load(key, kp, true), load(value, vp, true);     // its row was written only now
+            if (newest) load(key, kp, true);    // its row was written only now
+            load(value, vp, false);
             float acc[HEADS * CHUNKS * 8], m[HEADS], denominator[HEADS];
 #pragma unroll
             for (int i = 0; i < HEADS * CHUNKS * 8; ++i) acc[i] = 0.f;
@@ -221,11 +206,11 @@ CALL void do_attend(int instruction) {
                         if (i + 8 * d >= n) dot[d][h] = -1e30f;
                         top = fmaxf(top, dot[d][h]);
                     }
-                    old[h] = expf(m[h] - top);
+                    old[h] = __expf(m[h] - top);
                     denominator[h] *= old[h];
 #pragma unroll
                     for (int d = 0; d < TOKENS; ++d) {
-                        dot[d][h] = i + 8 * d < n ? expf(dot[d][h] - top) : 0.f;
+                        dot[d][h] = i + 8 * d < n ? __expf(dot[d][h] - top) : 0.f;
                         denominator[h] += dot[d][h];
                     }
                     m[h] = top;
@@ -251,7 +236,7 @@ CALL void do_attend(int instruction) {
             // The warp's eight groups of lanes, brought to one maximum, then summed by halves.
 #pragma unroll
             for (int h = 0; h < HEADS; ++h) {
-                const float top = warp_max(m[h]), f = expf(m[h] - top);
+                const float top = warp_max(m[h]), f = __expf(m[h] - top);
                 float d = denominator[h] * f;
                 d += __shfl_xor_sync(FULL, d, 4);
                 d += __shfl_xor_sync(FULL, d, 8);
@@ -274,7 +259,7 @@ CALL void do_attend(int instruction) {
         block_sync();
         // Warp h: what each warp's part of head h counts, and the denominator.
         if (w < heads) {
-            const float m = lane < warps ? warp_m[lane * HEADS + w] : -1e30f, top = warp_max(m), f = expf(m - top);
+            const float m = lane < warps ? warp_m[lane * HEADS + w] : -1e30f, top = warp_max(m), f = __expf(m - top);
             const float total = warp_sum(lane < warps ? f * warp_l[lane * HEADS + w] : 0.f);
             if (lane < warps) warp_m[lane * HEADS + w] = f;
             if (lane == 0) tops[w] = top, totals[w] = total;
@@ -291,9 +276,9 @@ CALL void do_attend(int instruction) {
                     if (v + d < warps) sum = fmaf(warp_m[(v + d) * HEADS + h], red[((v + d) * HEADS + h) * (32 * CHUNKS) + j], sum);
             if (span.splits == 1) {
                 if (I.sinks) {
-                    float sink = I.sinks[head], all = fmaxf(top, sink), f = expf(top - all);
+                    float sink = I.sinks[head], all = fmaxf(top, sink), f = __expf(top - all);
                     sum *= f;
-                    total = fmaf(total, f, expf(sink - all));
+                    total = fmaf(total, f, __expf(sink - all));
                 }
                 publish(I.out + (u64)head * HEAD_DIM + j, sets, sum / total);
             } else {
@@ -324,7 +309,7 @@ CALL void do_combine(int instruction) {
             const float* p = partial + split * (HEAD_DIM + 2);
             float m = glance(p), l = glance(p + 1), v = glance(p + 2 + j);
             m = await(p, m), l = await(p + 1, l), v = await(p + 2 + j, v);
-            const float all = fmaxf(top, m), a = expf(top - all), b = expf(m - all);
+            const float all = fmaxf(top, m), a = __expf(top - all), b = __expf(m - all);
             total = fmaf(total, a, l * b);
             sum = fmaf(sum, a, v * b);
             top = all;
@@ -333,9 +318,9 @@ CALL void do_combine(int instruction) {
         for (int d = lanes / 2; d; d >>= 1) all = fmaxf(all, __shfl_xor_sync(FULL, all, d));
         const float sink = I.sinks ? constant(I.sinks + head) : all;
         all = fmaxf(all, sink);
-        total *= expf(top - all), sum *= expf(top - all);
+        total *= __expf(top - all), sum *= __expf(top - all);
         for (int d = lanes / 2; d; d >>= 1) total += __shfl_xor_sync(FULL, total, d), sum += __shfl_xor_sync(FULL, sum, d);
-        if (I.sinks) total += expf(sink - all);
+        if (I.sinks) total += __expf(sink - all);
         if (first == 0 && base + (int)thread() / lanes < to) publish(I.out + i, sets, sum / total);
     }
 }
