@@ -95,8 +95,24 @@ struct Features {
     }
 };
 
+#define PREFETCH 49152                          // bytes of a block's keys, and of its values, brought to L2 ahead
+
 // The last blocks attend first: they have the smaller shares of the product before.
 DEV int attending() { return gridDim.x - 1 - blockIdx.x; }
+
+// One lane: the first of what the block will read of the cache is on its way to L2.
+DEV void prefetch_cache(const Instruction& I) {
+    const State& st = block().state;
+    const Span span = span_of(I, st);
+    const int unit = attending(), split = unit % span.splits, group = unit / span.splits;
+    if (group >= I.n_kv_head * SUBGROUPS || group % SUBGROUPS) return;
+    const int from = span.from + split * span.per, n = min(from + span.per, span.to - 1) - from;
+    if (n <= 0) return;
+    const Kv* keys = (const Kv*)(st.cache + (u64)I.layer * st.layer_bytes) + ((u64)(group / SUBGROUPS) * st.capacity + from) * HEAD_DIM;
+    const u32 bytes = min(n * (int)sizeof(Kv) * HEAD_DIM, PREFETCH);
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(keys), "r"(bytes) : "memory");
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"((const u8*)keys + st.value_offset), "r"(bytes) : "memory");
+}
 
 CALL void do_attend(int instruction) {
     const Instruction& I = record_at(instruction).instruction;

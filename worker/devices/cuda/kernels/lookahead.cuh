@@ -75,6 +75,7 @@ CALL void look_ahead(const Instruction* program, const Plan* plans, int count) {
             const Instruction& I = s.records[here % RECORDS].instruction;
             if (I.norm != NO_NORM && blockIdx.x % 16 == 0 && lane == 0)
                 asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(I.norm_w), "r"(I.k * 4) : "memory");
+            if (I.op == ATTEND && lane == 0) prefetch_cache(I);
             ++here;
         }
         bool moved = false;
