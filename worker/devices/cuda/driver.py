@@ -209,6 +209,7 @@ class Kernels:
         options = (
             "-std=c++17",
             "-ftz=true",
+            "-default-device",
             *(
                 f"-D{key}={value}ull" if value >> 31 else f"-D{key}={value}"
                 for key, value in sorted((defines or {}).items())

@@ -321,8 +321,7 @@ class Prefill:
         if not device.wgmma:
             kernels.launch("gemm", (blocks, -(-n // 64), experts), 128, (args,), self._stream)
             return
-        # An expert has few tokens; a narrow matrix would leave multiprocessors without a block.
-        tokens = 128 if experts == 1 and blocks * -(-n // 128) >= device.multiprocessors else 64
+        tokens = 128 if n > 64 else 64
         grid = (blocks, -(-n // tokens), experts)
         kernels.launch(f"gemm_{tokens}", grid, 256, (args,), self._stream, shared=_WIDE_SHARED[tokens])
 
