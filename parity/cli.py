@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from models import bulk
 from parity import files, overhead, report
 from parity.capture import WorkerSettings, record_llamacpp, record_worker, sha256, workload
 from parity.compare import Comparison, IncomparableError, compare
@@ -76,10 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("name", nargs="*", help="only these")
     _output(own)
 
-    cost = commands.add_parser("overhead", help="what recording the logits costs a decode step, in pairs of runs")
-    cost.add_argument("model", type=Path, nargs="?", help="a GGUF file (default: the 0.5B Qwen2 shape, made by code)")
-    cost.add_argument("--pairs", type=int, default=40)
-    cost.add_argument("--tokens", type=int, default=16)
+    cost = commands.add_parser("overhead", help="what recording the logits costs a decode step, in pairs of steps")
+    cost.add_argument(
+        "model", type=Path, nargs="?", help="a GGUF file (default: two small models of real vocabularies)"
+    )
+    cost.add_argument("--seconds", type=float, default=20.0, help="for each model (default: %(default)s)")
+    cost.add_argument("--bound", type=float, default=overhead.BOUND, help="what it may cost (default: %(default)s)")
 
     drawn = commands.add_parser("report", help="draw a saved run again, as HTML or PNG")
     drawn.add_argument("results", type=Path, help="a parity.json")
@@ -251,21 +252,18 @@ def _selftest(options: argparse.Namespace) -> int:
 
 
 def _overhead(options: argparse.Namespace) -> int:
-    """0 where recording costs under one percent, 1 where it does not, 2 where the machine is too busy to tell."""
+    """0: recording costs no more than the bound; 1: it costs more; 2: the machine is too busy to tell."""
+    verdicts = []
     with tempfile.TemporaryDirectory(prefix="m0-parity-") as folder:
-        path = options.model or bulk.write(Path(folder) / "qwen2.gguf", *bulk.BENCHMARKS["qwen2.5-0.5b"])
-        found = overhead.measure(path, pairs=options.pairs, tokens=options.tokens)
-    low, high = found.interval()
-    _say(
-        f"{found.token_seconds * 1e3:.2f} ms a token; recording adds {found.median:.2%} "
-        f"(95 %: {low:.2%} to {high:.2%}, {len(found.ratios)} pairs); "
-        f"in the recorder itself {found.tap_seconds * 1e6:.1f} µs a token, "
-        f"{found.tap_seconds / found.token_seconds:.2%}; writing {found.tokens} lines after the job "
-        f"{found.write_seconds * 1e3:.1f} ms"
-    )
-    if high <= overhead.BOUND:
-        return 0
-    return 1 if low > overhead.BOUND else 2
+        for name, shape in overhead.MODELS.items() if options.model is None else [(options.model.name, None)]:
+            _say(name)
+            path = options.model if shape is None else overhead.write_model(shape, Path(folder) / "model.gguf")
+            found = overhead.measure(path, seconds=options.seconds, progress=lambda text: _say(f"  so far {text}"))
+            verdict = found.verdict(options.bound)
+            verdicts.append(verdict)
+            word = {True: "within", False: "over", None: "too busy to tell whether within"}[verdict]
+            _say(f"  recording adds {found}: {word} {options.bound:.2%}\n  {found.apart()}")
+    return 1 if False in verdicts else 2 if None in verdicts else 0
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from conformance.saboteur.http import Answer, Head, Request, body_of, json_answe
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from conformance.saboteur.defect import Defect
 
@@ -95,7 +95,8 @@ class Proxy:
         head, body, worker = await self.forward(wanted, number)
         try:
             if head.status == 200 and head.header("content-type").startswith("text/event-stream"):
-                await self._stream(wanted, head, self._in_order(number, body), worker, reader, writer)
+                async with contextlib.aclosing(self._in_order(number, body)) as ordered:  # a lie may end a stream early
+                    await self._stream(wanted, head, ordered, worker, reader, writer)
                 return False
             answer = Answer(head, b"".join([piece async for piece in body]))
         finally:
@@ -116,7 +117,7 @@ class Proxy:
         await writer.drain()
         return not close
 
-    async def _in_order(self, worker: int, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _in_order(self, worker: int, body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """A body whose first piece waits until what other streams of its worker brought earlier has been passed on.
 
         Jobs that the worker runs one after the other must not seem to overlap because this proxy was slow.
@@ -163,9 +164,9 @@ class Proxy:
         writer.write(head.encode())
         watch = asyncio.create_task(_until_closed(reader))
         pieces = self.defect.encode(request, self.defect.events(request, _events(body), self)).__aiter__()
+        step = asyncio.ensure_future(anext(pieces))
         try:
             while True:
-                step = asyncio.ensure_future(anext(pieces))
                 await asyncio.wait({step, watch}, return_when=asyncio.FIRST_COMPLETED)
                 left = watch.done() and not step.done()
                 if not left:
@@ -174,12 +175,10 @@ class Proxy:
                     except StopAsyncIteration:
                         break
                     left = not await _written(writer, piece, chunked=chunked)
-                    step = asyncio.ensure_future(anext(pieces)) if left else step
+                    step = asyncio.ensure_future(anext(pieces))
                 if left:
                     gone.set()
-                    if self.defect.client_left(request):
-                        step.cancel()
-                    else:
+                    if not self.defect.client_left(request):
                         await _drain(step, pieces)
                     return
             await self.defect.after_stream(request, self)
@@ -190,6 +189,7 @@ class Proxy:
             watch.cancel()
             self.running.pop(job, None)
             worker.close()
+            await _given_up(step)
 
 
 async def _written(writer: StreamWriter, piece: bytes, *, chunked: bool) -> bool:
@@ -202,6 +202,14 @@ async def _written(writer: StreamWriter, piece: bytes, *, chunked: bool) -> bool
     except OSError:
         return False
     return True
+
+
+async def _given_up(step: asyncio.Future[bytes]) -> None:
+    """Cancel a step that may still run, and wait until it has let go of the stream."""
+    step.cancel()
+    await asyncio.wait({step})
+    if not step.cancelled():
+        step.exception()  # looked at, so that nothing is written about it
 
 
 async def _drain(step: asyncio.Future[bytes], pieces: AsyncIterator[bytes]) -> None:

@@ -15,6 +15,7 @@ from parity.llamacpp import abi
 from parity.overhead import Overhead
 from parity.rungs import dequantization, products, sampler
 from parity.rungs.base import Bench
+from worker.checkpoints import JobRecorder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,17 +110,31 @@ def test_sampler_rung(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_overhead_is_judged_by_its_interval() -> None:
-    cheap = Overhead([0.001] * 30 + [0.5] * 5, 1e-3, 1e-3, 16, 1e-6)
+    cheap = Overhead([0.001] * 30 + [0.5] * 5)
     assert cheap.median == 0.001
-    assert cheap.interval()[1] <= overhead.BOUND
-    noisy = Overhead(np.linspace(-0.2, 0.2, 40).tolist(), 1e-3, 1e-3, 16, 1e-6)
-    assert noisy.interval()[0] < overhead.BOUND < noisy.interval()[1]
+    assert cheap.verdict(0.01) is True
+    noisy = Overhead(np.linspace(-0.2, 0.2, 40).tolist())
+    assert noisy.verdict(0.01) is None
+    assert Overhead(np.linspace(0.02, 0.03, 40).tolist()).verdict(0.01) is False
 
 
 def test_overhead_is_measured(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["overhead", str(model), "--pairs", "3", "--tokens", "2"]) in {0, 1, 2}  # three pairs decide nothing
-    assert "in the recorder itself" in capsys.readouterr().out
-    assert overhead.measure(model, pairs=2, tokens=2).tap_seconds < 1e-4
+    assert main(["overhead", str(model), "--seconds", "0.5", "--bound", "9"]) == 0
+    assert "recording adds" in capsys.readouterr().out
+    assert main(["overhead", str(model), "--seconds", "0.5", "--bound", "-0.9"]) == 1
+    assert "over -90.00%" in capsys.readouterr().out
+
+
+def test_overhead_sees_a_slow_recorder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = JobRecorder.__call__
+
+    def slow(self: JobRecorder, name: str, layer: int, array: np.ndarray) -> None:
+        for _ in range(20):
+            array.copy().sort()
+        honest(self, name, layer, array)
+
+    monkeypatch.setattr(JobRecorder, "__call__", slow)
+    assert overhead.measure(model, seconds=0.5).verdict(0.01) is False
 
 
 def test_another_build_of_llamacpp_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
