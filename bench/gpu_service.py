@@ -74,7 +74,8 @@ def start_rows(path: Path) -> tuple[dict[str, float], sse.Worker]:
     with tempfile.TemporaryDirectory() as kept, tempfile.TemporaryDirectory() as empty:
 
         def start(folder: str, *, watched: bool = False) -> sse.Worker:
-            return sse.Worker(path, device="cuda", environment={"XDG_CACHE_HOME": folder}, watched=watched)
+            places = {"XDG_CACHE_HOME": folder, "CUDA_CACHE_PATH": f"{folder}/driver"}
+            return sse.Worker(path, device="cuda", environment=places, watched=watched)
 
         def ended(worker: sse.Worker) -> sse.Worker:
             worker.end()
