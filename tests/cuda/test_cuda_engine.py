@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from models import miniatures
+from parity.capture import Work
+from parity.rungs import device as ladder
 from worker.devices import open_device
 from worker.devices.interface import OutOfMemory
 from worker.engine import load_model
@@ -58,15 +60,10 @@ def prompt_of(n: int, n_vocab: int) -> list[int]:
     return tokens
 
 
-# Measured 2.4e-5 on an H100, above T4's bound for FP16: one expert's choice seems to flip inside FP16's error of the
-# prompt. Not proved, so not excused by a looser bound.
-OPEN = pytest.mark.xfail(reason="an expert's choice seems to flip within FP16's error; to be traced")
-
-
 @pytest.mark.parametrize(
     ("name", "kv", "bound"),
     [pytest.param(name, "f32", FLOAT32) for name in sorted(RECIPES)]
-    + [pytest.param(name, "f16", FLOAT16, marks=OPEN if name == "gpt-oss-q6_k" else ()) for name in sorted(RECIPES)],
+    + [pytest.param(name, "f16", FLOAT16) for name in sorted(RECIPES)],
 )
 def test_logits_equal_the_cpu_device(name: str, kv: Any, bound: float, tmp_path: Path) -> None:
     path = RECIPES[name].write(tmp_path / "model.gguf")
@@ -74,12 +71,33 @@ def test_logits_equal_the_cpu_device(name: str, kv: Any, bound: float, tmp_path:
     for kind in ("cpu", "cuda"):
         device = open_device(kind)
         model = load_model(GgufFile.open(path), device, kv_dtype=kv)
-        results.append(decode(model, prompt_of(150, model.n_vocab), 8, GREEDY))
+        prompt = prompt_of(150, model.n_vocab)
+        results.append(decode(model, prompt, 8, GREEDY))
         device.close()
     (tokens, logits), (got_tokens, got_logits) = results
+    if kv == "f16" and name.startswith("gpt-oss") and nmse(got_logits, logits) > bound:
+        # Near-tied experts: with the CPU device following the CUDA device's choices, the bound holds everywhere.
+        row = ladder.measure(name, path, [Work("prompt", tuple(prompt), tuple(tokens[:8]))])
+        assert row.passed, row.note
+        assert "ties decided otherwise" in row.note
+        return
     assert nmse(got_logits, logits) <= bound
     if kv == "f32":
         assert got_tokens == tokens
+
+
+@pytest.mark.parametrize("name", ["llama-q4_k_m", "gpt-oss-mxfp4", "qwen2-q4_0", "gpt2-q8_0"])
+def test_prompts_without_hoppers_instructions(name: str, tmp_path: Path) -> None:
+    """The kernels that other devices than Hopper use."""
+    path = RECIPES[name].write(tmp_path / "model.gguf")
+    results = []
+    for wgmma in (None, False):
+        device: Any = open_device("cuda")
+        device.wgmma = device.wgmma if wgmma is None else wgmma
+        model = load_model(GgufFile.open(path), device)
+        results.append(decode(model, prompt_of(150, model.n_vocab), 0, GREEDY)[1])
+        device.close()
+    assert nmse(results[1], results[0]) <= FLOAT16
 
 
 SAMPLING = [

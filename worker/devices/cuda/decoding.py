@@ -123,8 +123,9 @@ class CudaDecoding:
             n_out = len(chunk) if every_row else int(last and self._tap is not None)
             driver.upload(engine.tokens.address, chunk, self._stream)
             trace = Prefill(
-                engine, engine.arena, tokens=engine.tokens.address, n=len(chunk), start=first, n_out=n_out, job=self
-            )
+                engine, engine.arena, tokens=engine.tokens.address, n=len(chunk), start=first, n_out=n_out, job=self,
+                watched=self._tap is not None,
+            )  # fmt: skip
             yield from engine.layers(trace, len(chunk), self._tap)
             if last:
                 row = int(program.instructions[program.head]["x"])
@@ -219,6 +220,7 @@ class CudaDecoding:
         self._closed = True
         self._stream.synchronize()
         self._kv.free()
+        self._engine.arena.release()
         if self._program is not None and self._program is not self._engine.plain:
             self._program.free()
 

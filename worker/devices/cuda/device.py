@@ -13,6 +13,7 @@ from worker.devices.cuda.memory import Pool
 from worker.devices.cuda.program import N_TABLES, Act, Norm
 from worker.devices.cuda.rotation import CudaRotation
 from worker.devices.cuda.weights import Matrix, WeightLoader
+from worker.gguf import GgmlType
 from worker.gguf.dequantize import dequantize
 from worker.sampling import SamplingParams
 
@@ -44,6 +45,9 @@ class CudaDevice:
         self._loader: WeightLoader | None = WeightLoader(self.pool, self.stream)
         self._engines: dict[int, Engine] = {}
         self._vectors: set[Buffer] = set()
+        self._products: dict[GgmlType, driver.Kernels] = {}
+        # Hopper's own matrix instructions, which read one operand from shared memory.
+        self.wgmma = self.compute_capability == 90
 
     @property
     def memory(self) -> Memory:
@@ -66,12 +70,23 @@ class CudaDevice:
         self._engines.clear()
         self.pool.close()
 
+    def products(self, kind: GgmlType) -> driver.Kernels:
+        """The prompt's matrix products of one storage type; the first call begins to compile them."""
+        kernels = self._products.get(kind)
+        if kernels is None:
+            wgmma = self.wgmma and kind != GgmlType.F32
+            defines = {"STORED": int(kind), "HOPPER": int(wgmma)}
+            kernels = self._products[kind] = driver.Kernels("gemm.cu", defines, exact=wgmma)
+        return kernels
+
     # Loading.
 
     def weight(self, tensors: Sequence[StoredTensor]) -> Matrix:
         """See the interface."""
         if self._loader is None:
             self._loader = WeightLoader(self.pool, self.stream)
+        for tensor in tensors:
+            self.products(tensor.type)
         with driver.Errors("copying weights to the device failed"):
             return self._loader.matrix(tensors)
 

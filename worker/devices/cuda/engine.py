@@ -138,10 +138,9 @@ class Engine:
         self._decode = driver.Kernels("decode.cu", defines, cooperative=True)
 
         self.prefill_kernels = driver.Kernels("prefill.cu", defines)
-        self.gemm_kernels = driver.Kernels("gemm.cu")
         self.tokens = pool.allocate(4 * CHUNK, "intermediates")
         self.n_embd = int(self.plain.instructions[self.plain.head]["k"])
-        self.arena = Arena()
+        self.arena = Arena(pool)
         self.chunk = 0
         if self._batches():
             self._set_aside(min(CHUNK, MAX_POSITIONS))

@@ -21,10 +21,10 @@ extern "C" __global__ void embed_rows(const int* tokens, int type, const u8* tab
     }
 }
 
-// One block a row: norm, then FP16 under a power of two, permuted in fours and padded with zeros to `pitch`; and float32
-// where asked for. scale[row] is what products must be multiplied by.
+// One block a row: norm, then FP16 under a power of two, permuted as products want it (gemm.cuh, or wide.cuh) and padded with zeros to
+// `pitch`; and float32 where asked for. scale[row] is what products must be multiplied by.
 extern "C" __global__ void __launch_bounds__(256) prepare_rows(const float* x, int k, int norm, const float* w, const float* b, float eps,
-                                                            u16* half, int pitch, float* scale, float* full) {
+                                                            u16* half, int pitch, float* scale, float* full, int wide) {
     __shared__ float red[8];
     __shared__ u32 tops[8];
     const int tid = threadIdx.x, row = blockIdx.x;
@@ -73,7 +73,12 @@ extern "C" __global__ void __launch_bounds__(256) prepare_rows(const float* x, i
     for (int i = tid * 4; i < pitch; i += 1024) {
         uint2 h = make_uint2(0, 0);
         if (i < k) h = make_uint2(to_half2(value(i) * up, value(i + 2) * up), to_half2(value(i + 1) * up, value(i + 3) * up));
-        *(uint2*)(half + (u64)row * pitch + i) = h;
+        u16* to = half + (u64)row * pitch + i;
+        if (!wide) *(uint2*)to = h;
+        else {
+            to -= (i & 15) >> 1;        // two of eight even weights, and the odd ones eight places on
+            *(u32*)to = h.x, *(u32*)(to + 8) = h.y;
+        }
     }
 }
 
