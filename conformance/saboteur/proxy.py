@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ FAULT = "saboteur-fault:"
 """Begins the line that tells of a defect that raised by mistake: such a run shows nothing."""
 _NOTHING = Request("GET", "/", (("Connection", "close"),), b"")
 _NO_HTTP = json_answer(400, {"code": "INVALID_REQUEST", "message": "this is no HTTP request", "retriable": False})
+HELD_TURNS = 20
+"""Turns of the loop, a millisecond each, in which a stream would have moved if no lie held it back."""
 _HOP_BY_HOP = {"connection", "content-length", "transfer-encoding", "keep-alive"}
 
 
@@ -36,6 +39,8 @@ class Proxy:
         """By job_id of streams now running: set when the client has left."""
         self._behind: set[tuple[int, object]] = set()
         """Streams, with their worker, of which something has arrived that has not been passed on."""
+        self._moves = 0
+        """Counts the pieces of all streams that have been passed on."""
 
     # ---- towards the worker ---------------------------------------------------------------------------------------
 
@@ -101,6 +106,8 @@ class Proxy:
             answer = Answer(head, b"".join([piece async for piece in body]))
         finally:
             worker.close()
+        if request.path == "/cancel":
+            await self._caught_up(number, HELD_TURNS)
         if request.path == "/health" and head.status == 200 and isinstance(answer.json(), dict):
             said = answer.json()
             changed = self.defect.health(dict(said))
@@ -128,6 +135,7 @@ class Proxy:
         try:
             while True:
                 self._behind.discard(me)
+                self._moves += 1
                 try:
                     piece = await anext(pieces)
                 except StopAsyncIteration:
@@ -140,10 +148,15 @@ class Proxy:
         finally:
             self._behind.discard(me)
 
-    async def _caught_up(self, worker: int) -> None:
-        calm = 0
-        while calm < 3:  # a stream that was just woken marks itself in the next turn of the loop
+    async def _caught_up(self, worker: int, turns: float = math.inf) -> None:
+        """Wait until everything of a worker's streams has been passed on, or nothing moved for so many turns.
+
+        What a worker sent before it answered a cancel comes before that answer; a lie may hold it back, we may not.
+        """
+        calm = still = moves = 0
+        while calm < 3 and still < turns:  # a stream that was just woken marks itself in the next turn of the loop
             calm = 0 if any(other == worker for other, _ in self._behind) else calm + 1
+            still, moves = (still + 1, moves) if moves == self._moves else (0, self._moves)
             await asyncio.sleep(0 if calm else 0.001)
 
     async def _stream(

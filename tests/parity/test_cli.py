@@ -111,8 +111,11 @@ def test_sampler_rung(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_overhead_is_judged_by_its_interval() -> None:
     cheap = Overhead([0.001] * 30 + [0.5] * 5)
-    assert cheap.median == 0.001
+    assert cheap.typical == pytest.approx(0.001)
     assert cheap.verdict(0.01) is True
+    scattered = Overhead(np.random.default_rng(0).normal(0.005, 0.05, 400).tolist())
+    low, high = scattered.interval()
+    assert 0.003 < (high - low) / 2 < 0.01  # a mean's would be 0.005
     noisy = Overhead(np.linspace(-0.2, 0.2, 40).tolist())
     assert noisy.verdict(0.01) is None
     assert Overhead(np.linspace(0.02, 0.03, 40).tolist()).verdict(0.01) is False
