@@ -167,6 +167,28 @@ def test_a_long_context_is_split_and_combined(model: Model) -> None:
     job.close()
 
 
+def test_a_whole_chunk_is_the_same_when_a_graph_replays_it(tmp_path: Path) -> None:
+    """Passes over whole chunks: enqueued, captured, replayed at another place of another job's cache."""
+    path = RECIPES["llama-q4_k_m"].write(tmp_path / "model.gguf")
+    device: Any = open_device("cuda")
+    model = load_model(GgufFile.open(path), device)
+    prompt = prompt_of(3 * 512 + 40, model.n_vocab)
+    assert model.n_ctx > len(prompt)
+    seen = [decode(model, prompt, 2, GREEDY)[1].tobytes() for _ in range(3)]
+    assert len(set(seen)) == 1
+    device.close()
+    other = load_model(GgufFile.open(path), device := open_device("cuda"))
+    fresh: Any = next(iter(device._engines.values()))  # type: ignore[attr-defined]
+
+    def enqueue() -> int:
+        fresh._enqueue_chunk()
+        return int(fresh._chunk_row)
+
+    fresh.run_chunk = enqueue  # never a graph
+    assert decode(other, prompt, 2, GREEDY)[1].tobytes() == seen[0]
+    device.close()
+
+
 def test_memory_returns_after_every_job(model: Model) -> None:
     decode(model, [1, 2, 3], 2, GREEDY)
     before = model.memory
