@@ -315,7 +315,9 @@ class Prefill:
         if self._dry:
             return
         device = self._engine.device
-        tokens = 128 if device.wgmma and n > 64 and experts == 1 else 64  # an expert has few tokens
+        # An expert has few tokens. Both blocks add up the same numbers in the same order.
+        few = experts > 1 or (n <= 64 and device.products(part.kind, 64).compiled)
+        tokens = 64 if few or not device.wgmma else 128
         octets = int(args["n_ff"][0]) // 8 if int(args["base2"][0]) else int(args["octets"][0])
         grid = (-(-octets // (8 if int(args["base2"][0]) else 16)), -(-n // tokens), experts)
         threads, shared = (256, _WIDE_SHARED[tokens]) if device.wgmma else (128, 0)

@@ -18,6 +18,13 @@ struct Pass {                   // mirrored by prefill.py
     u8* values;
     u64 layer_bytes;            // to the next layer's
     int capacity, start;        // start: position of the pass's first token
+
+    // A layer's keys or values. Loads through a pointer that was itself loaded are slow unless its space is known.
+    DEV u16* of(u8* first, int layer) const {
+        u16* p = (u16*)(first + layer * layer_bytes);
+        __builtin_assume(__isGlobal(p));
+        return p;
+    }
 };
 
 // out[t] = row tokens[t] of the table (+ row start + t of the positions' table).
@@ -115,8 +122,8 @@ struct AttendArgs {             // mirrored by prefill.py
 extern "C" __global__ void rotate_rows(const __grid_constant__ AttendArgs A) {
     const Pass P = *A.pass;
     const int t = blockIdx.x, position = P.start + t;
-    u16* keys = (u16*)(P.keys + A.layer * P.layer_bytes);
-    u16* values = (u16*)(P.values + A.layer * P.layer_bytes);
+    u16* keys = P.of(P.keys, A.layer);
+    u16* values = P.of(P.values, A.layer);
     const float* row = A.table ? A.table + (u64)position * A.n_rot : 0;
     for (int i = threadIdx.x; i < A.n_head * HEAD_DIM; i += blockDim.x) {
         const float* x = A.q + (u64)t * A.ld + i / HEAD_DIM * HEAD_DIM;
@@ -148,8 +155,8 @@ extern "C" __global__ void __launch_bounds__(128) attend_rows(const __grid_const
     const int lane = threadIdx.x & 31, w = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const int head = blockIdx.y, kvh = head / GROUP, first = (gridDim.x - 1 - blockIdx.x) * TILE;
     const Pass P = *A.pass;
-    const u16* keys = (const u16*)(P.keys + A.layer * P.layer_bytes) + (u64)kvh * P.capacity * HEAD_DIM;
-    const u16* values = (const u16*)(P.values + A.layer * P.layer_bytes) + (u64)kvh * P.capacity * HEAD_DIM;
+    const u16* keys = P.of(P.keys, A.layer) + (u64)kvh * P.capacity * HEAD_DIM;
+    const u16* values = P.of(P.values, A.layer) + (u64)kvh * P.capacity * HEAD_DIM;
     u32 q[HEAD_DIM / 16][4];
     const int r0 = first + w * 16 + g, r1 = r0 + 8;
 #pragma unroll

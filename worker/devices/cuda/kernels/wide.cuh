@@ -70,7 +70,7 @@ DEV void gemm_wide(const GemmArgs& A) {
         const int j = min(first + i, n - 1), pair = A.counts ? A.list[offset + j] : j, from = A.gathers ? pair / A.per_token : pair;
         shared.index[i] = from;
         shared.scales[i] = A.x_scale[from] * (1.f / WEIGHT_SCALE);
-        shared.out_row[i] = first + i < n ? pair : -1;
+        shared.out_row[i] = pair;
     }
     __syncthreads();
     const u64 octet = octet_bytes(TYPE, A.k);
@@ -156,11 +156,10 @@ DEV void gemm_wide(const GemmArgs& A) {
     if (r >= (paired ? A.n_ff : A.rows)) return;
     const float* sum = sums + (paired ? (local & ~7) * 2 + (local & 7) : local);
     const float b0 = bias ? bias[paired ? r : A.row0 + r] : 0.f, b1 = paired && bias ? bias[A.n_ff + r] : 0.f;
-#pragma unroll 4
-    for (int token = threadIdx.x / height; token < BN; token += WIDE_THREADS / height) {
-        const int to = shared.out_row[token];
-        if (to < 0) break;                      // the last tokens of a pass or expert
-        const u64 at = (u64)to * A.ldo + A.row0 + r;
+    const int tokens = min(BN, n - first);
+#pragma unroll 8
+    for (int token = threadIdx.x / height; token < tokens; token += WIDE_THREADS / height) {
+        const u64 at = (u64)shared.out_row[token] * A.ldo + A.row0 + r;
         const float s = shared.scales[token];
         float v = fmaf(sum[token * WIDE_PITCH], s, b0);
         if (paired) {
