@@ -45,7 +45,7 @@ class CudaDevice:
         self._loader: WeightLoader | None = WeightLoader(self.pool, self.stream)
         self._engines: dict[int, Engine] = {}
         self._vectors: set[Buffer] = set()
-        self._products: dict[GgmlType, driver.Kernels] = {}
+        self._products: dict[tuple[GgmlType, int], driver.Kernels] = {}
         # Hopper's own matrix instructions, which read one operand from shared memory.
         self.wgmma = self.compute_capability == 90
 
@@ -70,13 +70,14 @@ class CudaDevice:
         self._engines.clear()
         self.pool.close()
 
-    def products(self, kind: GgmlType) -> driver.Kernels:
-        """The prompt's matrix products of one storage type; the first call begins to compile them."""
-        kernels = self._products.get(kind)
+    def products(self, kind: GgmlType, tokens: int) -> driver.Kernels:
+        """The prompt's matrix products of one storage type by 64 or 128 tokens a block; the first call compiles."""
+        wgmma = self.wgmma and kind != GgmlType.F32
+        tokens = tokens if wgmma else 64
+        kernels = self._products.get((kind, tokens))
         if kernels is None:
-            wgmma = self.wgmma and kind != GgmlType.F32
-            defines = {"STORED": int(kind), "HOPPER": int(wgmma)}
-            kernels = self._products[kind] = driver.Kernels("gemm.cu", defines, exact=wgmma)
+            defines = {"STORED": int(kind), "TOKENS": tokens, "HOPPER": int(wgmma)}
+            kernels = self._products[kind, tokens] = driver.Kernels("gemm.cu", defines, exact=wgmma)
         return kernels
 
     # Loading.
@@ -85,8 +86,10 @@ class CudaDevice:
         """See the interface."""
         if self._loader is None:
             self._loader = WeightLoader(self.pool, self.stream)
-        for tensor in tensors:
-            self.products(tensor.type)
+        for tensor in tensors:  # compiled while weights are copied
+            self.products(tensor.type, 64)
+            if len(tensor.shape) == 2:
+                self.products(tensor.type, 128)
         with driver.Errors("copying weights to the device failed"):
             return self._loader.matrix(tensors)
 
@@ -118,9 +121,11 @@ class CudaDevice:
         return engine
 
     def prepare(self, model: Adapter, n_tokens: int) -> None:
-        """See the interface. One short job of each kind compiles kernels and captures graphs."""
+        """See the interface. All kernels are loaded; one short job of each kind captures graphs."""
         with driver.Errors("preparing the device failed"):
             self._engine(model)
+            for kernels in self._products.values():
+                kernels.load()
             for table in self.tables:
                 table.grow(n_tokens, self.stream)
             for sampling in (SamplingParams(temperature=0.0), SamplingParams()):

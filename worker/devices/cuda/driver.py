@@ -221,14 +221,23 @@ class Kernels:
         self._functions: dict[str, Any] = {}
         self._shared: dict[str, int] = {}
 
+    def load(self) -> Any:
+        """The module on the device, once it is compiled.
+
+        Raises:
+            DeviceError: it does not compile.
+        """
+        if self._module is None:
+            module = cupy.cuda.function.Module()
+            module.load(self._code.result())
+            self._module = module
+        return self._module
+
     def function(self, name: str, shared: int = 0) -> Any:
         """A kernel, allowed ``shared`` bytes of dynamic shared memory."""
         function = self._functions.get(name)
         if function is None:
-            if self._module is None:
-                self._module = cupy.cuda.function.Module()
-                self._module.load(self._code.result())
-            function = self._functions[name] = self._module.get_function(name)
+            function = self._functions[name] = self.load().get_function(name)
         if shared > 48 << 10 and self._shared.get(name, 0) < shared:
             cupy.cuda.driver.funcSetAttribute(
                 function.ptr, cupy.cuda.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared

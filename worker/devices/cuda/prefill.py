@@ -275,7 +275,7 @@ class Prefill:
             if part.kind == GgmlType.F32:
                 full = self.force(x)
                 if not self._dry:
-                    self._engine.device.products(part.kind).launch(
+                    self._engine.device.products(part.kind, 64).launch(
                         "gemm_F32", (-(-part.rows // 4), -(-self._n // 4)), 128,
                         (np.uint64(part.buffer.address), np.uint64(full), np.uint64(bias), np.uint64(residual),
                          np.uint64(out), np.int32(self._n), np.int32(matrix.k), np.int32(part.rows), np.int32(ldo),
@@ -312,18 +312,14 @@ class Prefill:
         args["rows"] = n_ff
 
     def _gemm(self, part: Part, args: Any, n: int, experts: int) -> None:
-        device = self._engine.device
-        kernels = device.products(part.kind)
         if self._dry:
             return
+        device = self._engine.device
+        tokens = 128 if device.wgmma and n > 64 and experts == 1 else 64  # an expert has few tokens
         octets = int(args["n_ff"][0]) // 8 if int(args["base2"][0]) else int(args["octets"][0])
-        blocks = -(-octets // (8 if int(args["base2"][0]) else 16))
-        if not device.wgmma:
-            kernels.launch("gemm", (blocks, -(-n // 64), experts), 128, (args,), self._stream)
-            return
-        tokens = 128 if n > 64 else 64
-        grid = (blocks, -(-n // tokens), experts)
-        kernels.launch(f"gemm_{tokens}", grid, 256, (args,), self._stream, shared=_WIDE_SHARED[tokens])
+        grid = (-(-octets // (8 if int(args["base2"][0]) else 16)), -(-n // tokens), experts)
+        threads, shared = (256, _WIDE_SHARED[tokens]) if device.wgmma else (128, 0)
+        device.products(part.kind, tokens).launch("gemm", grid, threads, (args,), self._stream, shared=shared)
 
     def host(self, node: Rows) -> np.ndarray[Any, np.dtype[Any]]:
         """A copy of a node's values, (n, width)."""

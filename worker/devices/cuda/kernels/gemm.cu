@@ -33,8 +33,7 @@ extern "C" __global__ void __launch_bounds__(128) gemm_F32(const float* w, const
     }
 }
 #elif HOPPER
-extern "C" __global__ void __launch_bounds__(WIDE_THREADS, 2) gemm_64(const __grid_constant__ GemmArgs A) { gemm_wide<STORED, 64>(A); }
-extern "C" __global__ void __launch_bounds__(WIDE_THREADS, 1) gemm_128(const __grid_constant__ GemmArgs A) { gemm_wide<STORED, 128>(A); }
+extern "C" __global__ void __launch_bounds__(WIDE_THREADS, 128 / TOKENS) gemm(const __grid_constant__ GemmArgs A) { gemm_wide<STORED, TOKENS>(A); }
 #else
 extern "C" __global__ void __launch_bounds__(GEMM_THREADS) gemm(const __grid_constant__ GemmArgs A) { gemm<STORED>(A); }
 #endif
