@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from parity.ladder import TITLES
+from parity.names import MEANING
 from parity.report import charts, view
 from parity.report.heatmap import data_uri
 
@@ -71,7 +72,7 @@ def _environment() -> Environment:
     environment.globals.update(
         scale_of=lambda row: view.Scale(row["shade_bound"]), grid_of=view.grid, tracks_of=view.tracks,
         origins_of=view.origins, first_of=_first, marker=_marker, data_uri=data_uri, margins=charts.margins,
-        explained=view.EXPLAINED, id=id,
+        explained=view.EXPLAINED, id=id, meaning=MEANING,
     )  # fmt: skip
     environment.filters.update(level=view.level, measure=view.measure, where=view.where)
     return environment
