@@ -43,8 +43,8 @@ def _of(rung: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _marker(row: dict[str, Any], entry: dict[str, Any]) -> dict[str, float] | None:
-    """Where the first divergence lies on a map, in percent of its size; None on maps of other requests."""
-    found = row.get("divergence")
+    """Where the first divergence (or step) lies on a map, in percent of its size; None on other requests' maps."""
+    found = row.get("divergence", row.get("step"))
     if found is None or found["request"] != entry["request"]:
         return None
     cells = entry["cells"]
@@ -59,7 +59,7 @@ def _marker(row: dict[str, Any], entry: dict[str, Any]) -> dict[str, float] | No
 
 
 def _first(row: dict[str, Any]) -> tuple[int, str] | None:
-    found = row.get("divergence")
+    found = row.get("divergence", row.get("step"))
     return None if found is None else (found["layer"], found["checkpoint"])
 
 
