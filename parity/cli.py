@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument(
         "model", type=Path, nargs="?", help="a GGUF file (default: two small models of real vocabularies)"
     )
-    cost.add_argument("--seconds", type=float, default=25.0, help="for each model (default: %(default)s)")
+    cost.add_argument("--seconds", type=float, default=52.0, help="at most, for all models (default: %(default)s)")
     cost.add_argument("--bound", type=float, default=overhead.BOUND, help="what it may cost (default: %(default)s)")
 
     drawn = commands.add_parser("report", help="draw a saved run again, as HTML or PNG")

@@ -278,11 +278,16 @@ def perturbed(options: argparse.Namespace) -> int:
 def recording_cost(options: argparse.Namespace) -> int:
     """0: recording costs no more than the bound; 1: it costs more; 2: the machine is too busy to tell."""
     verdicts = []
+    models = dict(overhead.MODELS) if options.model is None else {options.model.name: None}
+    end = time.perf_counter() + options.seconds
     with tempfile.TemporaryDirectory(prefix="m0-parity-") as folder:
-        for name, shape in overhead.MODELS.items() if options.model is None else [(options.model.name, None)]:
+        for number, (name, shape) in enumerate(models.items()):
             say(name)
             path = options.model if shape is None else overhead.write_model(shape, Path(folder) / "model.gguf")
-            found = overhead.measure(path, seconds=options.seconds, progress=lambda text: say(f"  so far {text}"))
+            share = (end - time.perf_counter()) / (len(models) - number)
+            found = overhead.measure(
+                path, seconds=share, bound=options.bound, progress=lambda text: say(f"  so far {text}")
+            )
             verdict = found.verdict(options.bound)
             verdicts.append(verdict)
             word = {True: "within", False: "over", None: "too busy to tell whether within"}[verdict]
