@@ -35,12 +35,13 @@ TOKENS: Final = 64
 _GREEDY: Final = SamplingParams(temperature=0.0)
 _PROMPT: Final = (1, 2, 3, 4)
 _REPORT_EVERY: Final = 5.0
+_ENOUGH: Final = 256
 
 MODELS: Final[dict[str, Shape]] = {
-    "Qwen2.5-0.5B, 4 of its 24 layers, vocabulary of 151,936": replace(QWEN2_5_0_5B, layers=4),
     "llama of 135M, 6 of its 30 layers, vocabulary of 49,152": Shape(
         "llama", width=576, heads=9, kv_heads=3, feed_forward=1536, vocabulary=49152, tied=True, layers=6
     ),
+    "Qwen2.5-0.5B, 4 of its 24 layers, vocabulary of 151,936": replace(QWEN2_5_0_5B, layers=4),
 }
 """Real widths and vocabularies, in F32, the fastest on a CPU, and with few layers: a real step takes longer."""
 
@@ -101,9 +102,17 @@ def write_model(shape: Shape, path: Path) -> Path:
 
 
 def measure(
-    path: Path, *, seconds: float = 25.0, tokens: int = TOKENS, progress: Callable[[str], None] = lambda _: None
+    path: Path,
+    *,
+    seconds: float,
+    bound: float = BOUND,
+    tokens: int = TOKENS,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Overhead:
-    """Decode for ``seconds`` with and without recording, a step of each in turn, first one and then the other first."""
+    """Decode with and without recording, a step of each in turn, first one and then the other first.
+
+    Ends after ``seconds``, or earlier when some hundred pairs leave no doubt on which side of ``bound`` they are.
+    """
     found = Overhead()
     gguf = GgufFile.open(path)
     model = load_model(gguf, open_device("cpu"), n_ctx=len(_PROMPT) + tokens + 1)
@@ -116,6 +125,8 @@ def measure(
         while not found.ratios or time.perf_counter() < end:
             tap = recorder.job(f"job-{len(found.lines)}")
             _job(model, tap, tokens, found, end)
+            if len(found.ratios) >= _ENOUGH and found.verdict(bound) is not None:
+                break
             if time.perf_counter() > told:
                 progress(str(found))
                 told = time.perf_counter() + _REPORT_EVERY

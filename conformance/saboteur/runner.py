@@ -16,6 +16,9 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from conformance.run import Run, print_crashes
+from conformance.session import run_checks
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -27,8 +30,8 @@ MERCY_S = 10.0
 """Between asking a run that takes too long to stop, and stopping it."""
 OUTPUT = "output.txt"
 PRELOADED = (
-    "conformance.cli", "pytest_asyncio.plugin", "models.named", "models.probes", "models.corrupt", "models.oversized",
-    "conformance.doctor", "conformance.harness",
+    "conformance.session", "pytest_asyncio.plugin", "models.named", "models.probes", "models.corrupt",
+    "models.oversized", "conformance.doctor", "conformance.harness",
 )  # fmt: skip
 """What every run needs; heavy enough to be worth loading once."""
 
@@ -61,9 +64,6 @@ def preload() -> None:
 
 def run_suite(options: RunOptions) -> None:
     """The checks of one run, up to report.json; the pages that people read are left out."""
-    from conformance.cli import run_checks  # noqa: PLC0415 - the command line imports this room
-    from conformance.run import Run, print_crashes  # noqa: PLC0415
-
     session = Run.begin(options)
     run_checks(session, options)
     print_crashes()
