@@ -84,18 +84,19 @@ def start_rows(path: Path) -> tuple[dict[str, float], sse.Worker]:
         first = ended(start(kept))
         starts = sorted((ended(start(kept)) for _ in range(STARTS)), key=lambda worker: worker.start_s)
         compiling = ended(start(empty, watched=True))
-        worker = start(kept, watched=True)
+        ready = start(kept, watched=True)
     again = starts[STARTS // 2]
     rows = {"first start s": first.start_s, "start s": again.start_s}
-    rows |= {f"start: until {event} s": at for event, at in again.seen.items() if not event.endswith("progress")}
-    for which, seen in (("", worker), (", first start", compiling)):
+    for which, worker in (("first start", first), ("start", again)):
+        rows |= {f"{which}: until {event} s": at for event, at in worker.seen.items() if not event.endswith("progress")}
+    for which, seen in (("", ready), (", first start", compiling)):
         before = seen.memory["model_load_start"]
         rows |= {
             f"host memory before loading{which} MB": before / 1e6,
             f"host memory when ready{which} MB": seen.memory["ready"] / 1e6,
             f"host memory, growth while loading{which} MB": (seen.peak - before) / 1e6,
         }
-    return rows, worker
+    return rows, ready
 
 
 def worker_rows(path: Path) -> dict[str, float]:

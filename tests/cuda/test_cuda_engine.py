@@ -167,6 +167,55 @@ def test_a_long_context_is_split_and_combined(model: Model) -> None:
     job.close()
 
 
+def test_blocks_of_64_and_128_tokens_make_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of them a short prompt gets depends on what is compiled yet."""
+    from worker.devices.cuda import driver  # noqa: PLC0415 - CuPy may be missing
+
+    device: Any = open_device("cuda")
+    if not device.wgmma:
+        pytest.skip("other devices have one size of block")
+    model = load_model(GgufFile.open(RECIPES["qwen2-q4_k_m"].write(tmp_path / "model.gguf")), device)
+    assert all(kernels.load() for kernels in device._products.values())
+    sizes = []
+    launch = driver.Kernels.launch
+
+    def spy(self: Any, name: str, *arguments: Any, **options: Any) -> None:
+        if name == "gemm":
+            sizes.append(options["shared"])
+        launch(self, name, *arguments, **options)
+
+    monkeypatch.setattr(driver.Kernels, "launch", spy)
+    seen = []
+    for compiled in (True, False):
+        monkeypatch.setattr(driver.Kernels, "compiled", compiled)
+        seen.append(decode(model, prompt_of(50, model.n_vocab), 2, GREEDY)[1].tobytes())
+    assert len(set(sizes)) == 2
+    assert seen[0] == seen[1]
+    device.close()
+
+
+def test_a_whole_chunk_is_the_same_when_a_graph_replays_it(tmp_path: Path) -> None:
+    """Passes over whole chunks: enqueued, captured, replayed at another place of another job's cache."""
+    path = RECIPES["llama-q4_k_m"].write(tmp_path / "model.gguf")
+    device: Any = open_device("cuda")
+    model = load_model(GgufFile.open(path), device)
+    prompt = prompt_of(3 * 512 + 40, model.n_vocab)
+    assert model.n_ctx > len(prompt)
+    seen = [decode(model, prompt, 2, GREEDY)[1].tobytes() for _ in range(3)]
+    assert len(set(seen)) == 1
+    device.close()
+    other = load_model(GgufFile.open(path), device := open_device("cuda"))
+    fresh: Any = next(iter(device._engines.values()))  # type: ignore[attr-defined]
+
+    def enqueue() -> int:
+        fresh._enqueue_chunk()
+        return int(fresh._chunk_row)
+
+    fresh.run_chunk = enqueue  # never a graph
+    assert decode(other, prompt, 2, GREEDY)[1].tobytes() == seen[0]
+    device.close()
+
+
 def test_memory_returns_after_every_job(model: Model) -> None:
     decode(model, [1, 2, 3], 2, GREEDY)
     before = model.memory

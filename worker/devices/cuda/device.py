@@ -66,6 +66,8 @@ class CudaDevice:
 
     def close(self) -> None:
         """Free everything (M0-W-1401)."""
+        for kernels in self._products.values():
+            kernels.forget()
         self.stream.synchronize()
         self._engines.clear()
         self.pool.close()
@@ -86,10 +88,8 @@ class CudaDevice:
         """See the interface."""
         if self._loader is None:
             self._loader = WeightLoader(self.pool, self.stream)
-        for tensor in tensors:  # compiled while weights are copied
-            self.products(tensor.type, 64)
-            if len(tensor.shape) == 2:
-                self.products(tensor.type, 128)
+        for tensor in tensors:  # compiled while weights are copied; an expert has few tokens
+            self.products(tensor.type, 64 if len(tensor.shape) == 3 else 128)
         with driver.Errors("copying weights to the device failed"):
             return self._loader.matrix(tensors)
 
@@ -124,7 +124,8 @@ class CudaDevice:
         """See the interface. All kernels are loaded; one short job of each kind captures graphs."""
         with driver.Errors("preparing the device failed"):
             self._engine(model)
-            for kernels in self._products.values():
+            needed = list(self._products.items())
+            for _, kernels in needed:
                 kernels.load()
             for table in self.tables:
                 table.grow(n_tokens, self.stream)
@@ -140,6 +141,8 @@ class CudaDevice:
                     self.stream.synchronize()
                 finally:
                     job.close()
+        for kind, _ in dict(needed):
+            self.products(kind, 64)  # short prompts are a little faster with these, and nobody waits for them
 
     def open(
         self, model: Adapter, n_tokens: int, sampling: SamplingParams, *, seed: int, tap: Tap | None = None

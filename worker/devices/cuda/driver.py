@@ -210,6 +210,7 @@ class Kernels:
             "-std=c++17",
             "-ftz=true",
             "-default-device",
+            "-minimal",
             *(
                 f"-D{key}={value}ull" if value >> 31 else f"-D{key}={value}"
                 for key, value in sorted((defines or {}).items())
@@ -220,6 +221,15 @@ class Kernels:
         self._module: Any = None
         self._functions: dict[str, Any] = {}
         self._shared: dict[str, int] = {}
+
+    @property
+    def compiled(self) -> bool:
+        """Whether ``load`` would not wait."""
+        return self._code.done()
+
+    def forget(self) -> None:
+        """Do not begin to compile what was not begun."""
+        self._code.cancel()
 
     def load(self) -> Any:
         """The module on the device, once it is compiled.

@@ -33,12 +33,15 @@ _GEMM = np.dtype(
 _WIDE_SHARED = {tokens: tokens * (4 * 256 + 12) + 1024 for tokens in (64, 128)}
 _ATTEND = np.dtype(
     [
-        *((name, "u8") for name in ("q", "k", "v", "table", "q_half", "keys", "values", "sinks", "out")),
-        *((name, "i4") for name in ("ld", "ldk", "ldv", "n", "n_head", "n_kv_head", "capacity", "start")),
+        *((name, "u8") for name in ("q", "k", "v", "table", "q_half", "pass", "sinks", "out")),
+        *((name, "i4") for name in ("ld", "ldk", "ldv", "n", "n_head", "n_kv_head", "layer")),
         *((name, "i4") for name in ("n_rot", "pairing", "window")),
         ("scale", "f4"),
     ],
     align=True,
+)
+PASS = np.dtype(
+    [("keys", "u8"), ("values", "u8"), ("layer_bytes", "u8"), ("capacity", "i4"), ("start", "i4")], align=True
 )
 
 
@@ -170,9 +173,10 @@ class PrefillStep:
 
 
 class Prefill:
-    """One pass over n tokens from position ``start`` on.
+    """One pass over n tokens: their ids, and where they are and the cache is (PASS), lie in the engine's memory.
 
-    With ``dry`` nothing runs: the pass only counts the memory it needs.
+    So the launches of two passes over equally many tokens are the same. With ``dry`` nothing runs: the pass only counts
+    the memory it needs.
     """
 
     def __init__(
@@ -180,22 +184,18 @@ class Prefill:
         engine: Engine,
         arena: Arena,
         *,
-        tokens: int,
         n: int,
-        start: int,
         n_out: int,
-        job: Any,
         dry: bool = False,
         watched: bool = False,
     ) -> None:
         self._engine = engine
         self._stream = engine.device.stream
         self._arena = arena
-        self._tokens = tokens  # address of n int32
+        self._pass = engine.passing.address
+        self._tokens = self._pass + PASS.itemsize  # n int32
         self._n = n
-        self._start = start
         self._n_out = n_out
-        self._job = job
         self._dry = dry
         self.last = 0  # address of the last token's row behind the last layer
         arena.begin(spills=watched)
@@ -227,7 +227,7 @@ class Prefill:
                 assert node.table is not None  # noqa: S101
                 self._launch(
                     "rope_rows", (self._n,), 256, np.uint64(self.force(node.x)), np.int32(node.x.ld),
-                    np.int32(node.width), np.uint64(node.table.address), np.int32(self._start),
+                    np.int32(node.width), np.uint64(node.table.address), np.uint64(self._pass),
                     np.int32(node.table.n_rot), np.int32(node.table.pairing == "neox"), np.uint64(node.address),
                 )  # fmt: skip
             case EmbeddedRows():
@@ -240,7 +240,7 @@ class Prefill:
         self._launch(
             "embed_rows", (self._n,), 256, np.uint64(self._tokens), np.int32(part.kind),
             np.uint64(part.buffer.address), np.int32(second.kind if second else 0),
-            np.uint64(second.buffer.address if second else 0), np.int32(self._start), np.int32(node.width),
+            np.uint64(second.buffer.address if second else 0), np.uint64(self._pass), np.int32(node.width),
             np.uint64(node.address),
         )  # fmt: skip
 
@@ -315,7 +315,9 @@ class Prefill:
         if self._dry:
             return
         device = self._engine.device
-        tokens = 128 if device.wgmma and n > 64 and experts == 1 else 64  # an expert has few tokens
+        # An expert has few tokens. Both blocks add up the same numbers in the same order.
+        few = experts > 1 or (n <= 64 and device.products(part.kind, 64).compiled)
+        tokens = 64 if few or not device.wgmma else 128
         octets = int(args["n_ff"][0]) // 8 if int(args["base2"][0]) else int(args["octets"][0])
         grid = (-(-octets // (8 if int(args["base2"][0]) else 16)), -(-n // tokens), experts)
         threads, shared = (256, _WIDE_SHARED[tokens]) if device.wgmma else (128, 0)
@@ -413,13 +415,9 @@ class Prefill:
         args["q_half"] = self._rows(q.width, size=2)
         out = self._rows(q.width)
         args["out"], args["scale"], args["window"], args["sinks"] = out, scale, window or 0, sinks
-        args["start"] = self._start
+        args["pass"], args["layer"] = self._pass, layer
         if table is not None:
             args["table"], args["n_rot"], args["pairing"] = table.address, table.n_rot, table.pairing == "neox"
-        if not self._dry:
-            args["capacity"] = self._job.capacity
-            args["keys"] = self._job.keys(layer)
-            args["values"] = self._job.values(layer)
         self._launch("rotate_rows", (self._n,), 256, args)
         shared = 2 * 64 * (shape.head_dim + 8) * 2
         self._launch("attend_rows", (-(-self._n // 64), n_head), 128, args, shared=shared)

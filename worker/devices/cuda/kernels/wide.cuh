@@ -6,6 +6,7 @@
 #pragma once
 
 #define WIDE_THREADS 256        // two warpgroups
+#define WIDE_PITCH 132           // floats of a token's sums in shared memory: 128 and a shift of four banks
 #define WIDE_STAGES 4           // chunks of 128 activations: one read, one still being read, two on their way
 
 DEV void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -69,17 +70,15 @@ DEV void gemm_wide(const GemmArgs& A) {
         const int j = min(first + i, n - 1), pair = A.counts ? A.list[offset + j] : j, from = A.gathers ? pair / A.per_token : pair;
         shared.index[i] = from;
         shared.scales[i] = A.x_scale[from] * (1.f / WEIGHT_SCALE);
-        shared.out_row[i] = first + i < n ? pair : -1;
+        shared.out_row[i] = pair;
     }
     __syncthreads();
     const u64 octet = octet_bytes(TYPE, A.k);
     const int chunks = (A.k + 127) / 128;
     const u8* p[2];
-    int o[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-        o[i] = paired ? blockIdx.x * 8 + w : blockIdx.x * 16 + w * 2 + i;
-        const int at = min(o[i], (paired ? A.n_ff / 8 : A.octets) - 1);
+        const int o = paired ? blockIdx.x * 8 + w : blockIdx.x * 16 + w * 2 + i, at = min(o, (paired ? A.n_ff / 8 : A.octets) - 1);
         const u8* base = paired && i ? A.base2 + expert * A.expert_bytes2 : A.base + expert * A.expert_bytes;
         if (TYPE == F16 || TYPE == BF16) p[i] = base + ((u64)min(at * 8 + g, A.rows - 1) * A.k + 4 * t) * 2;
         else p[i] = base + at * octet;
@@ -141,5 +140,33 @@ DEV void gemm_wide(const GemmArgs& A) {
             for (int i = 0; i < 2; ++i) tile[i] = next[i];
     }
     wgmma_wait<0>();
-    finish<BN>(A, expert, o, g, t, shared.out_row, shared.scales, acc);
+    // Sums go through shared memory, so that each thread finishes one row, and neighbours write neighbouring rows.
+    float* sums = (float*)shared.tiles;         // (BN, WIDE_PITCH): row 16 w + 8 h + g is row g of octet h of warp w
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < BN / 8; ++j)
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+            float* to = sums + (j * 8 + 2 * t + e) * WIDE_PITCH + w * 16 + g;
+            to[0] = acc[j][e], to[8] = acc[j][2 + e];
+        }
+    __syncthreads();
+    const float* bias = A.bias ? A.bias + (u64)expert * A.bias_stride : 0;
+    const int height = paired ? 64 : 128, local = threadIdx.x & (height - 1), r = blockIdx.x * height + local;
+    if (r >= (paired ? A.n_ff : A.rows)) return;
+    const float* sum = sums + (paired ? (local & ~7) * 2 + (local & 7) : local);
+    const float b0 = bias ? bias[paired ? r : A.row0 + r] : 0.f, b1 = paired && bias ? bias[A.n_ff + r] : 0.f;
+    const int tokens = min(BN, n - first);
+#pragma unroll 8
+    for (int token = threadIdx.x / height; token < tokens; token += WIDE_THREADS / height) {
+        const u64 at = (u64)shared.out_row[token] * A.ldo + A.row0 + r;
+        const float s = shared.scales[token];
+        float v = fmaf(sum[token * WIDE_PITCH], s, b0);
+        if (paired) {
+            const float up = fmaf(sum[token * WIDE_PITCH + 8], s, b1);
+            v = A.act == SWIGLU ? swiglu(v, up) : swiglu_oai(v, up);
+        } else if (A.act == GELU) v = gelu(v);
+        if (A.residual) v += A.residual[at];
+        A.out[at] = v;
+    }
 }
