@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -40,7 +41,7 @@ def machine() -> dict[str, str]:
         "device": _output(query),
         "python": sys.version.partition(" ")[0],
         "cupy": _output([sys.executable, "-c", "import cupy; print(cupy.__version__)"]),
-        "commit": _output(["git", "rev-parse", "--short", "HEAD"]) or "unknown",
+        "commit": os.environ.get("COMMIT") or _output(["git", "rev-parse", "--short", "HEAD"]) or "unknown",
         "day": f"{datetime.now(UTC):%Y-%m-%d}",
     }
 

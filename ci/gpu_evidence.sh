@@ -33,7 +33,7 @@ parts=${*:-tests sanitizer leak t2 t4 bench conformance}
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
     python3 --version
     python3 -c 'import cupy, numpy; print("cupy", cupy.__version__, "numpy", numpy.__version__, "runtime", cupy.cuda.runtime.runtimeGetVersion())'
-    git rev-parse HEAD 2>/dev/null || echo "commit: ${COMMIT:-unknown}"
+    echo "commit ${COMMIT:-$(git rev-parse HEAD 2>/dev/null)}"
 } >"$OUT/machine.txt" 2>&1
 part tests python3 -m pytest -q -o addopts= -p no:cacheprovider -p no:benchmark ${PYTEST:-} tests/cuda
 part sanitizer sanitizer
