@@ -271,6 +271,11 @@ def test_no_interleave() -> None:
     late = job("running", *FOUR, *FOUR, step=0.06)  # all the rest in one read, long after: the harness did not get on
     late.chunks[4:] = [Chunk(9.0, chunk.data) for chunk in late.chunks[4:]]
     assert Status.FAIL not in red(clause, late, job("second", "x", t0=0.25, step=0.05))
+    whole = job("second", "x")  # it ran before, all of it lay ready, and the harness read the other socket first
+    whole.chunks = [Chunk(first.chunks[1].at + 0.001, chunk.data) for chunk in whole.chunks]
+    assert Status.FAIL not in red(clause, first, whole)
+    whole.chunks = [Chunk(first.chunks[5].at + 0.001, chunk.data) for chunk in whole.chunks]
+    assert red(clause, first, whole) == FAIL
     assert red(clause, first, job("second", "x", t0=0.7)) == SILENT
     assert red(clause, first, job("second", t0=0.25, end=BROKEN)) == SILENT  # cancelled while it waited
     other = job("second", "x", t0=0.25, step=0.1)
