@@ -67,7 +67,7 @@ def main() -> int:
     if options.only != "cpu" and shutil.which("nvidia-smi"):
         from bench import gpu  # noqa: PLC0415 - needs CuPy
 
-        return gpu.main(options.output / "gpu.json")
+        return gpu.main(options.output)
     if options.only == "gpu":
         sys.stderr.write("bench: no NVIDIA device here (nvidia-smi is missing)\n")
         return 3

@@ -1,7 +1,8 @@
-"""The CUDA engine on the three real shapes, beside llama.cpp's llama-bench where one is given.
+"""The CUDA worker on the three real shapes, beside llama.cpp: its llama-bench and its server, where they are given.
 
-`python -m bench.gpu [--llama-bench PATH] [--models DIR] [--json FILE]` on a machine with an NVIDIA device. Models are
-made by code (`models.bulk`). Speeds are tokens a second of one sequence; "GB/s" is weights read a token times tokens.
+`python -m bench.gpu [--llama-bench PATH] [--llama-server PATH] [--models DIR] [--output DIR] [SHAPE ...]` on a machine
+with an NVIDIA device. Models are made by code (`models.bulk`). Speeds are tokens a second of one sequence; "GB/s" is
+the weights that a token reads times tokens a second.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import os
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench import gpu_report, gpu_service, sse
 from models import bulk
 from worker.devices import open_device
 from worker.devices.cuda.device import describe
@@ -25,6 +30,8 @@ from worker.gguf import GgufFile
 from worker.sampling import SamplingParams
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from worker.engine import Model
 
 CONTEXTS = (0, 512, 4000)
@@ -93,6 +100,74 @@ def prefill_speed(model: Model, n: int) -> float:
     return n / sorted(times[1:])[2]
 
 
+def stream_speed(model: Model, sampling: SamplingParams, n_ctx: int) -> float:
+    """Tokens a second of what the event stream's job asks of the engine: one token in, `sse.TOKENS` out."""
+    n = min(sse.TOKENS, n_ctx - 1)
+    rates = []
+    for _ in range(4):
+        start = time.perf_counter()
+        job = model.open(n + 1, sampling, seed=1)
+        drain(job.prefill([1]))
+        drain(job.collect())
+        for _ in range(n - 1):
+            job.launch()
+            drain(job.collect())
+        job.close()
+        rates.append(n / (time.perf_counter() - start))
+    return sorted(rates[1:])[1]
+
+
+def bytes_per_token(gguf: GgufFile) -> int:
+    """Stored bytes of the weights that one decoded token reads: of experts the chosen, of embeddings a row at most."""
+    arch = gguf.architecture
+    used, count = (int(str(gguf.metadata.get(f"{arch}.{key}", 1))) for key in ("expert_used_count", "expert_count"))
+    total = 0
+    for name, tensor in gguf.tensors.items():
+        if name == "token_embd.weight" and "output.weight" in gguf.tensors:
+            continue
+        total += tensor.nbytes * used // max(count, 1) if len(tensor.shape) == 3 else tensor.nbytes
+    return total
+
+
+def engine(path: Path, context: int) -> dict[str, Any]:
+    """The engine by itself; runs in a process of its own, whose device memory is gone with it."""
+    before = device_bytes()
+    start = time.perf_counter()
+    gguf = GgufFile.open(path)
+    device: Any = open_device("cuda")
+    n_ctx = min(context, 4352)
+    model = load_model(gguf, device, n_ctx=n_ctx)
+    device.stream.synchronize()
+    rows: dict[str, float] = {"engine load s": time.perf_counter() - start}
+    for n in CONTEXTS:
+        rows[f"decode@{n}"] = decode_speed(model, n, n_ctx)
+    for n in PROMPTS:
+        rows[f"prefill {n}"] = prefill_speed(model, n)
+    rows["engine stream, temperature 0"] = stream_speed(model, GREEDY, n_ctx)
+    rows["engine stream, temperature 1"] = stream_speed(model, SamplingParams(), n_ctx)
+    read = bytes_per_token(gguf)
+    memory = model.memory
+    result = {
+        "file_bytes": path.stat().st_size,
+        "bytes_per_token": read,
+        "weights_bytes": memory.weights,
+        "intermediates_bytes": memory.intermediates,
+        "device_bytes": device_bytes() - before,
+        "device": describe(device),
+        "rows": rows,
+    }
+    device.close()
+    return result
+
+
+def device_bytes() -> int:
+    """Memory of device 0 in use by anybody, as the driver tells it."""
+    import pynvml  # noqa: PLC0415 - only where there is a device
+
+    pynvml.nvmlInit()
+    return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
+
+
 def llama_bench(binary: str, path: Path) -> dict[str, float]:
     """What llama-bench says about the same file: flash attention on, all layers on the device."""
     command = [binary, "-m", str(path), "-ngl", "99", "-fa", "1", "-o", "json", "-r", "3"]
@@ -105,71 +180,61 @@ def llama_bench(binary: str, path: Path) -> dict[str, float]:
     return rows
 
 
-def measure(name: str, folder: Path, binary: str | None) -> dict[str, Any]:
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def measure(name: str, folder: Path, tools: Tools) -> dict[str, Any]:
     """All rows of one shape."""
     shape, quant = bulk.BENCHMARKS[name]
     path = folder / f"{name}.gguf"
     if not path.exists():
         bulk.write(path, shape, quant, name=name)
-    start = time.perf_counter()
-    device: Any = open_device("cuda")
-    n_ctx = min(shape.context, 4352)
-    model = load_model(GgufFile.open(path), device, n_ctx=n_ctx)
-    device.stream.synchronize()
-    rows: dict[str, float] = {"load s": time.perf_counter() - start}
-    for context in CONTEXTS:
-        rows[f"decode@{context}"] = decode_speed(model, context, n_ctx)
-    for n in PROMPTS:
-        rows[f"prefill {n}"] = prefill_speed(model, n)
-    memory = model.memory
-    result = {
-        "shape": name,
-        "file_bytes": path.stat().st_size,
-        "weights_bytes": memory.weights,
-        "intermediates_bytes": memory.intermediates,
-        "worker": rows,
-        "llama.cpp": None,
-        "device": describe(device),
-    }
-    device.close()
-    if binary:
-        result["llama.cpp"] = llama_bench(binary, path)
-    return result
+    result: dict[str, Any] = alone(engine, path, shape.context)
+    rows = {"worker": result.pop("rows"), "llama.cpp": {}}
+    if tools.service:
+        rows["worker"] |= gpu_service.worker_rows(path)
+    if tools.llama_bench:
+        rows["llama.cpp"] |= llama_bench(tools.llama_bench, path)
+    if tools.llama_server:
+        rows["llama.cpp"] |= gpu_service.llama_rows(tools.llama_server, path, min(shape.context, 4352))
+    return {"shape": name, **result, **rows}
 
 
-def table(results: list[dict[str, Any]], bandwidth: float) -> str:
-    """Markdown."""
-    lines = ["| shape | what | worker | llama.cpp | ratio |", "|---|---|---|---|---|"]
-    for result in results:
-        other = result["llama.cpp"] or {}
-        for what, value in result["worker"].items():
-            theirs = other.get(what)
-            ratio = f"{value / theirs:.2f}" if theirs else ""
-            lines.append(
-                f"| {result['shape']} | {what} | {value:,.1f} | {f'{theirs:,.1f}' if theirs else ''} | {ratio} |"
-            )
-    lines.append("")
-    lines.append(f"Copy bandwidth measured in the same run: {bandwidth / 1e12:.2f} TB/s (read plus written).")
-    return "\n".join(lines)
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """llama.cpp's programs, built for this device, or None; and whether the worker's HTTP side is measured."""
+
+    llama_bench: str | None = None
+    llama_server: str | None = None
+    service: bool = True
 
 
-def main(output: Path | None = None, *, binary: str | None = None, models: Path | None = None) -> int:
-    """Measure all shapes, print the table, write all figures to ``output``."""
-    binary = binary or os.environ.get("LLAMA_BENCH")
+def main(output: Path, *, tools: Tools | None = None, models: Path | None = None, shapes: Sequence[str] = ()) -> int:
+    """Measure all shapes; print the table, write it to ``output`` as gpu.md, gpu.json and gpu.png."""
+    tools = tools or Tools(os.environ.get("LLAMA_BENCH"), os.environ.get("LLAMA_SERVER"))
     with tempfile.TemporaryDirectory() as scratch:
-        folder = models or Path(scratch)
-        bandwidth = copy_bandwidth()
-        results = [measure(name, folder, binary) for name in bulk.BENCHMARKS]
-    if output:
-        output.write_text(json.dumps({"copy_bytes_per_s": bandwidth, "results": results}, indent=1) + "\n")
-    print(table(results, bandwidth))  # noqa: T201 - the command's output
+        report: dict[str, Any] = {
+            "machine": gpu_report.machine(),
+            "llama_bench": bool(tools.llama_bench),
+            "llama_server": bool(tools.llama_server),
+            "copy_bytes_per_s": alone(copy_bandwidth),
+            "results": [measure(name, models or Path(scratch), tools) for name in shapes or bulk.BENCHMARKS],
+        }
+    gpu_report.write(report, output)
     return 0
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
-    parser.add_argument("--llama-bench", help="llama.cpp's llama-bench, built for this device")
+    parser.add_argument("--llama-bench", default=os.environ.get("LLAMA_BENCH"), help="built for this device")
+    parser.add_argument("--llama-server", default=os.environ.get("LLAMA_SERVER"), help="built for this device")
     parser.add_argument("--models", type=Path, help="folder for the models, kept")
-    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--output", type=Path, default=Path("reports/bench"), help="(default: %(default)s)")
+    parser.add_argument("--only-engine", action="store_true", help="leave the HTTP side out")
+    parser.add_argument("shape", nargs="*", help="default: all three")
     options = parser.parse_args()
-    raise SystemExit(main(options.json, binary=options.llama_bench, models=options.models))
+    chosen = Tools(options.llama_bench, options.llama_server, service=not options.only_engine)
+    raise SystemExit(main(options.output, tools=chosen, models=options.models, shapes=options.shape))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -16,7 +17,7 @@ import time
 import uuid
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -49,39 +50,83 @@ def quantile(samples: Sequence[float], q: float) -> float:
 
 
 class Worker:
-    """A worker process and how long it took to be ready."""
+    """A worker process, how long it took to be ready, and when its log had which event first.
 
-    def __init__(self, model: Path) -> None:
+    Attributes:
+        seen: seconds from the start of the process to each event of its log.
+        memory: bytes of anonymous memory it had at each of these events; looking costs it time, so only if asked for.
+        peak: most bytes that were seen before it was ready.
+    """
+
+    def __init__(
+        self, model: Path, *, device: str = "cpu", environment: dict[str, str] | None = None, watched: bool = False
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
-        arguments = ["--worker-id", str(uuid.uuid4()), "--model", str(model), "--gpu-device", "0", "--device", "cpu"]
+        arguments = ["--worker-id", str(uuid.uuid4()), "--model", str(model), "--gpu-device", "0", "--device", device]
         begun = time.perf_counter()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "worker", *arguments, "--port", str(self.port)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "worker", *arguments, "--port", str(self.port)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=None if environment is None else os.environ | environment,
         )
+        self.seen: dict[str, float] = {}
+        self.memory: dict[str, int] = {}
+        self.peak = 0
+        done = threading.Event()
+        if watched:
+            threading.Thread(target=self._watch, args=(done,), daemon=True).start()
         log = self.process.stdout
-        if log is None or not any('"event": "ready"' in line for line in log):
+        for line in log or ():
+            event = str(json.loads(line).get("event")) if line.startswith("{") else ""
+            self.seen.setdefault(event, time.perf_counter() - begun)
+            if watched:
+                self.memory.setdefault(event, anonymous_bytes(self.process.pid))
+            if event == "ready":
+                break
+        done.set()
+        if log is None or "ready" not in self.seen:
             raise RuntimeError("the worker did not get ready")
-        self.start_s = time.perf_counter() - begun
+        self.start_s = self.seen["ready"]
         threading.Thread(target=lambda: [None for _ in log], daemon=True).start()
 
-    def execute(self, tokens: int, job_id: str | None = None) -> socket.socket:
+    def _watch(self, done: threading.Event) -> None:
+        while not done.wait(0.005):
+            self.peak = max(self.peak, anonymous_bytes(self.process.pid))
+
+    def execute(self, tokens: int, job_id: str | None = None, prompt: str = "*", **options: object) -> socket.socket:
         """Send POST /execute; the connection ends with the response."""
-        return self.send("/execute", {"job_id": job_id or str(uuid.uuid4()), "prompt": "*", "max_tokens": tokens})
+        body = {"job_id": job_id or str(uuid.uuid4()), "prompt": prompt, "max_tokens": tokens, **options}
+        return self.send("/execute", body)
 
     def send(self, path: str, document: dict[str, object]) -> socket.socket:
         """Send a POST of JSON."""
-        body = json.dumps(document).encode()
-        head = f"POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
-        connection = socket.create_connection(("127.0.0.1", self.port))
-        connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-        return connection
+        return post(self.port, path, document)
 
     def end(self) -> None:
         """Terminate it."""
         self.process.terminate()
         self.process.wait()
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Anonymous memory of a process: what it allocated itself, without the mapped model file; 0 once it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:")), 0)
+
+
+def post(port: int, path: str, document: dict[str, object]) -> socket.socket:
+    """Send a POST of JSON to this machine; the connection ends with the response."""
+    body = json.dumps(document).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+    return connection
 
 
 def drain(connection: socket.socket) -> bytes:
@@ -90,10 +135,10 @@ def drain(connection: socket.socket) -> bytes:
         return b"".join(iter(lambda: connection.recv(1 << 16), b""))
 
 
-def throughput(worker: Worker) -> float:
+def throughput(worker: Worker, **options: Any) -> float:
     """Tokens a second of one job, from sending the request to the end of the response."""
     begun = time.perf_counter()
-    tokens = drain(worker.execute(TOKENS)).count(b"event: token\n")
+    tokens = drain(worker.execute(TOKENS, **options)).count(b"event: token\n")
     if tokens != TOKENS:
         raise RuntimeError(f"{tokens} token events, not {TOKENS}")
     return tokens / (time.perf_counter() - begun)
@@ -104,29 +149,35 @@ def _load(worker: Worker) -> None:
         drain(worker.execute(TOKENS))
 
 
+def get_times(port: int, path: str, samples: int) -> list[float]:
+    """Seconds of so many GETs, each on a new connection."""
+    times = []
+    for _ in range(samples):
+        time.sleep(0.005)
+        begun = time.perf_counter()
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        drain(connection)
+        times.append(time.perf_counter() - begun)
+    return times
+
+
 def health_times(worker: Worker) -> list[float]:
     """Seconds of GET /health, each on a new connection, while jobs run one after the other."""
     load = get_context("fork").Process(target=_load, args=(worker,), daemon=True)
     load.start()
     time.sleep(0.3)
-    times = []
-    for _ in range(HEALTH_SAMPLES):
-        time.sleep(0.005)
-        begun = time.perf_counter()
-        connection = socket.create_connection(("127.0.0.1", worker.port))
-        connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        drain(connection)
-        times.append(time.perf_counter() - begun)
+    times = get_times(worker.port, "/health", HEALTH_SAMPLES)
     load.terminate()
     load.join()
     return times
 
 
-def cancel_times(worker: Worker) -> list[float]:
+def cancel_times(worker: Worker, **options: Any) -> list[float]:
     """Seconds from sending POST /cancel to the end of the cancelled response."""
     times = []
     for number in range(CANCEL_SAMPLES):
-        stream = worker.execute(TOKENS, f"victim-{number}")
+        stream = worker.execute(TOKENS, f"victim-{number}", **options)
         stream.recv(1 << 12)
         time.sleep(0.02)
         begun = time.perf_counter()

@@ -61,7 +61,9 @@ def main() -> int:
         for name in SMALL[:1] if options.jobs else SMALL:
             device: Any = open_device("cuda")
             model = load_model(GgufFile.open(recipes[name].write(Path(folder) / f"{name}.gguf")), device)
-            for n, sampling in ((2, greedy), (70, greedy), (9, chain), (900 if options.jobs else 9, greedy)):
+            # Of the first model, prompts with a whole chunk: one enqueued, one captured into a graph, one replayed.
+            long = [(900 if options.jobs else 520, greedy)] * 3 if name == SMALL[0] else []
+            for n, sampling in ((2, greedy), (70, greedy), (9, chain), *long):
                 job(model, n, sampling)
             before, outside = model.memory, used_by_nvml() if options.jobs else 0
             for i in range(options.jobs):

@@ -9,28 +9,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from conformance.explain import UnknownNameError
-from conformance.interrupt import handled
 from conformance.options import DEFAULT_REPORT_DIR, RunOptions, add_options
 from conformance.registry import load_registry
 from conformance.report.document import ReportError
 from conformance.run import EXIT_CONFORMANT, EXIT_OPEN, EXIT_USAGE, Run, print_crashes
 from conformance.saboteur.selftest import add_arguments as saboteur_arguments
+from conformance.session import collect_checks, run_checks
 from conformance.store import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from conformance.frozen import Check
-
-CHECKS = Path(__file__).parent / "checks"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,36 +104,6 @@ def run(options: Any) -> int:
     print_crashes()
     show(session.report, chosen.report_dir)
     return code
-
-
-def run_checks(session: Run, options: RunOptions, checks: Path = CHECKS) -> int:
-    """Run pytest with this plugin and nothing else in this process."""
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    os.environ.pop("PYTEST_ADDOPTS", None)
-    words = [
-        *("-c", str(CHECKS / "pytest.ini"), "--rootdir", str(checks)),
-        *("-p", "pytest_asyncio.plugin", "-p", "conformance.plugin"),
-        *("-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:doctest", "-p", "no:junitxml", "-p", "no:pastebin"),
-        # A warning at the very end of the process must not cost the report.
-        *("-p", "no:unraisableexception", "-p", "no:threadexception"),
-        *("--assert=plain", "--capture=no", "--import-mode=importlib"),
-        *options.words(),
-        str(checks),
-    ]
-    with handled(lambda: session.progress.say("interrupted: ending the check and the workers")):
-        return int(pytest.main(words, plugins=[_Handover(session)]))
-
-
-class _Handover:
-    """Gives the open run to the plugin."""
-
-    def __init__(self, session: Run) -> None:
-        self._session = session
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_configure(self, config: pytest.Config) -> None:
-        """Before the plugin's own pytest_configure."""
-        config.conformance_run = self._session  # type: ignore[attr-defined]
 
 
 def show(report: dict[str, Any], folder: Path) -> None:
@@ -269,43 +232,3 @@ def spec_command(options: Any) -> int:
 
     checks = collect_checks()
     return freeze_checks(checks) if options.what == "freeze" else check(options.against, checks)
-
-
-class _Collector:
-    """Collects checks without running any."""
-
-    def __init__(self) -> None:
-        self.items: list[pytest.Item] = []
-
-    def pytest_configure(self, config: pytest.Config) -> None:
-        """The marks must be known, or strict collection fails."""
-        for name in ("requirement", "launch", "needs", "alone"):
-            config.addinivalue_line("markers", name)
-
-    def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """One check."""
-        self.items.append(item)
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A check module that cannot be imported."""
-        if report.failed:
-            Run.crash(str(report.longrepr))
-
-
-def collect_checks() -> dict[str, Check]:
-    """Every check there is. Raises ValueError when a module cannot be imported."""
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    collector = _Collector()
-    words = [
-        *("-c", str(CHECKS / "pytest.ini"), "--rootdir", str(CHECKS), "-p", "pytest_asyncio.plugin"),
-        *("-p", "no:terminal", "-p", "no:cacheprovider", "--collect-only", "--import-mode=importlib"),
-        str(CHECKS),
-    ]
-    pytest.main(words, plugins=[collector])
-    if Run.crashes:
-        print_crashes()
-        raise ValueError("the checks cannot be collected; see above")
-    from conformance.plugin import as_check  # noqa: PLC0415 - pytest must be first to import it, to rewrite its asserts
-
-    found = [as_check(item) for item in collector.items]
-    return {check.name: check for check in found}

@@ -80,11 +80,11 @@ def pytest_configure(config: pytest.Config) -> None:
     ):
         config.addinivalue_line("markers", text)
     load_all()
-    run = getattr(config, "conformance_run", None)
-    if run is None:
-        run = Run.begin(RunOptions.of(config.option))
-        config.conformance_run = run  # type: ignore[attr-defined]
-    config.stash[_STATE] = State(run)
+    if not hasattr(config, "conformance_run"):
+        config.conformance_run = Run.begin(RunOptions.of(config.option))  # type: ignore[attr-defined]
+    run: Run | None = getattr(config, "conformance_run", None)
+    if run is not None:
+        config.stash[_STATE] = State(run)
 
 
 # ---- collection ---------------------------------------------------------------------------------------------------
@@ -136,13 +136,19 @@ def forbidden_calls(path: Path) -> list[str]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse dishonest checks, drop the deselected, order the rest by launch configuration."""
-    state = config.stash[_STATE]
+    """Refuse dishonest checks, choose among the others; a session that only collects has no run to choose for."""
     found = complaints(items)
     for path in sorted({item.path for item in items}):
         found += forbidden_calls(path)
     if found:
         raise pytest.UsageError("\n".join(found))
+    if _STATE in config.stash:
+        choose(config, items)
+
+
+def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Drop the deselected, order the rest by launch configuration."""
+    state = config.stash[_STATE]
     state.run.collected = {check_name(item): clauses_of(item) for item in items}
     kept = [item for item in items if state.run.wanted(clauses_of(item))]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
@@ -163,6 +169,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 state.order.append(key)
             state.last_use[key] = item.nodeid
     state.run.progress.total = len(kept)
+
+
+def run_collected(session: pytest.Session, run: Run) -> None:
+    """Run what a session has collected for one run, up to its report; for a process that ends with it."""
+    session.config.stash[_STATE] = State(run)
+    choose(session.config, session.items)
+    with contextlib.suppress(session.Interrupted, KeyboardInterrupt):
+        session.config.hook.pytest_runtestloop(session=session)
+    run.end(interrupted=asked())
+    run.store.close()
 
 
 def as_check(item: pytest.Item) -> Check:

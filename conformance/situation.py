@@ -43,6 +43,9 @@ Wait: TypeAlias = Literal["ready", "exit", "listening", "no"]
 AFTER_TERMINAL_S = 2.0
 """Silence after a terminal event that ends our waiting for the end of the body."""
 
+ONCE_LET_DOWN_S = 10.0
+"""Longest exchange of a check in which one was in vain: a worker that falls silent costs a check no minutes."""
+
 NATURAL_PROMPTS = {
     "words": "Tell a very long story about a lighthouse keeper and the sea. Begin now.\n",
     "utf8": "Repeat exactly: é 你好 😀 naïve café 東京\n",
@@ -243,6 +246,8 @@ class Situation:
         """Start any exchange; the lowest of these methods."""
         exchanges = self.recording.exchanges
         limit = (self._harness.options.timeout if within is None else within) * self.scale
+        if any(exchange.end == "timeout" for exchange in exchanges):
+            limit = min(limit, ONCE_LET_DOWN_S * self.scale)
         target = on or self.target
         live = start(
             target.address, request, identity=f"x{len(exchanges) + 1}", label=label, clock=self.clock, timeout=limit

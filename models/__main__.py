@@ -57,9 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     kinds = catalogue()
     if options.command == "list":
-        for kind, entries in kinds.items():
-            for name, (about, _) in entries.items():
-                print(f"{kind:<10} {name:<28} {about}")  # noqa: T201  # the command's output
+        lines = [f"{kind:<10} {name:<28} {about}" for kind, of in kinds.items() for name, (about, _) in of.items()]
+        print("\n".join(lines))  # noqa: T201  # the command's output
         return 0
     for entries in kinds.values():
         if options.name in entries:

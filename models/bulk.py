@@ -88,7 +88,7 @@ def _pad(file: BinaryIO) -> None:
 def _content(
     spec: layout.Spec, kind: str, shape: Shape, rng: np.random.Generator, pools: dict[str, Bytes]
 ) -> Iterator[memoryview]:
-    if spec.role in {"norm", "sink", "factors", "bias", "expert-bias"} or kind == "F32":
+    if len(spec.shape) == 1 or spec.role == "expert-bias":
         base = {"norm": 1.0, "factors": 1.0}.get(spec.role, 0.0)
         scale = 0.1 if spec.role in {"norm", "bias", "expert-bias"} else 1 / np.sqrt(spec.shape[-1])
         values = base + scale * rng.standard_normal(spec.shape, dtype=np.float32)

@@ -7,7 +7,7 @@ norm weights and biases are large enough that forgetting one shows, and logits s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -24,13 +24,23 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-_SHARPNESS = 1.25
+SHARPNESS: Final = 1.25
 """Factor on queries and on keys: attention scores get a standard deviation of 1.6. With much more, rounding grows from
 layer to layer as in no trained model."""
 
 
-def write(path: Path, architecture: Architecture, quant: str = "F32", seed: int = 0, **changes: Any) -> Path:
+def write(
+    path: Path,
+    architecture: Architecture,
+    quant: str = "F32",
+    seed: int = 0,
+    *,
+    sharpness: float = SHARPNESS,
+    **changes: Any,
+) -> Path:
     """Write a miniature of ``architecture`` in the file recipe ``quant``; ``changes`` are fields of Shape.
+
+    ``sharpness`` is the factor on queries and on keys: scores get its square as standard deviation.
 
     Equal arguments give equal bytes.
 
@@ -40,7 +50,8 @@ def write(path: Path, architecture: Architecture, quant: str = "F32", seed: int 
     """
     shape = miniature(architecture, **changes)
     tensors = (
-        Tensor.encode(name, values, tensor_type(quant, spec, shape)) for name, values, spec in _weights(shape, seed)
+        Tensor.encode(name, values, tensor_type(quant, spec, shape))
+        for name, values, spec in _weights(shape, seed, sharpness)
     )
     metadata = {
         "general.name": f"miniature {architecture} {quant}",
@@ -51,13 +62,13 @@ def write(path: Path, architecture: Architecture, quant: str = "F32", seed: int 
     return container.write(path, architecture, metadata, tensors)
 
 
-def _weights(shape: Shape, seed: int) -> Iterator[tuple[str, Floats, layout.Spec]]:
+def _weights(shape: Shape, seed: int, sharpness: float) -> Iterator[tuple[str, Floats, layout.Spec]]:
     for number, spec in enumerate(layout.specs(shape)):
         rng = np.random.default_rng([seed, number])
-        yield spec.name, _values(spec, shape, rng).astype(np.float32), spec
+        yield spec.name, _values(spec, shape, rng, sharpness).astype(np.float32), spec
 
 
-def _values(spec: layout.Spec, shape: Shape, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _values(spec: layout.Spec, shape: Shape, rng: np.random.Generator, sharpness: float) -> npt.NDArray[np.float64]:
     noise: npt.NDArray[np.float64] = rng.standard_normal(spec.shape)
     match spec.role:
         case "norm":
@@ -76,7 +87,7 @@ def _values(spec: layout.Spec, shape: Shape, rng: np.random.Generator) -> npt.ND
         case _:
             values = noise / float(np.sqrt(spec.shape[-1]))
             sharpened = {"attn_q": len(values), "attn_k": len(values), "attn_qkv": shape.queries + shape.keys}
-            values[: sharpened.get(spec.name.split(".")[-2], 0)] *= _SHARPNESS
+            values[: sharpened.get(spec.name.split(".")[-2], 0)] *= sharpness
             return values
 
 
@@ -88,6 +99,7 @@ class Recipe:
     architecture: Architecture
     quant: str
     changes: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of :func:`write`: fields of Shape, ``sharpness``."""
 
     def write(self, path: Path) -> Path:
         """Write this miniature to ``path``."""

@@ -131,7 +131,8 @@ def record_llamacpp(
         for item in work:
             decoder.reset()
             tap.collector, tap.position = Collector(), 0
-            steps = [[t] for t in item.prompt] if one_by_one else [list(item.prompt)]
+            width = 1 if one_by_one else settings.ubatch  # a longer pass would reach the tap in parts
+            steps = [list(item.prompt[at : at + width]) for at in range(0, len(item.prompt), width)]
             for step in [*steps, *([t] for t in item.decode)]:
                 tap.count = len(step)
                 decoder.decode(step)

@@ -25,6 +25,9 @@ STEP: Final = 30.0
 """A divergence is a step: this many times its predecessor (a level alone grows slowly through the layers)."""
 
 
+_CURE: Final = "record one side again with --like and the other's recording"
+
+
 class IncomparableError(ValueError):
     """The two recordings do not describe the same computation; the message says which fact differs."""
 
@@ -60,6 +63,8 @@ class Comparison:
     """Best alignment of the candidate's positions: 0, or how far it seems to be shifted."""
     only_reference: list[Place] = field(default_factory=list)
     only_candidate: list[Place] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    """Requests that one side alone recorded."""
     tokens: dict[str, tuple[list[int], int]] = field(default_factory=dict)
     """By request: the input tokens, and how many of them are the prompt."""
     vocabulary: list[str] = field(default_factory=list)
@@ -101,6 +106,7 @@ def compare(reference: Recording, candidate: Recording, *, same_model: bool = Tr
             f"no request in common: {sorted(reference.requests)[:4]} against {sorted(candidate.requests)[:4]}"
         )
     result = Comparison(reference.provenance, candidate.provenance, [])
+    result.skipped = sorted(reference.requests.keys() ^ candidate.requests.keys())
     for name in common:
         a, b = reference.requests[name], candidate.requests[name]
         _check_tokens(a, b)
@@ -108,8 +114,8 @@ def compare(reference: Recording, candidate: Recording, *, same_model: bool = Tr
         shared = sorted(a.rows.keys() & b.rows.keys(), key=rank)
         if not shared:
             raise IncomparableError(f"request {name!r}: no checkpoint in common")
-        result.only_reference = sorted(a.rows.keys() - b.rows.keys(), key=rank)
-        result.only_candidate = sorted(b.rows.keys() - a.rows.keys(), key=rank)
+        result.only_reference = sorted({*result.only_reference, *(a.rows.keys() - b.rows.keys())}, key=rank)
+        result.only_candidate = sorted({*result.only_candidate, *(b.rows.keys() - a.rows.keys())}, key=rank)
         for place in shared:
             result.cells.append(_cell(name, place, a.rows[place], b.rows[place]))
         if (-1, LOGITS) in shared and not (a.logits().partial or b.logits().partial):
@@ -149,14 +155,14 @@ def _cell(request: str, place: Place, a: Rows, b: Rows) -> Cell:
 def _check_model(a: dict[str, Any], b: dict[str, Any], *, same_model: bool) -> None:
     ours, theirs = a.get("architecture"), b.get("architecture")
     if ours and theirs and ours != theirs:
-        raise IncomparableError(f"architectures differ: {ours} against {theirs}")
+        raise IncomparableError(f"architectures differ: {ours} against {theirs}; record both sides with the same model")
     if not same_model:
         return
     names = [{p.get("model_sha256"), p.get("twin_of")} - {None} for p in (a, b)]
     if all(names) and not names[0] & names[1]:
         raise IncomparableError(
             f"models differ: {a.get('model')} ({str(a.get('model_sha256'))[:12]}) against "
-            f"{b.get('model')} ({str(b.get('model_sha256'))[:12]})"
+            f"{b.get('model')} ({str(b.get('model_sha256'))[:12]}); record both sides with the same file"
         )
 
 
@@ -164,10 +170,10 @@ def _check_tokens(a: Request, b: Request) -> None:
     if a.tokens == b.tokens:
         return
     if len(a.tokens) != len(b.tokens):
-        raise IncomparableError(f"request {a.id!r}: {len(a.tokens)} input tokens against {len(b.tokens)}")
+        raise IncomparableError(f"request {a.id!r}: {len(a.tokens)} input tokens against {len(b.tokens)}; {_CURE}")
     at = next(i for i, (x, y) in enumerate(zip(a.tokens, b.tokens, strict=True)) if x != y)
     raise IncomparableError(
-        f"request {a.id!r}: other input tokens, first at position {at}: {a.tokens[at]} against {b.tokens[at]}"
+        f"request {a.id!r}: other input tokens, first at position {at}: {a.tokens[at]} against {b.tokens[at]}; {_CURE}"
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from parity.capture import Work, WorkerSettings, record_worker
 from parity.compare import Cell, Comparison, compare
 from parity.diagnose import diagnose
-from parity.names import LOGITS, Place, rank
+from parity.names import LOGITS, Place, rank, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,11 +79,9 @@ class Divergence:
 
     def sentence(self) -> str:
         """One line for people."""
-        layer, name = self.place
-        where = name if layer < 0 else f"{name} of layer {layer}"
         proof = "confirmed from the reference's own inputs" if self.confirmed else "not reproduced from equal inputs"
         return (
-            f"first divergence: {where}, request {self.request!r}, position {self.position}, "
+            f"first divergence: {told(self.place)}, request {self.request!r}, position {self.position}, "
             f"NMSE {self.nmse:.1e} ({proof}); {self.diagnosis}"
         )
 

@@ -11,6 +11,7 @@ import json
 import math
 import time
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ import numpy as np
 from parity.compare import IncomparableError
 from parity.names import INTEGERS, LOGITS, Place, from_worker
 from parity.recording import Recording, Request, Rows
+from worker.checkpoint_lines import SCHEMA, Figures, described
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -26,10 +28,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-SCHEMA: Final = 1
 _WORDS: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _BEFORE_ROPE: Final = {"Qpre": "Qcur", "Kpre": "Kcur"}
-_TOP: Final = 10
 
 
 @dataclass(slots=True)
@@ -48,7 +48,8 @@ def read(path: Path, *, team: str | None = None, run: str | None = None) -> Reco
     """
     lines = [line for line in _lines(path) if team is None or line.get("team") == team]
     if not lines:
-        raise IncomparableError(f"{path.name}: no line" + (f" of team {team!r}" if team else ""))
+        who = f" of team {team!r}" if team else ""
+        raise IncomparableError(f"{path.name}: no line{who}; record again, and let the engine end before you compare")
     chosen = run if run is not None else lines[-1].get("run_id")
     lines = [line for line in lines if line.get("run_id") == chosen]
     if not lines:
@@ -62,31 +63,48 @@ def read(path: Path, *, team: str | None = None, run: str | None = None) -> Reco
         },
         run=str(chosen),
     )
-    columns: dict[str, dict[Place, _Column]] = {}
+    requests: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
-        request = recording.requests.setdefault(
-            str(line.get("request_id", "")), Request(str(line.get("request_id", "")), [], int(line.get("prompt", 0)))
-        )
-        request.tokens += line.get("token_ids", [])
-        place = _place(line)
-        if place is None:
-            continue
-        column = columns.setdefault(request.id, {}).setdefault(place, _Column())
-        column.positions.append(int(line.get("position", line["token_idx"])))
-        column.rows.append(_values(path, line))
-        column.features = int(line.get("n", len(column.rows[-1])))
-    for name, places in columns.items():
-        for place, column in places.items():
-            recording.requests[name].rows[place] = _rows(path, place, column)
+        requests.setdefault(str(line.get("request_id", "")), []).append(line)
+    for name, own in requests.items():
+        recording.requests[name] = _request(path, name, own)
     if len(recording.requests) > 0 and not any(r.rows for r in recording):
         raise IncomparableError(f"{path.name}: no known checkpoint in it")
     return recording
 
 
+def _request(path: Path, name: str, lines: list[dict[str, Any]]) -> Request:
+    first = lines[0]
+    if (promised := first.get("lines", len(lines))) != len(lines):
+        raise IncomparableError(
+            f"{path.name} is not whole: request {name!r} has {len(lines)} lines where {promised} were written; "
+            "record it again"
+        )
+    # A worker says with its first line what it was given, and with each later one what it was fed.
+    request = Request(name, [], int(first.get("prompt", len(first.get("token_ids", [])))))
+    columns: dict[Place, _Column] = {}
+    for line in lines:
+        try:
+            request.tokens += [int(token) for token in line.get("token_ids", [])]
+            place = _place(line)
+            if place is not None:
+                column = columns.setdefault(place, _Column())
+                column.positions.append(int(line.get("position", line["token_idx"])))
+                column.rows.append(_values(path, line))
+                column.features = int(line.get("n", len(column.rows[-1])))
+        except IncomparableError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"no field {error}" if isinstance(error, KeyError) else str(error)
+            raise IncomparableError(f"{path.name}: a line of {line['checkpoint']} cannot be read: {what}") from error
+    request.rows = {place: _rows(path, place, column) for place, column in columns.items()}
+    return request
+
+
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     text = path.read_bytes()
     if text and not text.endswith(b"\n"):
-        raise IncomparableError(f"{path.name} is truncated: its last line has no end")
+        raise IncomparableError(f"{path.name} is truncated: its last line has no end; record it again")
     for number, raw in enumerate(text.splitlines(), start=1):
         try:
             line = json.loads(raw)
@@ -122,7 +140,10 @@ def _values(path: Path, line: dict[str, Any]) -> npt.NDArray[np.float32]:
     except OSError as error:
         raise IncomparableError(f"{side.name}: {error.strerror}; it holds the vectors of {path.name}") from error
     if len(raw) != where["bytes"]:
-        raise IncomparableError(f"{side.name} is truncated: vector at {where['offset']} has {len(raw)} bytes")
+        raise IncomparableError(
+            f"{side.name} is truncated: the vector at {where['offset']} has {len(raw)} of {where['bytes']} bytes; "
+            f"copy it again beside {path.name}"
+        )
     if f"{zlib.crc32(raw):08x}" != line["crc32"]:
         raise IncomparableError(
             f"{side.name}: {line['checkpoint']} at position {line['position']} has changed since it was recorded (CRC)"
@@ -164,63 +185,47 @@ def write(
     extra: dict[str, Any] = {
         k: provenance[k] for k in ("model_sha256", "twin_of", "architecture", "settings") if k in provenance
     }
-    lines: list[str] = []
-    blob = bytearray()
-    for request in recording:
-        tokens: list[int] = request.tokens
-        for place in request.places():
-            rows = request.rows[place]
-            layer, name = place
-            shown = _BEFORE_ROPE.get(name, name)
-            rotated = (layer, {"Qcur": "Qpre", "Kcur": "Kpre"}.get(name, "")) in request.rows
-            for position, row in zip(rows.positions.tolist(), rows.values, strict=True):
-                if positions is not None and position not in positions:
-                    continue
-                kept = row.astype(np.int32) if name in INTEGERS else row
-                raw = kept.tobytes()
-                line: dict[str, Any] = {
-                    "ts": stamp,
-                    "team": provenance.get("engine", "?"),
-                    "checkpoint": shown if layer < 0 else f"{shown}-{layer}",
-                    "token_idx": position,
-                    "dtype": "i32" if name in INTEGERS else "f32",
-                    "shape": f"[{row.size}]",
-                    "values": [_number(v) for v in kept[:values]],
-                    "schema": SCHEMA,
-                    "run_id": recording.run,
-                    "model": provenance.get("model", ""),
-                    "request_id": request.id,
-                    "position": position,
-                    "layer": layer,
-                    "occurrence": 1 if rotated or name not in {"Qcur", "Kcur", "Qpre", "Kpre"} else 0,
-                    "token_ids": tokens,
-                    "n": row.size,
-                    "min": _number(kept.min()),
-                    "max": _number(kept.max()),
-                    "mean": _number(kept.mean(dtype=np.float64)),
-                    "l2": _number(np.sqrt(np.square(kept.astype(np.float64)).sum())),
-                    "crc32": f"{zlib.crc32(raw):08x}",
-                }
-                if name == LOGITS:
-                    order = np.argsort(-row, kind="stable")[:_TOP]
-                    line["top"] = [[int(i), _number(row[i])] for i in order]
-                if tokens:
-                    line |= {"prompt": request.prompt, **extra}
-                if vectors:
-                    line["vector"] = {"file": side.name, "offset": len(blob), "bytes": len(raw)}
-                    blob += raw
-                tokens = []
-                lines.append(json.dumps(line, separators=(",", ":")) + "\n")
-    path.write_text("".join(lines), encoding="ascii")
-    if vectors:
-        side.write_bytes(blob)
+    with path.open("w", encoding="ascii") as file, side.open("wb") if vectors else nullcontext() as blob:
+        for request in recording:
+            kept = {place: _chosen(request.rows[place], positions) for place in request.places()}
+            head: dict[str, Any] = {
+                "token_ids": request.tokens,
+                "prompt": request.prompt,
+                "lines": sum(len(rows.positions) for rows in kept.values()),
+                **extra,
+            }
+            for (layer, name), rows in kept.items():
+                shown = _BEFORE_ROPE.get(name, name)
+                rotated = (layer, {"Qcur": "Qpre", "Kcur": "Kpre"}.get(name, "")) in request.rows
+                block = np.ascontiguousarray(rows.values.astype(np.int32) if name in INTEGERS else rows.values)
+                figures = Figures.of(block)
+                for r, position in enumerate(rows.positions.tolist()):
+                    line: dict[str, Any] = {
+                        "ts": stamp,
+                        "team": provenance.get("engine", "?"),
+                        "checkpoint": shown if layer < 0 else f"{shown}-{layer}",
+                        "token_idx": position,
+                        **described(name, block[r], figures, r, values),
+                        "schema": SCHEMA,
+                        "run_id": recording.run,
+                        "model": provenance.get("model", ""),
+                        "request_id": request.id,
+                        "position": position,
+                        "layer": layer,
+                        "occurrence": 1 if rotated or name not in {"Qcur", "Kcur", "Qpre", "Kpre"} else 0,
+                        "token_ids": [],
+                        **head,
+                    }
+                    if blob is not None:
+                        line["vector"] = {"file": side.name, "offset": blob.tell(), "bytes": block[r].nbytes}
+                        blob.write(block[r].data)
+                    head = {}
+                    file.write(json.dumps(line, separators=(",", ":")) + "\n")
     return path
 
 
-def _number(value: Any) -> float | int | str:
-    if isinstance(value, np.integer):
-        return int(value)
-    number = float(value)
-    if not math.isfinite(number):
-        return "nan" if math.isnan(number) else "inf" if number > 0 else "-inf"
-    return float(f"{number:.9g}") if isinstance(value, np.float32) else number
+def _chosen(rows: Rows, positions: Collection[int] | None) -> Rows:
+    if positions is None:
+        return rows
+    wanted = np.isin(rows.positions, list(positions))
+    return Rows(rows.positions[wanted], rows.values[wanted], rows.features)

@@ -10,32 +10,33 @@ from __future__ import annotations
 import re
 from typing import Final
 
-ORDER: Final = (
-    "embd",
-    "inpL",
-    "attn_norm",
-    "Qpre",
-    "Kpre",
-    "Vcur",
-    "Qcur",
-    "Kcur",
-    "kqv_out",
-    "ffn_inp",
-    "ffn_norm",
-    "ffn_moe_probs",
-    "ffn_moe_topk",
-    "ffn_moe_weights_softmax",
-    "ffn_gate",
-    "ffn_up",
-    "ffn_up_b",
-    "ffn_swiglu",
-    "ffn_gelu",
-    "ffn_out",
-    "l_out",
-    "result_norm",
-    "result_output",
-)
-"""Canonical names in the order in which a layer computes them."""
+MEANING: Final = {
+    "embd": "the tokens' embeddings",
+    "inpL": "embeddings plus learned positions",
+    "attn_norm": "the norm before attention",
+    "Qpre": "the queries before rotation (RoPE)",
+    "Kpre": "the keys before rotation (RoPE)",
+    "Vcur": "the values",
+    "Qcur": "the queries as attention sees them",
+    "Kcur": "the keys as attention sees them",
+    "kqv_out": "what attention gathers",
+    "ffn_inp": "the sum behind attention",
+    "ffn_norm": "the norm before the feed-forward block",
+    "ffn_moe_probs": "the router's scores",
+    "ffn_moe_topk": "the experts chosen",
+    "ffn_moe_weights_softmax": "the chosen experts' weights",
+    "ffn_gate": "the gate projection",
+    "ffn_up": "the up projection",
+    "ffn_up_b": "the up projection with its bias",
+    "ffn_swiglu": "gate times up, behind SiLU",
+    "ffn_gelu": "behind GELU",
+    "ffn_out": "the feed-forward block's output",
+    "l_out": "the layer's output",
+    "result_norm": "the last norm",
+    "result_output": "the logits",
+}
+"""Canonical names in the order in which a layer computes them, and what each is."""
+ORDER: Final = tuple(MEANING)
 LOGITS: Final = "result_output"
 INTEGERS: Final = frozenset({"ffn_moe_topk"})
 
@@ -58,6 +59,12 @@ def rank(place: Place) -> tuple[int, int]:
     if outside:
         layer = -1 if name in {"embd", "inpL"} else 1 << 30
     return layer, _RANK[name]
+
+
+def told(place: Place) -> str:
+    """A place for people: "Vcur of layer 3, the values"."""
+    layer, name = place
+    return f"{name if layer < 0 else f'{name} of layer {layer}'}, {MEANING.get(name, 'a checkpoint')}"
 
 
 def canonical(name: str) -> str:

@@ -1,9 +1,10 @@
 """Records intermediate values of jobs for parity work, by llama.cpp's checkpoint names.
 
-While a job runs, recording is a copy appended to a list; figures are taken and lines written when the job is over (or
-when copies worth HELD_BYTES have piled up), and nothing is left for the process's exit. One line of JSON per
-checkpoint and token. The fields ts, team, checkpoint, token_idx, dtype, shape and values are those of earlier loggers;
-not-a-number and the infinities are the words "nan", "inf" and "-inf".
+While a job runs, recording is a copy appended to a list; figures are taken and lines written when the job is over, and
+nothing is left for the process's exit. The copies of all jobs together hold at most HELD_BYTES: from there on each new
+one turns the oldest into a line. One line of JSON per checkpoint and token. The fields ts, team,
+checkpoint, token_idx, dtype, shape and values are those of earlier loggers; not-a-number and the infinities are the
+words "nan", "inf" and "-inf".
 
 Environment: ORCH_LOG_FILE (path; its presence turns recording on), ORCH_LOG_TEAM, ORCH_LOG_VALUES (leading values per
 line), ORCH_LOG_CHECKPOINTS (names, comma-separated, with or without "-<layer>"; "all"; default result_output),
@@ -14,28 +15,28 @@ vectors as raw little-endian numbers in a side file).
 from __future__ import annotations
 
 import json
-import math
 import time
 import uuid
-import zlib
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
+from worker.checkpoint_copies import Copies
+from worker.checkpoint_lines import LOGITS, SCHEMA, Figures, described
+
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from worker.checkpoint_copies import Origin
+
 DEFAULT_TEAM: Final = "m0-worker"
-LOGITS: Final = "result_output"
 DEFAULT_VALUES: Final = 10
-HELD_BYTES: Final = 32 << 20
-TOP_K: Final = 10
-SCHEMA: Final = 1
+HELD_BYTES = 64 << 20  # the logits of 107 tokens with a vocabulary of 152k
+_HELD_LINES = 4096
 
 _ALIASES = {"logits": LOGITS, "inp_embd": "embd"}
 
@@ -101,21 +102,18 @@ class Recorder:
 
     Attributes:
         run_id: tells this process's lines from others in the same file.
+        copies: what its jobs recorded and is no line yet.
     """
 
     def __init__(self, settings: Settings, *, model: str = "") -> None:
         self.settings = settings
         self.model = model
         self.run_id = uuid.uuid4().hex
+        self.copies = Copies(HELD_BYTES)
 
     def job(self, request_id: str) -> JobRecorder:
         """A tap for one job; its lines are written by :meth:`JobRecorder.write` or :meth:`JobRecorder.close`."""
         return JobRecorder(self, request_id)
-
-
-# A copy of one checkpoint of one forward pass: when the pass began (Unix seconds), the position after its last token,
-# name, layer, input tokens since the last copy, values. A plain tuple, for a decode step has no microsecond to spare.
-_Seen: TypeAlias = "tuple[float, int, str, int, list[int], NDArray[Any]]"
 
 
 class JobRecorder:
@@ -123,20 +121,20 @@ class JobRecorder:
 
     def __init__(self, recorder: Recorder, request_id: str) -> None:
         self._recorder = recorder
+        self._copies = recorder.copies
         self._settings = recorder.settings
         self._request_id = request_id
         names = self._names = self._settings.names
         self._plain = None if names is None else frozenset(n.rpartition("-")[0] if _layered(n) else n for n in names)
-        self._seen: deque[_Seen] = deque()
         self._token_ids: list[int] = []
         self._at = 0.0
         self._end = 0
+        self._seen = 0  # checkpoints
+        self._taken = 0  # of those, no copies any more
         self._counted = 0  # the pass, by its end, that the counts are about
         self._counts: dict[tuple[str, int], int] = {}
-        self._held = 0
         self._lines: list[str] = []
-        self._vectors: list[bytes] = []
-        self._vectors_end = 0  # where the next vector will lie in the side file
+        self._failure: OSError | None = None
 
     @property
     def all_rows(self) -> bool:
@@ -159,65 +157,69 @@ class JobRecorder:
         if names is not None and name not in names and f"{name}-{layer}" not in names:
             return
         if len(array):
-            copy = array.copy()
-            self._seen.append((self._at, self._end, name, layer, self._token_ids, copy))
+            self._seen += 1
+            self._copies.keep(self, (self._at, self._end, name, layer, self._token_ids), array)
             self._token_ids = []
-            self._held += copy.nbytes
-            if self._held > HELD_BYTES:
-                for _ in self._condense():
-                    pass
 
     def write(self) -> Generator[None, None, None]:
-        """Write what was recorded; yields between lines so that other work may run."""
-        yield from self._condense()
+        """Write what was recorded; yields between lines so that other work may run.
+
+        Raises:
+            OSError: a file could not be written, now or while the job ran.
+        """
+        while self._taken < self._seen:
+            self._copies.pop()  # the oldest, perhaps of a job before this one
+            yield
+        if self._failure is not None:
+            raise self._failure
         self._append()
 
     def close(self) -> None:
-        """Write what is not written yet, at once."""
+        """Write what is not written yet, at once.
+
+        Raises:
+            OSError: see :meth:`write`.
+        """
         for _ in self.write():
             pass
 
+    def take(self, origin: Origin, values: NDArray[Any]) -> None:
+        """Turn one checkpoint, (rows, n), into a line for each row: the last rows of the pass's tokens.
+
+        A file that cannot be written is no error of the job that may be running: :meth:`write` will raise it.
+        """
+        self._taken += 1
+        if self._failure is None:
+            try:
+                self._describe(origin, np.ascontiguousarray(values.reshape(len(values), -1)))
+                if len(self._lines) >= _HELD_LINES:
+                    self._append()
+            except OSError as error:
+                self._failure = error
+                self._lines = []
+
     def _append(self) -> None:
-        if self._vectors and self._settings.vectors is not None:
-            with self._settings.vectors.open("ab") as file:
-                file.write(b"".join(self._vectors))
         if self._lines:
             with self._settings.path.open("a", encoding="ascii") as file:
                 file.write("".join(self._lines))
-        self._lines, self._vectors = [], []
+        self._lines = []
 
-    def _condense(self) -> Iterator[None]:
-        """Turn copies into lines, oldest first; yields after each copy."""
-        while self._seen:
-            seen = self._seen.popleft()
-            self._held -= seen[-1].nbytes
-            self._lines.extend(self._describe(*seen))
-            yield
-
-    def _describe(
-        self, at: float, end: int, name: str, layer: int, token_ids: list[int], values: NDArray[Any]
-    ) -> Iterator[str]:
-        """A line for each row of a checkpoint, (rows, n): the last rows of the pass's tokens."""
+    def _describe(self, origin: Origin, rows: NDArray[Any]) -> None:
+        at, end, name, layer, token_ids = origin
         if end != self._counted:
             self._counted, self._counts = end, {}
         occurrence = self._counts[name, layer] = self._counts.get((name, layer), -1) + 1
         settings = self._settings
-        rows = np.ascontiguousarray(values.reshape(len(values), -1))
-        with np.errstate(all="ignore"):  # what is recorded may hold infinities
-            wide = rows.astype(np.float64)
-            lowest, highest, mean = rows.min(axis=1), rows.max(axis=1), wide.mean(axis=1)
-            norm = np.sqrt(np.einsum("rn,rn->r", wide, wide))
+        vectors = None if settings.vectors is None else _append_vectors(settings.vectors, rows)
+        figures = Figures.of(rows)
         first = end - len(rows)
         for r, row in enumerate(rows):
-            raw = row.tobytes()
-            line: dict[str, Any] = {
+            said: dict[str, Any] = {
                 "ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
                 "team": settings.team,
                 "checkpoint": name if layer < 0 else f"{name}-{layer}",
                 "token_idx": first + r,
-                "dtype": "i32" if row.dtype.kind == "i" else "f32",
-                "shape": f"[{row.size}]",
-                "values": [_number(v) for v in row[: settings.values]],
+                **described(name, row, figures, r, settings.values),
                 "schema": SCHEMA,
                 "run_id": self._recorder.run_id,
                 "model": self._recorder.model,
@@ -226,44 +228,19 @@ class JobRecorder:
                 "layer": layer,
                 "occurrence": occurrence,
                 "token_ids": [] if r else token_ids,
-                "n": row.size,
-                "min": _number(lowest[r]),
-                "max": _number(highest[r]),
-                "mean": _number(mean[r]),
-                "l2": _number(norm[r]),
-                "crc32": f"{zlib.crc32(raw):08x}",
             }
-            if name == LOGITS:
-                line["top"] = [[int(i), _number(row[i])] for i in _top(row)]
-            if settings.vectors is not None:
-                if not self._vectors:
-                    self._vectors_end = settings.vectors.stat().st_size
-                line["vector"] = {"file": settings.vectors.name, "offset": self._vectors_end, "bytes": len(raw)}
-                self._vectors.append(raw)
-                self._vectors_end += len(raw)
-            yield json.dumps(line, separators=(",", ":")) + "\n"
+            if vectors is not None and settings.vectors is not None:
+                offset = vectors + r * row.nbytes
+                said["vector"] = {"file": settings.vectors.name, "offset": offset, "bytes": row.nbytes}
+            self._lines.append(json.dumps(said, separators=(",", ":")) + "\n")
+
+
+def _append_vectors(path: Path, rows: NDArray[Any]) -> int:
+    """Append the rows' numbers to the side file; returns where the first lies."""
+    with path.open("ab") as file:
+        file.write(rows.data)
+        return file.tell() - rows.nbytes
 
 
 def _layered(name: str) -> bool:
     return name.rpartition("-")[2].isdigit() and "-" in name
-
-
-def _number(value: np.generic | float) -> float | int | str:
-    """A JSON number that reads back as the same float32 or float64, or a word."""
-    if isinstance(value, np.integer):
-        return int(value)
-    number = float(value)
-    if not math.isfinite(number):
-        return "nan" if math.isnan(number) else "inf" if number > 0 else "-inf"
-    return float(f"{number:.9g}") if isinstance(value, np.float32) else number
-
-
-def _top(row: NDArray[Any]) -> NDArray[np.intp]:
-    """Ids of the TOP_K largest values, largest first, the lower id first among equals."""
-    if not np.isfinite(row).all():
-        row = np.nan_to_num(row, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-    k = min(TOP_K, row.size)
-    floor = np.partition(row, row.size - k)[row.size - k]
-    ids = np.flatnonzero(row >= floor)
-    order: NDArray[np.intp] = ids[np.argsort(-row[ids], kind="stable")][:k]
-    return order

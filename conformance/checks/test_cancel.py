@@ -2,26 +2,30 @@
 
 import json
 
-from conformance.situation import LiveStream, Situation, requirement
+from conformance.judges.cancel import cancelled_in_time, met
+from conformance.situation import Situation, requirement
 
 LENGTH = 512
 """Tokens of a job that is to be cancelled: long enough to be hit in the middle, short enough for slow workers."""
 BEFORE_CANCEL = 3
 """Tokens that must have arrived, so that the cancel meets a running generation."""
+ATTEMPTS = 4
+"""To meet a running job: a fast worker on a busy machine may be ready before the cancel is sent."""
 SAMPLES = 20
 MALFORMED = (b"", b"{", b"[]", b'"job"', b"null", b"{}", b'{"job_id": ""}', b'{"job_id": null}', b'{"job_id": 7}')
 JSON = (("Content-Type", "application/json"),)
 
 
-async def cancel_in_the_middle(situation: Situation, label: str) -> LiveStream:
-    """Start a job and cancel it after its first tokens; returns when its exchange has ended."""
-    live = situation.start(label, max_tokens=LENGTH, temperature=0.0)
-    if not await live.tokens(BEFORE_CANCEL):
-        await live.done()
-        return live
-    await situation.cancel(f"cancel {label}", live.job_id)
-    await live.done()
-    return live
+async def cancel_in_the_middle(situation: Situation, label: str, *cancels: str) -> None:
+    """Start a job and cancel it after its first tokens, until a cancel met a running one; waits for each one's end."""
+    for _ in range(ATTEMPTS):
+        live = situation.start(label, max_tokens=LENGTH, temperature=0.0)
+        answers = []
+        if await live.tokens(BEFORE_CANCEL):
+            answers = [await situation.cancel(name, live.job_id) for name in cancels or (f"cancel {label}",)]
+        stream = await live.done()
+        if not answers or met(stream, answers[:1]) is not None:
+            return
 
 
 @requirement(
@@ -42,11 +46,7 @@ async def test_cancel_of_a_running_job(situation: Situation) -> None:
 @requirement("M0-W-1330/idempotent")
 async def test_cancel_twice(situation: Situation) -> None:
     """The second cancel follows the first at once."""
-    live = situation.start("cancelled", max_tokens=LENGTH, temperature=0.0)
-    await live.tokens(BEFORE_CANCEL)
-    await situation.cancel("first cancel", live.job_id)
-    await situation.cancel("second cancel", live.job_id)
-    await live.done()
+    await cancel_in_the_middle(situation, "cancelled", "first cancel", "second cancel")
 
 
 @requirement("M0-W-1330/unknown-job", "M0-W-1330/only-named-job")
@@ -71,16 +71,18 @@ async def test_cancel_after_the_end(situation: Situation) -> None:
 @requirement("M0-W-1330/waiting-job")
 async def test_cancel_of_a_waiting_job(situation: Situation) -> None:
     """One job runs, a second waits for its turn and is cancelled; then the first is."""
-    running = situation.start("running", max_tokens=2048, temperature=0.0)
-    await running.tokens(1)
-    waiting = situation.start("waiting", max_tokens=8, temperature=0.0)
-    await situation.get("time passes", "/health")
-    situation.fact("ran when cancelled", running.count("end", "error") == 0)
-    await situation.cancel("cancel waiting", waiting.job_id)
-    await waiting.live.wait(lambda: waiting.count("end", "error") > 0, 5.0)
-    await situation.cancel("cancel running", running.job_id)
-    await running.done()
-    await waiting.done()
+    for _ in range(ATTEMPTS):
+        running = situation.start("running", max_tokens=2048, temperature=0.0)
+        await running.tokens(1)
+        waiting = situation.start("waiting", max_tokens=8, temperature=0.0)
+        await situation.get("time passes", "/health")
+        await situation.cancel("cancel waiting", waiting.job_id)
+        await waiting.terminal(5.0)
+        await situation.cancel("cancel running", running.job_id)
+        await running.done()
+        stream = await waiting.done()
+        if stream.exchange.status != 200 or cancelled_in_time(situation.recording, stream):
+            break
 
 
 @requirement("M0-W-1330/validates-body")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+from conformance.judges.concurrency import overlap
 from conformance.situation import OMIT, Situation, launch, requirement
 
 LONG = 2048
 POLLS = 40
 MEETING = 300
 """Tokens of a job that another one is to meet."""
+ATTEMPTS = 6
+"""To let two jobs meet: a fast worker on a busy machine may be ready with the first before the second is sent."""
 RETRIES = 40
 BATTERY = (
     "tab\there", "two\nlines\n", "carriage\r\nreturn", "control \x01\x1b[0m\x7f", "what? why?? really?!", "?", " ",
@@ -77,11 +80,13 @@ async def two_jobs(situation: Situation, first: str, second: str) -> None:
     for _ in range(2):
         await situation.execute("first alone", prompt=first, max_tokens=MEETING, temperature=0.0)
         await situation.execute("second alone", prompt=second, max_tokens=30, temperature=0.0)
-    running = situation.start("running", prompt=first, max_tokens=MEETING, temperature=0.0)
-    await running.tokens(3)
-    waiting = situation.start("second", prompt=second, max_tokens=30, temperature=0.0)
-    await running.done()
-    await waiting.done()
+    for _ in range(ATTEMPTS):
+        running = situation.start("running", prompt=first, max_tokens=MEETING, temperature=0.0)
+        await running.tokens(3)
+        waiting = situation.start("second", prompt=second, max_tokens=30, temperature=0.0)
+        stream = await running.done()
+        if overlap(stream, (await waiting.done()).exchange):
+            break
 
 
 @requirement("M0-W-1301/duplicate-active")
@@ -89,11 +94,13 @@ async def test_a_job_id_that_runs_already(situation: Situation) -> None:
     """The same job_id again, while it runs."""
     for _ in range(2):
         await situation.execute("twin alone", max_tokens=MEETING, temperature=0.0)
-    running = situation.start("running twin", max_tokens=MEETING, temperature=0.0)
-    await running.tokens(3)
-    twin = situation.start("twin", job_id=running.job_id, prompt=situation.prompt("eos"), max_tokens=2)
-    await running.done()
-    await twin.done()
+    for _ in range(ATTEMPTS):
+        running = situation.start("running twin", max_tokens=MEETING, temperature=0.0)
+        await running.tokens(3)
+        twin = situation.start("twin", job_id=running.job_id, prompt=situation.prompt("eos"), max_tokens=2)
+        stream = await running.done()
+        if overlap(stream, (await twin.done()).exchange):
+            break
 
 
 @requirement("M0-W-1301/after-disconnect")

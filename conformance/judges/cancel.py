@@ -10,11 +10,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from conformance.judges.answers import broken, job_of, unanswered
-from conformance.judges.registry import fail, invariant, judge, not_applicable, note, ok
-from conformance.judges.views import Stream, describe, streams
+from conformance.judges.registry import fail, invariant, judge, not_applicable, note, ok, unsure
+from conformance.judges.timing import MIN_SAMPLES, quantile
+from conformance.judges.views import Stream, describe, streams, written_after
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from conformance.finding import Finding
     from conformance.wire.transcript import Exchange, Recording
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 PROMPT_S = 0.1
 COMPLETE_S = 5.0
 CLEARLY_FEWER = 0.9
-CROSSING_S = 0.05
-"""An `end` that arrives so soon after the cancel's answer may have been sent before the cancel came."""
+STEP = 2
+"""The step that runs when a cancel comes may still be sent: a token, a terminal event."""
 REFUSALS = frozenset({409, 429, 503})
 """A worker may refuse the second job instead of letting it wait (E-2ND)."""
 
@@ -42,9 +43,9 @@ def _whole(stream: Stream) -> bool:
     return ended and (not isinstance(asked, int) or len(stream.tokens) >= asked)
 
 
-def _hit(recording: Recording, stream: Stream) -> float | None:
-    """When a cancel met this running job, on the stream's own clock; None where none did."""
-    for cancel in _cancels(recording, stream):
+def met(stream: Stream, cancels: Iterable[Exchange]) -> float | None:
+    """When one of these cancels met this running job, on the stream's own clock; None where none surely did."""
+    for cancel in cancels:
         if cancel.sent_at is None:
             continue
         at = cancel.t0 + cancel.sent_at - stream.exchange.t0
@@ -52,7 +53,7 @@ def _hit(recording: Recording, stream: Stream) -> float | None:
         if not any(token.at < at for token in stream.tokens) or (terminal is not None and terminal.at <= at):
             continue
         answered = at if cancel.head_at is None else cancel.t0 + cancel.head_at - stream.exchange.t0
-        if terminal is not None and terminal.at <= answered + CROSSING_S and _whole(stream):
+        if terminal is not None and _whole(stream) and not written_after(stream, answered, terminal.at, in_flight=STEP):
             continue  # the job may have ended while the cancel was on its way
         return at
     return None
@@ -63,7 +64,7 @@ def _cancelled(recording: Recording) -> Iterator[tuple[Stream, float]]:
     if any(launch.signals for launch in recording.launches):
         return
     for stream in streams(recording):
-        at = _hit(recording, stream)
+        at = met(stream, _cancels(recording, stream))
         if at is not None:
             yield stream, at
 
@@ -205,17 +206,31 @@ def only_named_job(recording: Recording) -> Iterator[Finding]:
             yield ok(stream)
 
 
+def cancelled_in_time(recording: Recording, waiting: Stream) -> bool:
+    """The cancel of a waiting job was answered before the terminal event of a job that ran since before it was asked.
+
+    Without that, the waiting job may have had its turn before the cancel came.
+    """
+    asked = waiting.exchange.t0
+    answers = [cancel.t0 + cancel.head_at for cancel in _cancels(recording, waiting) if cancel.head_at is not None]
+    for running in streams(recording, "running"):
+        if running.started is None or running.terminal is None:
+            continue
+        begin, end = (running.exchange.t0 + event.at for event in (running.started, running.terminal))
+        if begin < asked and any(answered < end for answered in answers):
+            return True
+    return False
+
+
 @judge("M0-W-1330/waiting-job")
 def waiting_job(recording: Recording) -> Iterator[Finding]:
     """CANCELLED and no token; not applicable to a worker that refuses a second job."""
-    if recording.facts.get("ran when cancelled") is not True:
-        return
     for exchange in recording.labelled("waiting"):
         if exchange.status in REFUSALS:
             yield not_applicable(exchange, "this worker refuses a second job instead of letting it wait")
     for stream in streams(recording, "waiting"):
         terminal = stream.terminal
-        if terminal is None:
+        if terminal is None or not cancelled_in_time(recording, stream):
             continue
         if stream.tokens or terminal.data.get("code") != "CANCELLED":
             yield fail(
@@ -274,8 +289,13 @@ def within_5s(recording: Recording) -> Iterator[Finding]:
 
 @judge("M0-W-1330/within-100ms")
 def within_100ms(recording: Recording) -> Iterator[Finding]:
-    """From the cancel to the last token: 100 ms, or the token at hand where tokens take longer."""
+    """From the cancel to the last token: 100 ms, or the token at hand where tokens take longer.
+
+    A busy machine delays some of the cancels, a slow worker all of them: late is what the median surely is.
+    """
     scale = float(recording.settings.get("timing_scale") or 1.0)
+    late: list[tuple[Stream, float, float]] = []
+    shares: list[float] = []
     for stream, at in _cancelled(recording):
         if stream.terminal is None:
             continue
@@ -283,17 +303,21 @@ def within_100ms(recording: Recording) -> Iterator[Finding]:
         gaps = [later - earlier for earlier, later in pairwise(times)]
         allowed = max(PROMPT_S * scale, 2 * statistics.median(gaps) if gaps else 0.0)
         delay = stream.terminal.at - at
+        shares.append(delay / allowed)
         if delay <= allowed:
             yield ok(stream, f"{delay * 1000:.1f} ms")
         else:
-            yield fail(
-                stream,
-                "slow-cancel",
-                "the job did not stop promptly after its cancel",
-                expected=f"within {allowed * 1000:.0f} ms",
-                actual=f"{delay * 1000:.0f} ms",
-                at=stream.terminal,
-            )
+            late.append((stream, delay, allowed))
+    surely = len(shares) >= MIN_SAMPLES and quantile(shares, 0.5).low > 1.0
+    for stream, delay, allowed in late:
+        yield (fail if surely else unsure)(
+            stream,
+            "slow-cancel",
+            "the job did not stop promptly after its cancel",
+            expected=f"within {allowed * 1000:.0f} ms",
+            actual=f"{delay * 1000:.0f} ms; {len(late)} of {len(shares)} cancels were late",
+            at=stream.terminal,
+        )
 
 
 @judge("M0-W-1330/next-job")

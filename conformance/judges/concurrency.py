@@ -9,7 +9,7 @@ from conformance.judges.answers import BUSY, finished, steady
 from conformance.judges.health import health_body, is_health
 from conformance.judges.order import killed_by_us
 from conformance.judges.registry import fail, invariant, judge, note, ok, unsure
-from conformance.judges.views import Stream, describe, streams
+from conformance.judges.views import Stream, describe, streams, written_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from conformance.finding import Finding
     from conformance.wire.transcript import Exchange, Recording
 
-OVERLAP_S = 0.05
-"""Two sockets are read one after the other: a smaller overlap may be ours."""
 CLOSE = 0.2
 """Within this share of the time it had to wait, a second job's first event comes at the first one's end."""
 HEALTH_S = 1.0
@@ -60,7 +58,8 @@ def no_interleave(recording: Recording) -> Iterator[Finding]:
                 asked = second.exchange.t0 + (second.exchange.sent_at or 0.0)
                 if asked >= end:
                     continue  # they did not meet
-                if end - begin > OVERLAP_S * _scale(recording):
+                clock = first.exchange.t0
+                if written_after(first, begin - clock, end - clock) and not _ran_before(second, first):
                     yield fail(
                         second,
                         "interleaved",
@@ -72,6 +71,24 @@ def no_interleave(recording: Recording) -> Iterator[Finding]:
                     return
                 if first.terminal is not None and end - begin <= (end - asked) * CLOSE:
                     yield ok(second)
+
+
+def _ran_before(job: Stream, other: Stream) -> bool:
+    """All of a job may have lain ready before the other's first event: the two were only read in the other order."""
+    window, others = _window(job), _window(other)
+    if window is None or others is None:
+        return False
+    (begin, end), (other_begin, _) = window, others
+    clock, other_clock = job.exchange.t0, other.exchange.t0
+    late = written_after(job, other_begin - clock, end - clock)
+    return not late and not written_after(other, other_begin - other_clock, begin - other_clock)
+
+
+def overlap(first: Stream, second: Exchange) -> bool:
+    """The second request was sent before half of the first job's tokens had come: their meeting will show."""
+    asked = second.t0 + (second.sent_at or 0.0) - first.exchange.t0
+    tokens = first.tokens
+    return bool(tokens) and tokens[0].at < asked < tokens[len(tokens) // 2].at
 
 
 def _met(recording: Recording, first_label: str, second_label: str) -> Iterator[tuple[Stream, Exchange]]:

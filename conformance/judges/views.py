@@ -202,6 +202,23 @@ def streams(recording: Recording, label: str | None = None) -> Iterator[Stream]:
             yield _Parsed.get(exchange, recording)
 
 
+READS_OF_THE_PAST = 2
+"""Reads that what a worker wrote before a moment can take after it: on one host all of it lies in the kernel by then,
+and the read under way and the next one bring it. What comes in later reads was written later, however slow we are."""
+CROSSING_S = 0.05
+"""Between hosts two connections keep no order: there, what comes so soon after a moment may have been sent before."""
+
+
+def written_after(stream: Stream, moment: float, at: float, *, in_flight: int = 0) -> bool:
+    """Whether what arrived at `at` was surely sent after `moment`; both are seconds on the stream's own clock.
+
+    `in_flight`: writes that were already decided on at that moment.
+    """
+    reads = sorted({chunk.at for chunk in stream.exchange.chunks if moment < chunk.at <= at})
+    near = stream.exchange.host.startswith(("127.", "localhost:", "[::1]:"))
+    return len(reads) > READS_OF_THE_PAST + in_flight and (near or at > moment + CROSSING_S)
+
+
 def describe(exchange: Exchange) -> str:
     """One line for a report: status, content type, first bytes of the body, how it ended."""
     if exchange.status is None:

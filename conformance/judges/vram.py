@@ -276,10 +276,12 @@ def own_context(recording: Recording) -> Iterator[Finding]:
     if facts is None:
         return
     new, holding = facts[1], recording.facts.get("hold a device file") or []
-    if len(new) >= len(facts[0]):
-        yield ok(recording, f"{len(new)} new compute processes")
-    elif not new and holding and all(holding):
-        yield ok(recording, f"the driver lists no processes here; {len(holding)} workers hold the device file each")
+    listed = len(new) >= len(facts[0])
+    if listed or (not new and holding and all(holding)):
+        words = "listed as a compute process" if listed else "the driver lists no processes; it holds the device file"
+        for launch in recording.launches:  # this check asks nothing over HTTP: it rests on the workers themselves
+            if not launch.shared:
+                yield ok(launch, words)
     elif not new and not holding:
         yield note(recording, "driver-hides-processes", "the driver lists no compute process at all on this host")
     else:

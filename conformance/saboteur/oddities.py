@@ -402,16 +402,39 @@ class SlowStart(Oddity):
         await asyncio.sleep(3.0)
 
 
-class SlowTokens(Oddity):
+class TakesTime(Oddity):
+    """Lets time pass inside jobs. The real worker is ahead of it, so a cancelled job must end here."""
+
+    def __init__(self) -> None:
+        self.cancelled: set[str] = set()
+
+    async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
+        if is_cancel(request):
+            self.cancelled.add(job_of(request))
+        return request
+
+    async def pause(self, event: Event) -> None:
+        """What passes before an event."""
+        raise NotImplementedError
+
+    async def events(self, request: Request, events: AsyncIterator[Event], proxy: Proxy) -> AsyncIterator[Event]:
+        async for event in events:
+            await self.pause(event)
+            if event.name == "started" or event.terminal or job_of(request) not in self.cancelled:
+                yield event
+                continue
+            yield Event("error", {"code": "CANCELLED", "message": "the job was cancelled", "retriable": False})
+            return
+
+
+class SlowTokens(TakesTime):
     name = "odd-slow-tokens"
     about = "A token takes 10 ms."
     watch = ("M0-W-1300/max-tokens-bound", "M0-SYS-2.3.1/greedy-repeat", "M0-W-1330/idempotent")
 
-    async def events(self, request: Request, events: AsyncIterator[Event], proxy: Proxy) -> AsyncIterator[Event]:
-        async for event in events:
-            if event.name == "token":
-                await asyncio.sleep(0.01)
-            yield event
+    async def pause(self, event: Event) -> None:
+        if event.name == "token":
+            await asyncio.sleep(0.01)
 
 
 class SlowClose(Oddity):
@@ -423,16 +446,14 @@ class SlowClose(Oddity):
         await asyncio.sleep(0.3)
 
 
-class SlowFirst(Oddity):
+class SlowFirst(TakesTime):
     name = "odd-slow-first-token"
     about = "A job takes 300 ms before its first token, as a long prompt does."
     watch = ("M0-SYS-2.3.1/greedy-repeat", "M0-W-1311/no-tokens", "M0-W-1362/text-exact")
 
-    async def events(self, request: Request, events: AsyncIterator[Event], proxy: Proxy) -> AsyncIterator[Event]:
-        async for event in events:
-            yield event
-            if event.name == "started":
-                await asyncio.sleep(0.3)
+    async def pause(self, event: Event) -> None:
+        if event.data.get("i") == 0:
+            await asyncio.sleep(0.3)
 
 
 # ---- choices that M0 leaves open ----------------------------------------------------------------------------------

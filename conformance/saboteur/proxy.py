@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from conformance.saboteur.http import Answer, Head, Request, body_of, json_answe
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from conformance.saboteur.defect import Defect
 
@@ -21,6 +22,8 @@ FAULT = "saboteur-fault:"
 """Begins the line that tells of a defect that raised by mistake: such a run shows nothing."""
 _NOTHING = Request("GET", "/", (("Connection", "close"),), b"")
 _NO_HTTP = json_answer(400, {"code": "INVALID_REQUEST", "message": "this is no HTTP request", "retriable": False})
+HELD_TURNS = 20
+"""Turns of the loop, a millisecond each, in which a stream would have moved if no lie held it back."""
 _HOP_BY_HOP = {"connection", "content-length", "transfer-encoding", "keep-alive"}
 
 
@@ -36,6 +39,8 @@ class Proxy:
         """By job_id of streams now running: set when the client has left."""
         self._behind: set[tuple[int, object]] = set()
         """Streams, with their worker, of which something has arrived that has not been passed on."""
+        self._moves = 0
+        """Counts the pieces of all streams that have been passed on."""
 
     # ---- towards the worker ---------------------------------------------------------------------------------------
 
@@ -95,11 +100,14 @@ class Proxy:
         head, body, worker = await self.forward(wanted, number)
         try:
             if head.status == 200 and head.header("content-type").startswith("text/event-stream"):
-                await self._stream(wanted, head, self._in_order(number, body), worker, reader, writer)
+                async with contextlib.aclosing(self._in_order(number, body)) as ordered:  # a lie may end a stream early
+                    await self._stream(wanted, head, ordered, worker, reader, writer)
                 return False
             answer = Answer(head, b"".join([piece async for piece in body]))
         finally:
             worker.close()
+        if request.path == "/cancel":
+            await self._caught_up(number, HELD_TURNS)
         if request.path == "/health" and head.status == 200 and isinstance(answer.json(), dict):
             said = answer.json()
             changed = self.defect.health(dict(said))
@@ -116,7 +124,7 @@ class Proxy:
         await writer.drain()
         return not close
 
-    async def _in_order(self, worker: int, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _in_order(self, worker: int, body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """A body whose first piece waits until what other streams of its worker brought earlier has been passed on.
 
         Jobs that the worker runs one after the other must not seem to overlap because this proxy was slow.
@@ -127,6 +135,7 @@ class Proxy:
         try:
             while True:
                 self._behind.discard(me)
+                self._moves += 1
                 try:
                     piece = await anext(pieces)
                 except StopAsyncIteration:
@@ -139,10 +148,15 @@ class Proxy:
         finally:
             self._behind.discard(me)
 
-    async def _caught_up(self, worker: int) -> None:
-        calm = 0
-        while calm < 3:  # a stream that was just woken marks itself in the next turn of the loop
+    async def _caught_up(self, worker: int, turns: float = math.inf) -> None:
+        """Wait until everything of a worker's streams has been passed on, or nothing moved for so many turns.
+
+        What a worker sent before it answered a cancel comes before that answer; a lie may hold it back, we may not.
+        """
+        calm = still = moves = 0
+        while calm < 3 and still < turns:  # a stream that was just woken marks itself in the next turn of the loop
             calm = 0 if any(other == worker for other, _ in self._behind) else calm + 1
+            still, moves = (still + 1, moves) if moves == self._moves else (0, self._moves)
             await asyncio.sleep(0 if calm else 0.001)
 
     async def _stream(
@@ -163,9 +177,9 @@ class Proxy:
         writer.write(head.encode())
         watch = asyncio.create_task(_until_closed(reader))
         pieces = self.defect.encode(request, self.defect.events(request, _events(body), self)).__aiter__()
+        step = asyncio.ensure_future(anext(pieces))
         try:
             while True:
-                step = asyncio.ensure_future(anext(pieces))
                 await asyncio.wait({step, watch}, return_when=asyncio.FIRST_COMPLETED)
                 left = watch.done() and not step.done()
                 if not left:
@@ -174,12 +188,10 @@ class Proxy:
                     except StopAsyncIteration:
                         break
                     left = not await _written(writer, piece, chunked=chunked)
-                    step = asyncio.ensure_future(anext(pieces)) if left else step
+                    step = asyncio.ensure_future(anext(pieces))
                 if left:
                     gone.set()
-                    if self.defect.client_left(request):
-                        step.cancel()
-                    else:
+                    if not self.defect.client_left(request):
                         await _drain(step, pieces)
                     return
             await self.defect.after_stream(request, self)
@@ -190,6 +202,7 @@ class Proxy:
             watch.cancel()
             self.running.pop(job, None)
             worker.close()
+            await _given_up(step)
 
 
 async def _written(writer: StreamWriter, piece: bytes, *, chunked: bool) -> bool:
@@ -202,6 +215,14 @@ async def _written(writer: StreamWriter, piece: bytes, *, chunked: bool) -> bool
     except OSError:
         return False
     return True
+
+
+async def _given_up(step: asyncio.Future[bytes]) -> None:
+    """Cancel a step that may still run, and wait until it has let go of the stream."""
+    step.cancel()
+    await asyncio.wait({step})
+    if not step.cancelled():
+        step.exception()  # looked at, so that nothing is written about it
 
 
 async def _drain(step: asyncio.Future[bytes], pieces: AsyncIterator[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""One run of the suite in a forked child: the imports are paid for once, everything else is the real run.
+"""One run of the suite in a forked child: imports and collection are paid for once, the rest is the real run.
 
 The parent holds no event loop and no thread of its own while it forks; each child writes its words into a file and
 leaves without running anybody else's clean-up.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from conformance.options import RunOptions
@@ -27,8 +27,8 @@ MERCY_S = 10.0
 """Between asking a run that takes too long to stop, and stopping it."""
 OUTPUT = "output.txt"
 PRELOADED = (
-    "conformance.cli", "pytest_asyncio.plugin", "models.named", "models.probes", "models.corrupt", "models.oversized",
-    "conformance.doctor", "conformance.harness",
+    "conformance.session", "pytest_asyncio.plugin", "models.named", "models.probes", "models.corrupt",
+    "models.oversized", "conformance.doctor", "conformance.harness",
 )  # fmt: skip
 """What every run needs; heavy enough to be worth loading once."""
 
@@ -59,17 +59,7 @@ def preload() -> None:
             importlib.import_module(name)
 
 
-def run_suite(options: RunOptions) -> None:
-    """The checks of one run, up to report.json; the pages that people read are left out."""
-    from conformance.cli import run_checks  # noqa: PLC0415 - the command line imports this room
-    from conformance.run import Run, print_crashes  # noqa: PLC0415
-
-    session = Run.begin(options)
-    run_checks(session, options)
-    print_crashes()
-
-
-def _child(options: RunOptions, folder: Path) -> None:
+def _child(run_suite: Callable[[RunOptions], None], options: RunOptions, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = os.open(folder / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(file, 1)
@@ -84,7 +74,12 @@ def _child(options: RunOptions, folder: Path) -> None:
     os._exit(0)
 
 
-def run_all(wanted: Sequence[tuple[RunOptions, Path]], at_once: int, limits: Sequence[float]) -> Iterator[Ended]:
+def run_all(
+    run_suite: Callable[[RunOptions], None],
+    wanted: Sequence[tuple[RunOptions, Path]],
+    at_once: int,
+    limits: Sequence[float],
+) -> Iterator[Ended]:
     """Run each in a child, so many at once; yields each as it ends. A run over its limit in seconds is stopped."""
     waiting = list(enumerate(wanted))
     running: dict[int, Running] = {}
@@ -96,7 +91,7 @@ def run_all(wanted: Sequence[tuple[RunOptions, Path]], at_once: int, limits: Seq
                 sys.stderr.flush()
                 pid = os.fork()
                 if pid == 0:
-                    _child(options, folder)
+                    _child(run_suite, options, folder)
                 running[pid] = Running(number, pid, time.monotonic())
             for child in list(running.values()):
                 ended = _look(child, limits[child.number])

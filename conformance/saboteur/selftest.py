@@ -25,11 +25,12 @@ from conformance.saboteur.catalogue import catalogue
 from conformance.saboteur.matrix import counts, publish
 from conformance.saboteur.proxy import FAULT
 from conformance.saboteur.runner import OUTPUT, Ended, preload, run_all
+from conformance.session import collected
 from conformance.wire.transcript import Recording
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from conformance.registry import Registry
     from conformance.saboteur.defect import Defect
@@ -180,17 +181,23 @@ def perform(options: argparse.Namespace) -> int:
             for kind in queue
         ]
         runs = [(chosen_options, chosen_options.report_dir) for chosen_options, _ in wanted]
-        for ended in run_all(runs, options.jobs, [FULL_LIMIT_S if kind is truth else RUN_LIMIT_S for kind in queue]):
-            kind = queue[ended.number]
-            result = read_result(kind, Path(scratch) / kind.name, ended)
-            say(result)
-            if kind is truth:
-                base = result
-            else:
-                results.append(result)
-            if options.keep:
-                shutil.copytree(Path(scratch) / kind.name, options.keep / kind.name, dirs_exist_ok=True)
-            shutil.rmtree(Path(scratch) / kind.name, ignore_errors=True)
+        limits = [FULL_LIMIT_S if kind is truth else RUN_LIMIT_S for kind in queue]
+
+        def matrix_of(run_suite: Callable[[RunOptions], None]) -> None:
+            nonlocal base
+            for ended in run_all(run_suite, runs, options.jobs, limits):
+                kind = queue[ended.number]
+                result = read_result(kind, Path(scratch) / kind.name, ended)
+                say(result)
+                if kind is truth:
+                    base = result
+                else:
+                    results.append(result)
+                if options.keep:
+                    shutil.copytree(Path(scratch) / kind.name, options.keep / kind.name, dirs_exist_ok=True)
+                shutil.rmtree(Path(scratch) / kind.name, ignore_errors=True)
+
+        collected(matrix_of)
     results.sort(key=lambda result: kinds.index(result.defect))
     matrix = as_json(base, results, reasons, time.monotonic() - begun)
     options.output.parent.mkdir(parents=True, exist_ok=True)

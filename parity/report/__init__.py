@@ -2,6 +2,6 @@
 
 from parity.report.document import SCHEMA, document, load, save
 from parity.report.page import page
-from parity.report.terminal import line, summary
+from parity.report.terminal import finding, line, summary
 
-__all__ = ["SCHEMA", "document", "line", "load", "page", "save", "summary"]
+__all__ = ["SCHEMA", "document", "finding", "line", "load", "page", "save", "summary"]

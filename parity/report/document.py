@@ -72,6 +72,13 @@ def _row(row: Row) -> dict[str, Any]:
             out["map"] = _map(row.comparison)
             # a row that counts instead of measuring still shades its map by what its architecture allows
             out["shade_bound"] = row.bound or free_bound(str(row.comparison.reference.get("architecture")))
+            if row.divergence is None and (step := row.comparison.first_step(lambda _: out["shade_bound"])):
+                out["step"] = {
+                    "layer": step.place[0],
+                    "checkpoint": step.place[1],
+                    "request": step.request,
+                    "position": step.first_position(out["shade_bound"]),
+                }
             out["shift"] = row.comparison.shift
             out["only"] = {
                 "reference": [list(place) for place in row.comparison.only_reference],

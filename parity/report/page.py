@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from parity.ladder import TITLES
+from parity.names import MEANING
 from parity.report import charts, view
 from parity.report.heatmap import data_uri
 
@@ -42,8 +43,8 @@ def _of(rung: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _marker(row: dict[str, Any], entry: dict[str, Any]) -> dict[str, float] | None:
-    """Where the first divergence lies on a map, in percent of its size; None on maps of other requests."""
-    found = row.get("divergence")
+    """Where the first divergence (or step) lies on a map, in percent of its size; None on other requests' maps."""
+    found = row.get("divergence", row.get("step"))
     if found is None or found["request"] != entry["request"]:
         return None
     cells = entry["cells"]
@@ -58,7 +59,7 @@ def _marker(row: dict[str, Any], entry: dict[str, Any]) -> dict[str, float] | No
 
 
 def _first(row: dict[str, Any]) -> tuple[int, str] | None:
-    found = row.get("divergence")
+    found = row.get("divergence", row.get("step"))
     return None if found is None else (found["layer"], found["checkpoint"])
 
 
@@ -71,7 +72,7 @@ def _environment() -> Environment:
     environment.globals.update(
         scale_of=lambda row: view.Scale(row["shade_bound"]), grid_of=view.grid, tracks_of=view.tracks,
         origins_of=view.origins, first_of=_first, marker=_marker, data_uri=data_uri, margins=charts.margins,
-        explained=view.EXPLAINED, id=id,
+        explained=view.EXPLAINED, id=id, meaning=MEANING,
     )  # fmt: skip
     environment.filters.update(level=view.level, measure=view.measure, where=view.where)
     return environment

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 QUANTS: Final = ("F32", "Q4_0", "Q4_K_M", "Q8_0", "MXFP4")
 HALF_BOUND: Final = 1e-6
+SHARP: Final = 2.0
+"""Scores of standard deviation 4: softmax amplifies differences, and an error that mild attention would hide shows."""
 _OPTIONS: Final[tuple[tuple[str, Any, str, dict[str, Any]], ...]] = (
     ("qwen2-tied", "qwen2", "F32", {"tied": True}),
     ("qwen2-fallback-q4_k_m", "qwen2", "Q4_K_M", {"width": 192, "heads": 3, "kv_heads": 1, "tied": True}),
@@ -32,6 +34,7 @@ _OPTIONS: Final[tuple[tuple[str, Any, str, dict[str, Any]], ...]] = (
     ("phi3-partial-rope", "phi3", "F32", {"rope_dim": 48}),
     ("phi3-head-96", "phi3", "Q4_K_M", {"width": 384, "head_dim": 96, "kv_heads": 4}),
     ("gpt-oss-four-layers", "gpt-oss", "MXFP4", {"layers": 4}),
+    *((f"{a}-sharp-q4_k_m", a, "Q4_K_M", {"sharpness": SHARP}) for a in ARCHITECTURES),
 )
 
 

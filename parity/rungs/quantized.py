@@ -4,9 +4,10 @@ The worker multiplies by exact float32 activations, llama.cpp by 8-bit ones, so 
 from itself under other options. T5 holds the worker to twice that spread, measured in the same run; T6 feeds
 llama.cpp's own greedy tokens and lets no choice differ that the margin does not explain.
 
-A choice is discrete: where two candidates are nearly equal, the smallest difference turns it. Such flips are counted
-and must be explained by their margin, of the next token (T5, T6) and of the experts in gpt-oss (T5), whose tokens are
-then left out of the gap, for the worker and llama.cpp's variants alike.
+A choice is discrete: where two candidates are nearly equal, the smallest difference turns it. Such flips are counted.
+Those of the next token (T5, T6) must be explained by their margin. A token of gpt-oss that goes to other experts (T5)
+computes something else from there on and is left out of the gap, for the worker and llama.cpp's variants alike; it is
+explained if llama.cpp on the file's float32 twin, which rounds no activation either, sends it elsewhere too.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 BOUND: Final = 2e-3
 QUANTS: Final = ("Q4_0", "Q5_0", "Q8_0", "Q4_K_M", "Q6_K", "MXFP4")
 GREEDY: Final = 64
-_ONLY: Final = frozenset({LOGITS, "ffn_moe_topk", "ffn_moe_probs"})
+_ONLY: Final = frozenset({LOGITS, "ffn_moe_topk"})
 _EXPLAINED: Final = 6.0
 """A flip is explained if the margin is at most this many root mean squares of the difference."""
 _VARIANTS: Final = {
@@ -71,52 +72,53 @@ def _free_running(bench: Bench, recipe: Recipe) -> Row:
     }
     ours = record_worker(path, work, names=_ONLY)
     free, gap = compare(reference, ours), _gap(reference, ours)
-    twin = _gap(reference, record_llamacpp(bench.twin(recipe), work, names=_ONLY)).nmse
+    twin = _gap(reference, record_llamacpp(bench.twin(recipe), work, names=_ONLY))
     most = max(spread, key=lambda name: spread[name])
     bound = min(BOUND, 2 * spread[most])
     kl, flips, unexplained = _choices(free)
     allowed = BOUND * _variance(reference)
     note = (
-        f"llama.cpp's own spread {spread[most]:.1e} ({most}), its float32 twin {twin:.1e}; "
+        f"llama.cpp's own spread {spread[most]:.1e} ({most}), its float32 twin {twin.nmse:.1e}; "
         f"mean KL {kl:.1e}; {flips} flips"
     )
-    if gap.routed:
-        note += f"; {gap.routed} of {gap.tokens} tokens routed otherwise"
+    if gap.rerouted.any() or twin.rerouted.any():
+        note += (
+            f"; {_routed(gap)} of {len(gap.rerouted)} tokens left out for their experts (the twin's: {_routed(twin)})"
+        )
     row = Row("T5", recipe.name, gap.nmse, bound, note, free)
     if kl > allowed:
         row.measured, row.note = float("inf"), f"mean KL {kl:.1e} exceeds {allowed:.1e}; {note}"
-    elif unexplained or gap.unexplained:
-        total = unexplained + gap.unexplained
-        row.measured, row.note = float("inf"), f"{total} flips outside their margin; {note}"
+    elif unexplained:
+        row.measured, row.note = float("inf"), f"{unexplained} flips outside their margin; {note}"
+    elif own := int(np.count_nonzero(gap.rerouted & ~twin.rerouted)):
+        row.measured, row.note = (
+            float("inf"),
+            f"{own} tokens to other experts that the twin does not send there; {note}",
+        )
     return row
 
 
 @dataclass(frozen=True, slots=True)
 class _Gap:
-    """The logits' NMSE over the tokens whose experts are the same on both sides (all tokens of a dense model)."""
+    """How far two recordings' logits are apart."""
 
     nmse: float
-    tokens: int
-    routed: int
-    """Tokens that some layer sent to other experts."""
-    unexplained: int
-    """Of those, routed otherwise in their first such layer against a margin that is not small."""
+    """Over the tokens whose experts are the same on both sides (all tokens of a dense model)."""
+    rerouted: npt.NDArray[np.bool_]
+    """(tokens,) whether some layer sent it to other experts."""
 
 
 def _gap(reference: Recording, candidate: Recording) -> _Gap:
     a, b = (np.concatenate([r.logits().values for r in side]) for side in (reference, candidate))
-    steady, unexplained = np.ones(len(a), dtype=bool), 0
-    layers = sorted({layer for r in reference for layer, name in r.rows if name == "ffn_moe_topk"})
-    for layer in layers:
-        chosen, theirs = (_joined(side, layer, "ffn_moe_topk") for side in (reference, candidate))
-        same = (np.sort(chosen, axis=1) == np.sort(theirs, axis=1)).all(axis=1)
-        router, other = (_joined(side, layer, "ffn_moe_probs") for side in (reference, candidate))
-        rms = float(np.sqrt(np.square(router - other)[steady].mean()))
-        ranked = -np.sort(-router, axis=1)
-        margin = ranked[:, chosen.shape[1] - 1] - ranked[:, chosen.shape[1]]
-        unexplained += int(np.count_nonzero(steady & ~same & (margin > _EXPLAINED * rms)))
-        steady &= same
-    return _Gap(nmse(a[steady], b[steady]), len(a), int(np.count_nonzero(~steady)), unexplained)
+    steady = np.ones(len(a), dtype=bool)
+    for layer in {layer for r in reference for layer, name in r.rows if name == "ffn_moe_topk"}:
+        chosen, theirs = (np.sort(_joined(side, layer, "ffn_moe_topk"), axis=1) for side in (reference, candidate))
+        steady &= (chosen == theirs).all(axis=1)
+    return _Gap(nmse(a[steady], b[steady]), ~steady)
+
+
+def _routed(gap: _Gap) -> int:
+    return int(np.count_nonzero(gap.rerouted))
 
 
 def _joined(recording: Recording, layer: int, name: str) -> npt.NDArray[np.float64]:

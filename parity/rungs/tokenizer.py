@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def rung(strings: int, vocabularies: Path | None, jobs: int = 1) -> Iterator[Row]:
     """One row per backend; measured is 0 where all texts have equal ids, 1 where one has not."""
     for result in fuzz_all(list(BACKENDS), strings, 0, jobs):
-        note = result.problem or f"{result.count} texts, every token's text, {result.count // 10} decodings"
+        note = result.problem or f"{result.count} texts, every token's text, {result.decodings} decodings"
         yield Row("T0", result.vocabulary, int(bool(result.problem)), 0, note)
     if vocabularies is None:
         why = "llama.cpp's vocabulary files are needed (--vocab-dir); not tried here"

@@ -8,6 +8,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -35,34 +36,38 @@ class FuzzResult:
 
     vocabulary: str
     count: int
+    decodings: int
     seconds: float
     problem: str
     """Empty where every text and every piece is equal."""
 
 
-def fuzz_one(vocabulary: str | Path, count: int, seed: int = 0) -> FuzzResult:
-    """Fuzz one vocabulary, made or in a GGUF file: pieces of all tokens, then `count` texts."""
+def fuzz_one(vocabulary: str | Path, count: int, seed: int = 0, decodings: int | None = None) -> FuzzResult:
+    """Fuzz one vocabulary, made or in a GGUF file: pieces of all tokens, `decodings` id sequences, `count` texts."""
+    decodings = count // 10 if decodings is None else decodings
     started = time.perf_counter()
     with opened_file(vocabulary) if isinstance(vocabulary, Path) else opened(vocabulary) as pair:
         pieces = pieces_that_differ(pair)
-        decoding = decoding_that_differs(pair, count // 10, seed)
+        decoding = decoding_that_differs(pair, decodings, seed)
         mismatch = fuzz(pair, count, seed)
     problems = [f"{pair.name}: piece {number} is {a!r} here, {b!r} in llama.cpp" for number, a, b in pieces[:5]]
     if decoding is not None:
         problems.append(f"{pair.name}: ids {decoding[0]} decode to {decoding[1]!r}, in llama.cpp to {decoding[2]!r}")
     if mismatch is not None:
         problems.append(mismatch.describe())
-    return FuzzResult(pair.name, count, time.perf_counter() - started, "\n".join(problems))
+    return FuzzResult(pair.name, count, decodings, time.perf_counter() - started, "\n".join(problems))
 
 
-def fuzz_all(vocabularies: Sequence[str | Path], count: int, seed: int = 0, jobs: int = 1) -> Iterable[FuzzResult]:
+def fuzz_all(
+    vocabularies: Sequence[str | Path], count: int, seed: int = 0, jobs: int = 1, decodings: int | None = None
+) -> Iterable[FuzzResult]:
     """Fuzz several vocabularies, `jobs` at a time in processes of their own, the slowest first."""
     order = sorted(vocabularies, key=lambda name: name not in {"gpt-4o", HF_JSON})
     if jobs <= 1:
-        yield from (fuzz_one(name, count, seed) for name in order)
+        yield from (fuzz_one(name, count, seed, decodings) for name in order)
         return
     with ProcessPoolExecutor(max_workers=jobs) as pool:
-        yield from pool.map(fuzz_one, order, [count] * len(order), [seed] * len(order))
+        yield from pool.map(fuzz_one, order, repeat(count), repeat(seed), repeat(decodings))
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +75,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="tokenizer_command", required=True)
     fuzzing = commands.add_parser("fuzz", help="compare token ids with llama.cpp on generated texts")
     fuzzing.add_argument("--count", type=int, default=10_000, help="texts per vocabulary (default: %(default)s)")
+    fuzzing.add_argument("--decodings", type=int, help="id sequences per vocabulary (default: a tenth of the texts)")
     fuzzing.add_argument("--seed", type=int, default=0)
     fuzzing.add_argument("--vocabulary", action="append", choices=BACKENDS, help="only this one; may be repeated")
     fuzzing.add_argument("--model", action="append", type=Path, help="a GGUF file instead; may be repeated")
@@ -110,10 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fuzz(arguments: argparse.Namespace) -> int:
     names = [*(arguments.vocabulary or ()), *(arguments.model or ())] or list(BACKENDS)
     failed = 0
-    for result in fuzz_all(names, arguments.count, arguments.seed, min(arguments.jobs, len(names))):
+    jobs = min(arguments.jobs, len(names))
+    for result in fuzz_all(names, arguments.count, arguments.seed, jobs, arguments.decodings):
         verdict = "DIFFERENT" if result.problem else "equal"
         _say(
-            f"{result.vocabulary:20} {result.count:7} texts, seed {arguments.seed}: {verdict} ({result.seconds:.1f} s)"
+            f"{result.vocabulary:20} {result.count:7} texts, {result.decodings:6} decodings, seed {arguments.seed}: "
+            f"{verdict} ({result.seconds:.1f} s)"
         )
         if result.problem:
             _say(result.problem)

@@ -164,7 +164,9 @@ def shrink(text: str, fails: Callable[[str], bool]) -> str:
 def decoding_that_differs(pair: Pair, count: int, seed: int = 0) -> tuple[list[int], str, str] | None:
     """The first of `count` random id sequences that we decode otherwise than llama.cpp: ids, ours, its.
 
-    Random ids cut characters into pieces, leave them unfinished and put bytes between that are no UTF-8 at all.
+    Random ids cut characters into pieces, leave them unfinished and put bytes between that are no UTF-8 at all. The
+    reference is its tokens' bytes, as its server streams them: llama_detokenize takes spaces before punctuation away
+    afterwards in some vocabularies (gpt-2, llama-bpe), which no stream can.
     """
     draw = random.Random(f"{seed}:{pair.name}:ids")  # noqa: S311  (test data)
     pieces = [pair.reference.piece(number) for number in range(pair.reference.n_vocab)]

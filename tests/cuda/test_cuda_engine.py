@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from models import miniatures
+from parity.capture import Work
+from parity.rungs import device as ladder
 from worker.devices import open_device
 from worker.devices.interface import OutOfMemory
 from worker.engine import load_model
@@ -58,15 +60,10 @@ def prompt_of(n: int, n_vocab: int) -> list[int]:
     return tokens
 
 
-# Measured 2.4e-5 on an H100, above T4's bound for FP16: one expert's choice seems to flip inside FP16's error of the
-# prompt. Not proved, so not excused by a looser bound.
-OPEN = pytest.mark.xfail(reason="an expert's choice seems to flip within FP16's error; to be traced")
-
-
 @pytest.mark.parametrize(
     ("name", "kv", "bound"),
     [pytest.param(name, "f32", FLOAT32) for name in sorted(RECIPES)]
-    + [pytest.param(name, "f16", FLOAT16, marks=OPEN if name == "gpt-oss-q6_k" else ()) for name in sorted(RECIPES)],
+    + [pytest.param(name, "f16", FLOAT16) for name in sorted(RECIPES)],
 )
 def test_logits_equal_the_cpu_device(name: str, kv: Any, bound: float, tmp_path: Path) -> None:
     path = RECIPES[name].write(tmp_path / "model.gguf")
@@ -74,12 +71,33 @@ def test_logits_equal_the_cpu_device(name: str, kv: Any, bound: float, tmp_path:
     for kind in ("cpu", "cuda"):
         device = open_device(kind)
         model = load_model(GgufFile.open(path), device, kv_dtype=kv)
-        results.append(decode(model, prompt_of(150, model.n_vocab), 8, GREEDY))
+        prompt = prompt_of(150, model.n_vocab)
+        results.append(decode(model, prompt, 8, GREEDY))
         device.close()
     (tokens, logits), (got_tokens, got_logits) = results
+    if kv == "f16" and name.startswith("gpt-oss") and nmse(got_logits, logits) > bound:
+        # Near-tied experts: with the CPU device following the CUDA device's choices, the bound holds everywhere.
+        row = ladder.measure(name, path, [Work("prompt", tuple(prompt), tuple(tokens[:8]))])
+        assert row.passed, row.note
+        assert "ties decided otherwise" in row.note
+        return
     assert nmse(got_logits, logits) <= bound
     if kv == "f32":
         assert got_tokens == tokens
+
+
+@pytest.mark.parametrize("name", ["llama-q4_k_m", "gpt-oss-mxfp4", "qwen2-q4_0", "gpt2-q8_0"])
+def test_prompts_without_hoppers_instructions(name: str, tmp_path: Path) -> None:
+    """The kernels that other devices than Hopper use."""
+    path = RECIPES[name].write(tmp_path / "model.gguf")
+    results = []
+    for wgmma in (None, False):
+        device: Any = open_device("cuda")
+        device.wgmma = device.wgmma if wgmma is None else wgmma
+        model = load_model(GgufFile.open(path), device)
+        results.append(decode(model, prompt_of(150, model.n_vocab), 0, GREEDY)[1])
+        device.close()
+    assert nmse(results[1], results[0]) <= FLOAT16
 
 
 SAMPLING = [
@@ -147,6 +165,55 @@ def test_a_long_context_is_split_and_combined(model: Model) -> None:
         job._position += 1
     assert nmse(job.logits(), whole[0]) <= FLOAT16
     job.close()
+
+
+def test_blocks_of_64_and_128_tokens_make_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of them a short prompt gets depends on what is compiled yet."""
+    from worker.devices.cuda import driver  # noqa: PLC0415 - CuPy may be missing
+
+    device: Any = open_device("cuda")
+    if not device.wgmma:
+        pytest.skip("other devices have one size of block")
+    model = load_model(GgufFile.open(RECIPES["qwen2-q4_k_m"].write(tmp_path / "model.gguf")), device)
+    assert all(kernels.load() for kernels in device._products.values())
+    sizes = []
+    launch = driver.Kernels.launch
+
+    def spy(self: Any, name: str, *arguments: Any, **options: Any) -> None:
+        if name == "gemm":
+            sizes.append(options["shared"])
+        launch(self, name, *arguments, **options)
+
+    monkeypatch.setattr(driver.Kernels, "launch", spy)
+    seen = []
+    for compiled in (True, False):
+        monkeypatch.setattr(driver.Kernels, "compiled", compiled)
+        seen.append(decode(model, prompt_of(50, model.n_vocab), 2, GREEDY)[1].tobytes())
+    assert len(set(sizes)) == 2
+    assert seen[0] == seen[1]
+    device.close()
+
+
+def test_a_whole_chunk_is_the_same_when_a_graph_replays_it(tmp_path: Path) -> None:
+    """Passes over whole chunks: enqueued, captured, replayed at another place of another job's cache."""
+    path = RECIPES["llama-q4_k_m"].write(tmp_path / "model.gguf")
+    device: Any = open_device("cuda")
+    model = load_model(GgufFile.open(path), device)
+    prompt = prompt_of(3 * 512 + 40, model.n_vocab)
+    assert model.n_ctx > len(prompt)
+    seen = [decode(model, prompt, 2, GREEDY)[1].tobytes() for _ in range(3)]
+    assert len(set(seen)) == 1
+    device.close()
+    other = load_model(GgufFile.open(path), device := open_device("cuda"))
+    fresh: Any = next(iter(device._engines.values()))  # type: ignore[attr-defined]
+
+    def enqueue() -> int:
+        fresh._enqueue_chunk()
+        return int(fresh._chunk_row)
+
+    fresh.run_chunk = enqueue  # never a graph
+    assert decode(other, prompt, 2, GREEDY)[1].tobytes() == seen[0]
+    device.close()
 
 
 def test_memory_returns_after_every_job(model: Model) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,11 @@ from parity.llamacpp import abi
 from parity.overhead import Overhead
 from parity.rungs import dequantization, products, sampler
 from parity.rungs.base import Bench
+from worker.checkpoints import JobRecorder, Recorder, Settings
+from worker.devices import open_device
+from worker.engine import load_model
+from worker.gguf import GgufFile
+from worker.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +42,10 @@ def test_run_proves_a_model(model: Path, tmp_path: Path, capsys: pytest.CaptureF
 def test_run_finds_a_planted_divergence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--plant", "v-bias-dropped", "--report-dir", str(tmp_path)]) == 1
     out = capsys.readouterr().out
-    assert "first divergence: Vcur of layer 0" in out
-    assert "a bias is missing" in out
+    assert "first divergence: Vcur of layer 0, the values, at position 0 of request 'first'" in out
+    assert "the mistake is made here" in out
+    assert "looks like  the same offset at every position" in out
+    assert "exit code 1: the difference planted here was found" in out
     page = (tmp_path / "parity.html").read_text()
     assert "first divergence" in page.lower()
     picture = tmp_path / "map.png"
@@ -54,10 +62,59 @@ def test_recordings_compare(model: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert main(["record", str(other), "-o", str(c), *short]) == 0
     report = ["--report-dir", str(tmp_path)]
     assert main(["compare", str(b), str(b), *report]) == 0
-    assert main(["compare", str(a), str(b), "--bound", "2e-3", *report]) == 0  # the same quantized file, T5's bound
-    assert main(["compare", str(a), str(b), *report]) == 1  # and not equal to float32 rounding: activations of 8 bits
+    assert main(["compare", str(a), str(b), *report]) == 0  # llama.cpp ran on the float32 twin
     assert main(["compare", str(a), str(c), *report]) == 2
     assert "models differ" in capsys.readouterr().err
+    assert main(["record", str(model), "-o", str(c), "--engine", "llama.cpp", "--native", *short]) == 0
+    assert main(["compare", str(c), str(b), "--bound", "2e-3", *report]) == 0  # T5's bound
+    capsys.readouterr()
+    assert main(["compare", str(c), str(b), *report]) == 1  # activations of 8 bits
+    assert "8-bit activations" in capsys.readouterr().out
+
+
+def test_llamacpp_is_fed_what_another_engine_recorded(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A worker's own log (token ids, logits of some positions, leading values, FP16 cache) against llama.cpp."""
+    log = tmp_path / "orch.jsonl"
+    tap = Recorder(Settings(log)).job("a job")
+    with GgufFile.open(model) as gguf:
+        loaded = load_model(gguf, open_device("cpu"), n_ctx=64, kv_dtype="f16")
+        with closing(loaded.open(12, SamplingParams(temperature=0.0), seed=0, tap=tap)) as job:
+            for _ in job.prefill([7, 8, 9]):
+                pass
+            for _ in range(3):
+                job.launch()
+                for _ in job.collect():
+                    pass
+    tap.close()
+    other = str(tmp_path / "llama.jsonl")
+    assert main(["record", str(model), "--engine", "llama.cpp", "--like", str(log), "-o", other]) == 0
+    report = ["--report-dir", str(tmp_path)]
+    assert main(["compare", other, str(log), "--bound", "1e-6", *report]) == 0
+    out = capsys.readouterr().out
+    assert "1 requests, 6 tokens" in out
+    assert "1 checkpoints of 1 requests, 30 in the reference only, leading values only" in out
+    assert main(["compare", other, str(log), *report]) == 1
+    assert "FP16 cache" in capsys.readouterr().out
+
+
+def test_a_prompt_longer_than_a_pass_of_llamacpp(model: Path, tmp_path: Path) -> None:
+    assert main(["run", str(model), "--length", "520", "--decode", "1", "--report-dir", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cure"),
+    [
+        (["--length", "0"], "give 1 and 0 or more"),
+        (["--length", "4000"], "the model has 2048; give a smaller --length"),
+    ],
+)
+def test_what_does_not_fit_the_model(
+    model: Path, arguments: list[str], cure: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(model), *arguments]) == 2
+    assert cure in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -109,17 +166,34 @@ def test_sampler_rung(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_overhead_is_judged_by_its_interval() -> None:
-    cheap = Overhead([0.001] * 30 + [0.5] * 5, 1e-3, 1e-3, 16, 1e-6)
-    assert cheap.median == 0.001
-    assert cheap.interval()[1] <= overhead.BOUND
-    noisy = Overhead(np.linspace(-0.2, 0.2, 40).tolist(), 1e-3, 1e-3, 16, 1e-6)
-    assert noisy.interval()[0] < overhead.BOUND < noisy.interval()[1]
+    cheap = Overhead([0.001] * 30 + [0.5] * 5)
+    assert cheap.typical == pytest.approx(0.001)
+    assert cheap.verdict(0.01) is True
+    scattered = Overhead(np.random.default_rng(0).normal(0.005, 0.05, 400).tolist())
+    low, high = scattered.interval()
+    assert 0.003 < (high - low) / 2 < 0.01  # a mean's would be 0.005
+    noisy = Overhead(np.linspace(-0.2, 0.2, 40).tolist())
+    assert noisy.verdict(0.01) is None
+    assert Overhead(np.linspace(0.02, 0.03, 40).tolist()).verdict(0.01) is False
 
 
 def test_overhead_is_measured(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["overhead", str(model), "--pairs", "3", "--tokens", "2"]) in {0, 1, 2}  # three pairs decide nothing
-    assert "in the recorder itself" in capsys.readouterr().out
-    assert overhead.measure(model, pairs=2, tokens=2).tap_seconds < 1e-4
+    assert main(["overhead", str(model), "--seconds", "0.5", "--bound", "9"]) == 0
+    assert "recording adds" in capsys.readouterr().out
+    assert main(["overhead", str(model), "--seconds", "0.5", "--bound", "-0.9"]) == 1
+    assert "over -90.00%" in capsys.readouterr().out
+
+
+def test_overhead_sees_a_slow_recorder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = JobRecorder.__call__
+
+    def slow(self: JobRecorder, name: str, layer: int, array: np.ndarray) -> None:
+        for _ in range(20):
+            array.copy().sort()
+        honest(self, name, layer, array)
+
+    monkeypatch.setattr(JobRecorder, "__call__", slow)
+    assert overhead.measure(model, seconds=0.5).verdict(0.01) is False
 
 
 def test_another_build_of_llamacpp_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,6 +137,18 @@ def twice(path: Path) -> None:
     path.write_text(text + text.splitlines(keepends=True)[-1])
 
 
+def cut_between_lines(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:30]))
+
+
+def no_bytes(path: Path) -> None:
+    path.write_text(path.read_text().replace('"bytes":', '"bites":', 1))
+
+
+def words_for_ids(path: Path) -> None:
+    path.write_text(path.read_text().replace('"token_ids":[', '"token_ids":["hello",', 1))
+
+
 def no_json(path: Path) -> None:
     path.write_text("hello\n")
 
@@ -157,7 +169,10 @@ def emptied(path: Path) -> None:
         (no_vectors, "No such file"),
         (flip_bit, "CRC"),
         (newer_schema, "schema 2"),
-        (twice, "twice"),
+        (twice, "not whole"),
+        (cut_between_lines, "has 30 lines where"),
+        (no_bytes, "no field 'bytes'"),
+        (words_for_ids, "a line of embd cannot be read"),
         (no_json, "not JSON"),
         (no_checkpoint, "no checkpoint"),
         (emptied, "no line"),
@@ -167,4 +182,14 @@ def test_a_damaged_recording_is_refused(recorded: Recording, tmp_path: Path, dam
     path = files.write(recorded, tmp_path / "a.jsonl", vectors=True)
     damage(path)  # type: ignore[operator]
     with pytest.raises(IncomparableError, match=word):
+        files.read(path)
+
+
+def test_a_place_recorded_twice_is_refused(recorded: Recording, tmp_path: Path) -> None:
+    path = files.write(recorded, tmp_path / "a.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line.pop("lines", None)  # a worker does not count them
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, lines[-1]]))
+    with pytest.raises(IncomparableError, match="recorded twice at one position"):
         files.read(path)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from conformance.cli import CHECKS, collect_checks
 from conformance.frozen import FrozenError, freeze, frozen_checks, members
 from conformance.judges.registry import judged_clauses, load_all
 from conformance.registry import load_registry
+from conformance.session import CHECKS, collect_checks
 
 ROOT = Path(__file__).parents[3]
 HEAD = "import pytest\nfrom conformance.situation import requirement, Situation\n"

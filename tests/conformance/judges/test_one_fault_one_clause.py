@@ -8,6 +8,7 @@ import pytest
 from wire_recordings import answer, event, job, red
 
 from conformance.finding import Status
+from conformance.wire.transcript import Chunk
 
 if TYPE_CHECKING:
     from conformance.wire.transcript import Exchange
@@ -45,6 +46,49 @@ def test_an_end_that_crossed_the_cancel_proves_nothing() -> None:
     assert red("M0-W-1330/cancelled-event", job("job", *words), cancel(0.05, 0.01)) == FAIL
     done = job("job", *words, end=CANCELLED)
     assert red("M0-W-1330/cancelled-event", done, cancel(0.2, 0.05)) == PASS
+    # However late: what comes in one read had all been written when the cancel was answered.
+    burst = job("job", *words)
+    burst.chunks[8:] = [Chunk(7.0, chunk.data) for chunk in burst.chunks[8:]]
+    assert red("M0-W-1330/cancelled-event", burst, cancel(0.05, 0.01)) == SILENT
+    # Between hosts two connections keep no order.
+    far = [job("job", *words, step=0.001), cancel(0.005, 0.002)]
+    assert red("M0-W-1330/cancelled-event", *far) == FAIL
+    for exchange in far:
+        exchange.host = "worker.example:8000"
+    assert red("M0-W-1330/cancelled-event", *far) == SILENT
+
+
+def flow(late: int, of: int = 20, delay: float = 0.15) -> list[Exchange]:
+    """Cancelled jobs, so many of them late."""
+    result = []
+    for number in range(of):
+        name = f"flow {number}"
+        stream = job(name, "a", "b", "c", t0=number, max_tokens=512, end=CANCELLED)
+        stream.chunks[-1] = Chunk(0.05 + (delay if number < late else 0.01), stream.chunks[-1].data)
+        result += [stream, answer("c", 202, {}, path="/cancel", request={"job_id": name}, t0=number + 0.045)]
+    return result
+
+
+def test_some_late_cancels_may_be_the_machine_and_most_are_the_worker() -> None:
+    clause = "M0-W-1330/within-100ms"
+    assert red(clause, *flow(0)) == PASS
+    assert red(clause, *flow(3)) == {Status.PASS, Status.INCONCLUSIVE}
+    assert Status.FAIL in red(clause, *flow(16))
+    assert red(clause, *flow(20)) == FAIL
+    assert red(clause, *flow(5, 5)) == {Status.INCONCLUSIVE}  # too few to tell
+
+
+def test_a_waiting_jobs_cancel_counts_only_while_another_surely_runs() -> None:
+    clause = "M0-W-1330/waiting-job"
+    running = job("running", *["w"] * 40, end=CANCELLED)  # its terminal event after 420 ms
+    ran = job("waiting", "x", t0=0.1, step=0.4)
+    held = job("waiting", t0=0.1, step=0.3, end=CANCELLED)
+    in_time = answer("cancel waiting", 202, {}, path="/cancel", request={"job_id": "waiting"}, t0=0.2)
+    late = answer("cancel waiting", 202, {}, path="/cancel", request={"job_id": "waiting"}, t0=0.2, took=0.5)
+    assert red(clause, running, held, in_time) == PASS
+    assert red(clause, running, ran, in_time) == FAIL
+    assert red(clause, running, ran, late) == SILENT  # it may have had its turn before
+    assert red(clause, running, answer("waiting", 503, {}, t0=0.1)) == {Status.NA}
 
 
 def test_where_seeds_do_not_repeat_nothing_else_is_said_of_them() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conformance.finding import Status
-from conformance.judges.registry import JUDGES, load_all
+from conformance.judges.registry import JUDGES, evaluate, load_all
 from conformance.wire.transcript import Chunk, Exchange, Launch, LogLine, Recording
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def honest() -> Recording:
                 ],
             ),
             Launch("gpt-oss-20b", [], ready_at=9.0),
+            Launch("one", [], ready_at=1.0),
+            Launch("two", [], ready_at=1.0),
         ],
         facts={
             "file bytes": FILE,
@@ -216,6 +218,19 @@ def test_where_the_driver_hides_processes_the_device_file_decides() -> None:
     assert statuses("M0-SYS-6.3.2/own-context", recording) == {Status.PASS}
     recording.facts["hold a device file"] = [True, False]
     assert statuses("M0-SYS-6.3.2/own-context", recording) == {Status.FAIL}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_contexts_rest_on_the_workers_not_on_exchanges(listed: bool) -> None:
+    facts = {"worker processes": [10, 11], "new compute processes": [10, 11] if listed else []}
+    recording = Recording(
+        "test",
+        ("M0-SYS-6.3.2/own-context",),
+        launches=[Launch("one", []), Launch("two", []), Launch("worker", [], shared=True)],
+        facts=facts | {"hold a device file": [True, True]},
+    )
+    (finding,) = evaluate(recording)
+    assert (finding.status, finding.exchanges) == (Status.PASS, ("launch:one", "launch:two"))
 
 
 def test_without_observations_nothing_is_said() -> None:

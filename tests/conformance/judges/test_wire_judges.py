@@ -8,6 +8,7 @@ import pytest
 from wire_recordings import HOST, answer, event, job, red, refusal
 
 from conformance.finding import Status
+from conformance.wire.transcript import Chunk
 
 if TYPE_CHECKING:
     from conformance.wire.transcript import Exchange
@@ -262,11 +263,19 @@ FOUR = ("a", "b", "c", "d")
 
 def test_no_interleave() -> None:
     clause = "M0-W-1301/no-interleave"
-    first = job("running", *FOUR, step=0.1)  # its end at 0.6
+    first = job("running", *FOUR, *FOUR, step=0.06)  # its end at 0.6
     held = job("second", "x", t0=0.25, step=0.4)
     assert red(clause, first, held) == PASS
     assert red(clause, first, job("second", "x", t0=0.25, step=0.32)) == PASS  # two sockets, read one after the other
-    assert red(clause, first, job("second", "x", t0=0.25, step=0.1)) == FAIL
+    assert red(clause, first, job("second", "x", t0=0.25, step=0.05)) == FAIL
+    late = job("running", *FOUR, *FOUR, step=0.06)  # all the rest in one read, long after: the harness did not get on
+    late.chunks[4:] = [Chunk(9.0, chunk.data) for chunk in late.chunks[4:]]
+    assert Status.FAIL not in red(clause, late, job("second", "x", t0=0.25, step=0.05))
+    whole = job("second", "x")  # it ran before, all of it lay ready, and the harness read the other socket first
+    whole.chunks = [Chunk(first.chunks[1].at + 0.001, chunk.data) for chunk in whole.chunks]
+    assert Status.FAIL not in red(clause, first, whole)
+    whole.chunks = [Chunk(first.chunks[5].at + 0.001, chunk.data) for chunk in whole.chunks]
+    assert red(clause, first, whole) == FAIL
     assert red(clause, first, job("second", "x", t0=0.7)) == SILENT
     assert red(clause, first, job("second", t0=0.25, end=BROKEN)) == SILENT  # cancelled while it waited
     other = job("second", "x", t0=0.25, step=0.1)

@@ -180,6 +180,21 @@ async def test_the_worker_learns_that_its_client_left(told: bool) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_stream_that_a_lie_ends_early_holds_nobody_back() -> None:
+    class EndsEarly(Defect):
+        async def events(self, request: Request, events: AsyncIterator[Event], proxy: Proxy) -> AsyncIterator[Event]:  # noqa: ARG002 - as above
+            async for event in events:
+                if event.data.get("i") == 2:
+                    return
+                yield event
+
+    async with behind(EndsEarly()) as (_, port):
+        for _ in range(3):
+            body = (await ask(port, post(JOB)))[1]
+            assert body == STREAM[: STREAM.index(b'event: token\ndata: {"t":" c"')]
+
+
+@pytest.mark.asyncio
 async def test_a_defect_that_raises_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     class Broken(Defect):
         name = ""

@@ -177,7 +177,7 @@ def test_counts() -> None:
 # ---- the runner ---------------------------------------------------------------------------------------------------
 
 
-def test_runs_are_separate_processes_and_slow_ones_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_separate_processes_and_slow_ones_are_stopped(tmp_path: Path) -> None:
     def pretend(options: RunOptions) -> None:
         (options.report_dir / "pid").write_text(str(os.getpid()))
         if options.seed == 2:
@@ -185,9 +185,8 @@ def test_runs_are_separate_processes_and_slow_ones_are_stopped(tmp_path: Path, m
         if options.seed == 3:
             time.sleep(60)
 
-    monkeypatch.setattr(runner, "run_suite", pretend)
     wanted = [(RunOptions(report_dir=tmp_path / str(seed), seed=seed), tmp_path / str(seed)) for seed in (1, 2, 3)]
-    ended = {one.number: one for one in runner.run_all(wanted, 2, [30.0, 30.0, 0.3])}
+    ended = {one.number: one for one in runner.run_all(pretend, wanted, 2, [30.0, 30.0, 0.3])}
     assert [ended[number].timed_out for number in range(3)] == [False, False, True]
     assert ended[2].seconds < 20
     assert "ValueError: broken" in (tmp_path / "2" / runner.OUTPUT).read_text()

@@ -10,13 +10,13 @@ from parity.tokenizers import cli, golden, vectors
 
 def test_fuzz_says_equal(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["fuzz", "--count", "40", "--vocabulary", "gpt-2", "--vocabulary", "spm", "--jobs", "1"]) == 0
-    assert capsys.readouterr().out.count("40 texts, seed 0: equal") == 2
+    assert capsys.readouterr().out.count("40 texts,      4 decodings, seed 0: equal") == 2
 
 
 def test_fuzz_takes_any_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = vocabularies.make("llama-bpe").write(tmp_path / "some model.gguf")
     assert cli.main(["fuzz", "--count", "40", "--model", str(path), "--jobs", "1"]) == 0
-    assert "some model                40 texts, seed 0: equal" in capsys.readouterr().out
+    assert "some model                40 texts,      4 decodings, seed 0: equal" in capsys.readouterr().out
 
 
 def test_fuzz_fails_on_a_difference(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ import pytest
 from engine_by_hand import GREEDY, drain, load, next_token
 
 from worker import checkpoints
-from worker.checkpoints import Recorder, Settings
+from worker.checkpoint_copies import Copies
+from worker.checkpoints import JobRecorder, Recorder, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,18 +179,146 @@ def test_nothing_is_lost_when_writing_is_interrupted(tmp_path: Path) -> None:
     assert [line["token_idx"] for line in lines(found)] == [0, 1, 2, 3, 4]
 
 
+def step(tap: JobRecorder, position: int, *values: float) -> None:
+    tap.begin([position], position)
+    tap("result_output", -1, np.array([values], np.float32))
+
+
 def test_memory_is_bounded_while_a_job_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "HELD_BYTES", 1000)
-    found = settings(tmp_path)
-    tap = Recorder(found).job("j")
+    found = settings(tmp_path, ORCH_LOG_VECTORS="1")
+    assert found.vectors is not None
+    recorder = Recorder(found)
+    tap = recorder.job("j")
     for position in range(100):
-        tap.begin([position], position)
-        tap("result_output", -1, np.full((1, 50), position, np.float32))
-        assert tap._held <= 1000
+        step(tap, position, *[position] * 50)
+    assert len(lines(found)) == 0
+    assert found.vectors.stat().st_size == 96 * 200  # four copies of 200 bytes, each at a multiple of 64, fit
     tap.close()
     found_lines = lines(found)
     assert [line["token_idx"] for line in found_lines] == list(range(100))
     assert [line["token_ids"] for line in found_lines] == [[i] for i in range(100)]
+    assert [line["max"] for line in found_lines] == list(range(100))
+    assert [line["vector"]["offset"] for line in found_lines] == list(range(0, 100 * 200, 200))
+
+
+def test_lines_do_not_pile_up_in_a_long_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "HELD_BYTES", 1000)
+    monkeypatch.setattr(checkpoints, "_HELD_LINES", 10)
+    found = settings(tmp_path)
+    tap = Recorder(found).job("j")
+    for position in range(100):
+        step(tap, position, *[position] * 50)
+    assert len(lines(found)) == 90
+    tap.close()
+    assert [line["position"] for line in lines(found)] == list(range(100))
+
+
+def test_one_job_runs_while_another_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "HELD_BYTES", 256)
+    found = settings(tmp_path, ORCH_LOG_VECTORS="1")
+    assert found.vectors is not None
+    recorder = Recorder(found)
+    first, second = recorder.job("first"), recorder.job("second")
+    for position in range(4):
+        step(first, position, 10 + position)
+    writing = first.write()
+    next(writing)
+    for position in range(6):  # more than fit: the rest of the first job's copies must leave for them
+        step(second, position, 20 + position)
+    for _ in writing:
+        pass
+    second.close()
+    whole = np.frombuffer(found.vectors.read_bytes(), "<f4")
+    for name, base in (("first", 10), ("second", 20)):
+        own = [line for line in lines(found) if line["request_id"] == name]
+        assert [line["values"] for line in own] == [[base + i] for i in range(len(own))]
+        assert [whole[line["vector"]["offset"] // 4] for line in own] == [base + i for i in range(len(own))]
+    assert len(lines(found)) == 10
+
+
+def test_a_checkpoint_larger_than_the_bound_is_recorded_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "HELD_BYTES", 1000)
+    found = settings(tmp_path, ORCH_LOG_ROWS="all")
+    tap = Recorder(found).job("j")
+    step(tap, 0, 1, 2)
+    prompt = np.arange(600, dtype=np.float32).reshape(6, 100)
+    tap.begin(range(6), 1)
+    tap("result_output", -1, prompt)
+    prompt[:] = 0  # the model goes on with its array
+    step(tap, 7, 3, 4)
+    tap.close()
+    found_lines = lines(found)
+    assert [line["position"] for line in found_lines] == list(range(8))
+    assert [line["max"] for line in found_lines] == [2, 99, 199, 299, 399, 499, 599, 4]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_file_that_cannot_be_written_is_no_error_of_the_running_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    monkeypatch.setattr(checkpoints, "HELD_BYTES", 64 if full else 1000)
+    found = settings(tmp_path, ORCH_LOG_VECTORS="1")
+    assert found.vectors is not None
+    recorder = Recorder(found)
+    found.vectors.unlink()
+    found.vectors.mkdir()
+    broken = recorder.job("broken")
+    for position in range(4):
+        step(broken, position, position)
+    with pytest.raises(IsADirectoryError):
+        broken.close()
+    found.vectors.rmdir()
+    sound = recorder.job("sound")
+    step(sound, 0, 5)
+    sound.close()
+    assert [(line["request_id"], line["values"]) for line in lines(found)] == [("sound", [5])]
+
+
+@pytest.mark.parametrize("size", [1, 9, 10, 511, 5119, 5120, 5121, 8192, 20000])
+def test_figures_of_long_vectors_are_those_of_plain_numpy(tmp_path: Path, size: int) -> None:
+    rng = np.random.default_rng(size)
+    rows = rng.standard_normal((2, size)).astype(np.float32)
+    rows[1] = np.round(rows[1], 1)  # many equals: the lower id comes first
+    found = settings(tmp_path, ORCH_LOG_ROWS="all")
+    tap = Recorder(found).job("j")
+    tap.begin([1, 2], 0)
+    tap("result_output", -1, rows)
+    tap.close()
+    for row, line in zip(rows, lines(found), strict=True):
+        wide = row.astype(np.float64)
+        assert line["mean"] == pytest.approx(wide.mean(), rel=1e-12, abs=1e-15)
+        assert line["l2"] == pytest.approx(float(np.linalg.norm(wide)), rel=1e-12)
+        assert line["crc32"] == f"{zlib.crc32(row.tobytes()):08x}"
+        assert [i for i, _ in line["top"]] == np.argsort(-row, kind="stable")[:10].tolist()
+
+
+def test_copies_leave_in_the_order_they_came_and_unchanged() -> None:
+    class Reader:
+        def __init__(self) -> None:
+            self.seen: list[bytes] = []
+
+        def take(self, origin: Any, values: Any) -> None:  # noqa: ARG002
+            self.seen.append(values.tobytes())
+
+    rng = np.random.default_rng(0)
+    for size in (64, 1000, 4096):
+        copies, reader, sent = Copies(size), Reader(), []
+        for _ in range(2000):
+            if rng.random() < 0.3 and len(reader.seen) < len(sent):
+                copies.pop()
+                continue
+            array = rng.random((1, int(rng.integers(1, 300))), np.float32)
+            if rng.random() < 0.1:
+                array = array.astype(np.int32)
+            sent.append(array.tobytes())
+            copies.keep(reader, (0.0, 0, "", 0, []), array)
+            array[:] = 0
+        while len(reader.seen) < len(sent):
+            copies.pop()
+        assert reader.seen == sent
 
 
 def test_jobs_and_runs_share_a_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,42 @@ def test_recording_changes_no_answer_and_loses_no_step(tmp_path: Path) -> None:
     assert [line["position"] for line in lines] == [*range(40), *range(8)]
     vectors = log.with_name("log.jsonl.vectors")
     assert vectors.stat().st_size == sum(line["vector"]["bytes"] for line in lines)
+
+
+def written(log: Path, position: int) -> list[int]:
+    """The positions in the log once the job that computed ``position`` is over."""
+    deadline = time.monotonic() + 10
+    while True:
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        if lines and lines[-1]["position"] >= position:
+            return [line["position"] for line in lines]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_cancelled_job_and_one_that_hangs_up_leave_every_step(tmp_path: Path) -> None:
+    model = script(tmp_path / "script.gguf").path
+    log = tmp_path / "log.jsonl"
+    with worker(model, {"ORCH_LOG_FILE": str(log)}) as port:
+        for way in ("cancel", "hang up"):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            document = {"job_id": JOB, "prompt": "*", "max_tokens": 2000, "temperature": 0.0, "seed": 7}
+            connection.request("POST", "/execute", json.dumps(document), {"Content-Type": "application/json"})
+            stream = connection.getresponse()
+            tokens = 0
+            while tokens < 20:
+                tokens += stream.readline().startswith(b"event: token")
+            if way == "cancel":
+                with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as other:
+                    other.request("POST", "/cancel", json.dumps({"job_id": JOB}), {"Content-Type": "application/json"})
+                    assert other.getresponse().status == 202
+                tokens += stream.read().count(b"event: token")
+            stream.close()
+            connection.close()
+            positions = written(log, tokens - 1)
+            assert positions == list(range(len(positions)))
+            assert tokens <= len(positions) < 2000
+            log.write_text("")
 
 
 def test_a_recording_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.devices.cuda import driver
-from worker.devices.cuda.prefill import Prefill
+from worker.devices.cuda.prefill import PASS, Prefill
 from worker.devices.cuda.program import N_TABLES, RING, STATE
 from worker.errors import DeviceError
 from worker.sampling import NonFiniteLogitsError, mix64
@@ -59,9 +59,9 @@ class CudaDecoding:
         layer = cache.nbytes(n_tokens) // cache.n_layer // 2
         state["cache"], state["layer_bytes"], state["value_offset"] = self._kv.address, layer, layer * cache.n_layer
         state["capacity"] = n_tokens
-        self.capacity = n_tokens
-        self._layer_bytes = layer
-        self._value_offset = layer * cache.n_layer
+        self._pass = np.zeros(1, PASS)
+        self._pass["keys"], self._pass["values"] = self._kv.address, self._kv.address + layer * cache.n_layer
+        self._pass["layer_bytes"], self._pass["capacity"] = layer, n_tokens
         state["vocab"] = engine.model.n_vocab if sampling.vocab_size is None else sampling.vocab_size
         state["n_logits"] = engine.model.n_vocab
         state["tables"][0] = ([table.address for table in self._device.tables] + [0] * N_TABLES)[:N_TABLES]
@@ -80,14 +80,6 @@ class CudaDecoding:
         self._room(len(tokens))
         with driver.Errors("the prompt failed"):
             yield from self._prefill(tokens)
-
-    def keys(self, layer: int) -> int:
-        """Address of a layer's keys, (n_kv_head, capacity, head_dim)."""
-        return self._kv.address + layer * self._layer_bytes
-
-    def values(self, layer: int) -> int:
-        """Address of a layer's values, like its keys."""
-        return self.keys(layer) + self._value_offset
 
     def _prefill(self, tokens: Sequence[int]) -> Iterator[None]:
         engine = self._engine
@@ -122,14 +114,20 @@ class CudaDecoding:
                 self._tap.begin(chunk.tolist(), self._position + first)
             last = first + len(chunk) == len(ids)
             n_out = len(chunk) if every_row else int(last and self._tap is not None)
-            driver.upload(engine.tokens.address, chunk, self._stream)
-            trace = Prefill(
-                engine, engine.arena, tokens=engine.tokens.address, n=len(chunk), start=first, n_out=n_out, job=self
-            )
-            yield from engine.layers(trace, len(chunk), self._tap)
+            self._pass["start"] = self._position + first
+            data = np.concatenate([self._pass.view(np.uint8), chunk.view(np.uint8)])
+            driver.upload(engine.passing.address, data, self._stream)
+            if self._tap is None and len(chunk) == engine.chunk:
+                row_of_last = engine.run_chunk()
+                yield
+            else:
+                watched = self._tap is not None
+                trace = Prefill(engine, engine.arena, n=len(chunk), n_out=n_out, watched=watched)
+                yield from engine.layers(trace, len(chunk), self._tap)
+                row_of_last = trace.last
             if last:
                 row = program.value(int(program.instructions[program.head]["x"]), self._position + len(ids) - 1)
-                driver.copy(row, trace.last, 4 * engine.n_embd, self._stream)
+                driver.copy(row, row_of_last, 4 * engine.n_embd, self._stream)
         self._position += len(ids) - 1
 
     def _one_by_one(self) -> Program:
@@ -220,6 +218,7 @@ class CudaDecoding:
         self._closed = True
         self._stream.synchronize()
         self._kv.free()
+        self._engine.arena.release()
         if self._program is not None and self._program is not self._engine.plain:
             self._program.free()
 

@@ -13,6 +13,7 @@ from worker.devices.cuda.memory import Pool
 from worker.devices.cuda.program import N_TABLES, Act, Norm
 from worker.devices.cuda.rotation import CudaRotation
 from worker.devices.cuda.weights import Matrix, WeightLoader
+from worker.gguf import GgmlType
 from worker.gguf.dequantize import dequantize
 from worker.sampling import SamplingParams
 
@@ -45,6 +46,9 @@ class CudaDevice:
         self._loader: WeightLoader | None = WeightLoader(self.pool, self.stream)
         self._engines: dict[int, Engine] = {}
         self._vectors: set[Buffer] = set()
+        self._products: dict[tuple[GgmlType, int], driver.Kernels] = {}
+        # Hopper's own matrix instructions, which read one operand from shared memory.
+        self.wgmma = self.compute_capability == 90
 
     @property
     def memory(self) -> Memory:
@@ -63,9 +67,21 @@ class CudaDevice:
 
     def close(self) -> None:
         """Free everything (M0-W-1401)."""
+        for kernels in self._products.values():
+            kernels.forget()
         self.stream.synchronize()
         self._engines.clear()
         self.pool.close()
+
+    def products(self, kind: GgmlType, tokens: int) -> driver.Kernels:
+        """The prompt's matrix products of one storage type by 64 or 128 tokens a block; the first call compiles."""
+        wgmma = self.wgmma and kind != GgmlType.F32
+        tokens = tokens if wgmma else 64
+        kernels = self._products.get((kind, tokens))
+        if kernels is None:
+            defines = {"STORED": int(kind), "TOKENS": tokens, "HOPPER": int(wgmma)}
+            kernels = self._products[kind, tokens] = driver.Kernels("gemm.cu", defines, exact=wgmma)
+        return kernels
 
     # Loading.
 
@@ -73,6 +89,8 @@ class CudaDevice:
         """See the interface."""
         if self._loader is None:
             self._loader = WeightLoader(self.pool, self.stream)
+        for tensor in tensors:  # compiled while weights are copied; an expert has few tokens
+            self.products(tensor.type, 64 if len(tensor.shape) == 3 else 128)
         with driver.Errors("copying weights to the device failed"):
             return self._loader.matrix(tensors)
 
@@ -104,9 +122,12 @@ class CudaDevice:
         return engine
 
     def prepare(self, model: Adapter, n_tokens: int) -> None:
-        """See the interface. One short job of each kind compiles kernels and captures graphs."""
+        """See the interface. All kernels are loaded; one short job of each kind captures graphs."""
         with driver.Errors("preparing the device failed"):
             self._engine(model)
+            needed = list(self._products.items())
+            for _, kernels in needed:
+                kernels.load()
             for table in self.tables:
                 table.grow(n_tokens, self.stream)
             for sampling in (SamplingParams(temperature=0.0), SamplingParams()):
@@ -121,6 +142,8 @@ class CudaDevice:
                     self.stream.synchronize()
                 finally:
                     job.close()
+        for kind, _ in dict(needed):
+            self.products(kind, 64)  # short prompts are a little faster with these, and nobody waits for them
 
     def open(
         self, model: Adapter, n_tokens: int, sampling: SamplingParams, *, seed: int, tap: Tap | None = None

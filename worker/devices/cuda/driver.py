@@ -15,6 +15,7 @@ import cupy
 import numpy as np
 from cupy.cuda import runtime
 
+from worker.devices.cuda import compiler
 from worker.errors import CudaStatus, DeviceError
 
 if TYPE_CHECKING:
@@ -200,38 +201,70 @@ def source(name: str) -> str:
 
 
 class Kernels:
-    """The compiled kernels of one source file. CuPy keeps the machine code on disk for the next start."""
+    """The kernels of one source file. They compile in the background; the first that is needed waits for them."""
 
-    def __init__(self, name: str, defines: Mapping[str, int] | None = None, *, cooperative: bool = False) -> None:
+    def __init__(
+        self, name: str, defines: Mapping[str, int] | None = None, *, cooperative: bool = False, exact: bool = False
+    ) -> None:
         options = (
             "-std=c++17",
+            "-ftz=true",
+            "-default-device",
+            "-minimal",
             *(
                 f"-D{key}={value}ull" if value >> 31 else f"-D{key}={value}"
                 for key, value in sorted((defines or {}).items())
             ),
         )
-        self._module = cupy.RawModule(
-            code=source(name), options=options, backend="nvrtc", enable_cooperative_groups=cooperative
-        )
+        self._code = compiler.start(source(name), options, capability(), exact=exact)
+        self._cooperative = cooperative
+        self._module: Any = None
         self._functions: dict[str, Any] = {}
+        self._shared: dict[str, int] = {}
+
+    @property
+    def compiled(self) -> bool:
+        """Whether ``load`` would not wait."""
+        return self._code.done()
+
+    def forget(self) -> None:
+        """Do not begin to compile what was not begun."""
+        self._code.cancel()
+
+    def load(self) -> Any:
+        """The module on the device, once it is compiled.
+
+        Raises:
+            DeviceError: it does not compile.
+        """
+        if self._module is None:
+            module = cupy.cuda.function.Module()
+            module.load(self._code.result())
+            self._module = module
+        return self._module
 
     def function(self, name: str, shared: int = 0) -> Any:
         """A kernel, allowed ``shared`` bytes of dynamic shared memory."""
         function = self._functions.get(name)
         if function is None:
-            function = self._functions[name] = self._module.get_function(name)
-        if shared > 48 << 10 and function.max_dynamic_shared_size_bytes < shared:
-            function.max_dynamic_shared_size_bytes = shared
+            function = self._functions[name] = self.load().get_function(name)
+        if shared > 48 << 10 and self._shared.get(name, 0) < shared:
+            cupy.cuda.driver.funcSetAttribute(
+                function.ptr, cupy.cuda.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared
+            )
+            self._shared[name] = shared
         return function
 
     def launch(
         self, name: str, grid: tuple[int, ...], block: int, arguments: Sequence[Any], stream: Any, *, shared: int = 0
     ) -> None:
         """Enqueue a kernel; arguments are addresses (int) and NumPy scalars."""
-        function = self.function(name, shared)
-        if cupy.cuda.get_current_stream().ptr != stream.ptr:
-            stream.use()  # one stream does all the work; entering it anew costs more than the launch
-        function(grid, (block,), tuple(arguments), shared_mem=shared)
+        self.function(name, shared)(grid, (block,), tuple(arguments), shared, stream, self._cooperative)
+
+
+def capability() -> int:
+    """Compute capability of the current device, 90 for 9.0."""
+    return int(cupy.cuda.Device().compute_capability)
 
 
 def synchronize() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.devices.cuda import driver
-from worker.devices.cuda.prefill import Arena, PassDone, Prefill, PrefillStep
+from worker.devices.cuda.prefill import PASS, Arena, PassDone, Prefill, PrefillStep
 from worker.devices.cuda.program import DEFINES, PLAN_BYTES, RESULT, RING, STATE, WARPS, Op, ring_bytes, vector_bytes
 from worker.devices.cuda.recorder import Recorder
 from worker.gguf import GgmlType
@@ -151,11 +151,13 @@ class Engine:
         self._decode = driver.Kernels("decode.cu", defines, cooperative=True)
 
         self.prefill_kernels = driver.Kernels("prefill.cu", defines)
-        self.gemm_kernels = driver.Kernels("gemm.cu")
-        self.tokens = pool.allocate(4 * CHUNK, "intermediates")
+        self.passing: Buffer = pool.allocate(PASS.itemsize + 4 * CHUNK, "intermediates")
         self.n_embd = int(self.plain.instructions[self.plain.head]["k"])
-        self.arena = Arena()
+        self.arena = Arena(pool)
         self.chunk = 0
+        self._chunk_graph: Any = None
+        self._chunk_tables: list[int] | None = None  # rotary tables that the graph reads; a longer one lies elsewhere
+        self._chunk_row = 0
         if self._batches():
             self._set_aside(min(CHUNK, MAX_POSITIONS))
 
@@ -170,7 +172,7 @@ class Engine:
 
     def _set_aside(self, n: int) -> None:
         """Memory for passes of n tokens: counted by a pass that runs nothing."""
-        trace = Prefill(self, self.arena, tokens=0, n=n, start=0, n_out=0, job=None, dry=True)
+        trace = Prefill(self, self.arena, n=n, n_out=0, dry=True)
         for _ in self.layers(trace, n, None):
             pass
         self.arena.buffer = self.device.pool.allocate(2 * self.arena.peak + 512, "intermediates")
@@ -186,6 +188,28 @@ class Engine:
                 yield
         except (PassDone, StopIteration):
             return
+
+    def run_chunk(self) -> int:
+        """Enqueue a pass over a whole chunk that nobody watches; returns where the last token's row will be.
+
+        The first such pass loads kernels, which a capture must not see; the second is captured, and later ones replay
+        it: their launches are the same, and a graph starts them faster than Python does.
+        """
+        tables = [table.address for table in self.device.tables]
+        if self._chunk_tables != tables:
+            self._chunk_tables, self._chunk_graph = tables, None
+            self._enqueue_chunk()
+            return self._chunk_row
+        if self._chunk_graph is None:
+            self._chunk_graph = driver.capture(self.device.stream, self._enqueue_chunk)
+        self._chunk_graph.launch(self.device.stream)
+        return self._chunk_row
+
+    def _enqueue_chunk(self) -> None:
+        trace = Prefill(self, self.arena, n=self.chunk, n_out=0)
+        for _ in self.layers(trace, self.chunk, None):
+            pass
+        self._chunk_row = trace.last
 
     def decode(self, program: Program, first: int, count: int) -> None:
         """Enqueue instructions of a program."""

@@ -14,7 +14,7 @@ from worker.gguf import GgmlType
 
 if TYPE_CHECKING:
     from worker.devices.cuda.engine import Engine
-    from worker.devices.cuda.memory import Buffer
+    from worker.devices.cuda.memory import Buffer, Pool
     from worker.devices.cuda.rotation import CudaRotation
     from worker.devices.cuda.weights import Matrix, Part
     from worker.devices.interface import Tap
@@ -29,14 +29,19 @@ _GEMM = np.dtype(
     ],
     align=True,
 )
+# Dynamic shared memory by tokens of a block, with what aligning it may cost (WideShared in kernels/wide.cuh).
+_WIDE_SHARED = {tokens: tokens * (4 * 256 + 12) + 1024 for tokens in (64, 128)}
 _ATTEND = np.dtype(
     [
-        *((name, "u8") for name in ("q", "k", "v", "table", "q_half", "keys", "values", "sinks", "out")),
-        *((name, "i4") for name in ("ld", "ldk", "ldv", "n", "n_head", "n_kv_head", "capacity", "start")),
+        *((name, "u8") for name in ("q", "k", "v", "table", "q_half", "pass", "sinks", "out")),
+        *((name, "i4") for name in ("ld", "ldk", "ldv", "n", "n_head", "n_kv_head", "layer")),
         *((name, "i4") for name in ("n_rot", "pairing", "window")),
         ("scale", "f4"),
     ],
     align=True,
+)
+PASS = np.dtype(
+    [("keys", "u8"), ("values", "u8"), ("layer_bytes", "u8"), ("capacity", "i4"), ("start", "i4")], align=True
 )
 
 
@@ -102,15 +107,25 @@ class ChosenRows(Rows):
 class Arena:
     """Memory of passes: two halves that layers use in turn, so that a layer still finds what the one before it left."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Pool) -> None:
         self.buffer: Buffer | None = None
         self.peak = 0  # bytes of a half that the hungriest layer needs
+        self._pool = pool
         self._used = 0
         self._half = 0
+        self._spills = False
+        self._spilled: list[Buffer] = []
 
-    def begin(self) -> None:
-        """A pass starts."""
+    def begin(self, *, spills: bool) -> None:
+        """A pass starts. One that is watched keeps what others never write: where it spills, it gets more memory."""
         self._used = self._half = 0
+        self._spills = spills
+        self.release()
+
+    def release(self) -> None:
+        """Give back what the last pass spilled; waits until the device is done with it."""
+        while self._spilled:
+            self._spilled.pop().free()
 
     def flip(self) -> None:
         """The next layer starts: what the layer before the last left is forgotten."""
@@ -125,9 +140,13 @@ class Arena:
         if self.buffer is None:
             return at + 256
         size = self.buffer.nbytes // 2 // 256 * 256
-        if self._used > size:
+        if self._used <= size:
+            return self.buffer.address + self._half * size + at
+        if not self._spills:
             raise RuntimeError(f"a layer needs {self._used} bytes, more than the {size} set aside")
-        return self.buffer.address + self._half * size + at
+        self._used = at  # later, smaller pieces may still fit
+        self._spilled.append(self._pool.allocate(nbytes, "intermediates"))
+        return self._spilled[-1].address
 
 
 class PassDone(Exception):  # noqa: N818 - no error: the rest of the pass is the decode program's head
@@ -154,25 +173,32 @@ class PrefillStep:
 
 
 class Prefill:
-    """One pass over n tokens from position ``start`` on.
+    """One pass over n tokens: their ids, and where they are and the cache is (PASS), lie in the engine's memory.
 
-    With ``dry`` nothing runs: the pass only counts the memory it needs.
+    So the launches of two passes over equally many tokens are the same. With ``dry`` nothing runs: the pass only counts
+    the memory it needs.
     """
 
     def __init__(
-        self, engine: Engine, arena: Arena, *, tokens: int, n: int, start: int, n_out: int, job: Any, dry: bool = False
+        self,
+        engine: Engine,
+        arena: Arena,
+        *,
+        n: int,
+        n_out: int,
+        dry: bool = False,
+        watched: bool = False,
     ) -> None:
         self._engine = engine
         self._stream = engine.device.stream
         self._arena = arena
-        self._tokens = tokens  # address of n int32
+        self._pass = engine.passing.address
+        self._tokens = self._pass + PASS.itemsize  # n int32
         self._n = n
-        self._start = start
         self._n_out = n_out
-        self._job = job
         self._dry = dry
         self.last = 0  # address of the last token's row behind the last layer
-        arena.begin()
+        arena.begin(spills=watched)
 
     def _rows(self, width: int, n: int | None = None, size: int = 4) -> int:
         return self._arena.take((self._n if n is None else n) * width * size)
@@ -201,7 +227,7 @@ class Prefill:
                 assert node.table is not None  # noqa: S101
                 self._launch(
                     "rope_rows", (self._n,), 256, np.uint64(self.force(node.x)), np.int32(node.x.ld),
-                    np.int32(node.width), np.uint64(node.table.address), np.int32(self._start),
+                    np.int32(node.width), np.uint64(node.table.address), np.uint64(self._pass),
                     np.int32(node.table.n_rot), np.int32(node.table.pairing == "neox"), np.uint64(node.address),
                 )  # fmt: skip
             case EmbeddedRows():
@@ -214,7 +240,7 @@ class Prefill:
         self._launch(
             "embed_rows", (self._n,), 256, np.uint64(self._tokens), np.int32(part.kind),
             np.uint64(part.buffer.address), np.int32(second.kind if second else 0),
-            np.uint64(second.buffer.address if second else 0), np.int32(self._start), np.int32(node.width),
+            np.uint64(second.buffer.address if second else 0), np.uint64(self._pass), np.int32(node.width),
             np.uint64(node.address),
         )  # fmt: skip
 
@@ -225,7 +251,7 @@ class Prefill:
             "prepare_rows", (n,), 256, np.uint64(x), np.int32(norm.width if norm else k),
             np.int32(norm.kind if norm else 0), np.uint64(norm.weight if norm else 0),
             np.uint64(norm.bias if norm else 0), np.float32(norm.eps if norm else 0.0), np.uint64(half),
-            np.int32(pitch), np.uint64(scales), np.uint64(full),
+            np.int32(pitch), np.uint64(scales), np.uint64(full), np.int32(self._engine.device.wgmma),
         )  # fmt: skip
 
     def _halves(self, x: Rows) -> tuple[int, int, int]:
@@ -249,7 +275,7 @@ class Prefill:
             if part.kind == GgmlType.F32:
                 full = self.force(x)
                 if not self._dry:
-                    self._engine.gemm_kernels.launch(
+                    self._engine.device.products(part.kind, 64).launch(
                         "gemm_F32", (-(-part.rows // 4), -(-self._n // 4)), 128,
                         (np.uint64(part.buffer.address), np.uint64(full), np.uint64(bias), np.uint64(residual),
                          np.uint64(out), np.int32(self._n), np.int32(matrix.k), np.int32(part.rows), np.int32(ldo),
@@ -288,11 +314,14 @@ class Prefill:
     def _gemm(self, part: Part, args: Any, n: int, experts: int) -> None:
         if self._dry:
             return
+        device = self._engine.device
+        # An expert has few tokens. Both blocks add up the same numbers in the same order.
+        few = experts > 1 or (n <= 64 and device.products(part.kind, 64).compiled)
+        tokens = 64 if few or not device.wgmma else 128
         octets = int(args["n_ff"][0]) // 8 if int(args["base2"][0]) else int(args["octets"][0])
-        per_block = 8 if int(args["base2"][0]) else 16
-        self._engine.gemm_kernels.launch(
-            f"gemm_{part.kind.name}", (-(-octets // per_block), -(-n // 64), experts), 128, (args,), self._stream
-        )
+        grid = (-(-octets // (8 if int(args["base2"][0]) else 16)), -(-n // tokens), experts)
+        threads, shared = (256, _WIDE_SHARED[tokens]) if device.wgmma else (128, 0)
+        device.products(part.kind, tokens).launch("gemm", grid, threads, (args,), self._stream, shared=shared)
 
     def host(self, node: Rows) -> np.ndarray[Any, np.dtype[Any]]:
         """A copy of a node's values, (n, width)."""
@@ -386,13 +415,9 @@ class Prefill:
         args["q_half"] = self._rows(q.width, size=2)
         out = self._rows(q.width)
         args["out"], args["scale"], args["window"], args["sinks"] = out, scale, window or 0, sinks
-        args["start"] = self._start
+        args["pass"], args["layer"] = self._pass, layer
         if table is not None:
             args["table"], args["n_rot"], args["pairing"] = table.address, table.n_rot, table.pairing == "neox"
-        if not self._dry:
-            args["capacity"] = self._job.capacity
-            args["keys"] = self._job.keys(layer)
-            args["values"] = self._job.values(layer)
         self._launch("rotate_rows", (self._n,), 256, args)
         shared = 2 * 64 * (shape.head_dim + 8) * 2
         self._launch("attend_rows", (-(-self._n // 64), n_head), 128, args, shared=shared)

@@ -21,6 +21,7 @@
 CALL void do_embed(const Instruction& I, const State& st) {
     int from, to;
     share(I.k, from, to);
+#pragma unroll 1
     for (int k = from + threadIdx.x; k < to; k += THREADS) {
         float v = element(I.parts[0].type, I.parts[0].base, st.token, k, I.k);
         if (I.n_parts > 1) v += element(I.parts[1].type, I.parts[1].base, st.position, k, I.k);
@@ -33,6 +34,7 @@ CALL void do_embed(const Instruction& I, const State& st) {
 DEV void do_add(const Instruction& I, Sets sets) {
     int from, to;
     share(I.k, from, to);
+#pragma unroll 1
     for (int k = from + threadIdx.x; k < to; k += THREADS) publish(I.out + k, sets, await(I.x + sets.here + k) + await(I.x2 + sets.here + k));
 }
 
@@ -40,6 +42,7 @@ DEV void do_rope(const Instruction& I, const State& st, Sets sets) {
     int from, to;
     share(I.k, from, to);
     const float* row = st.tables[I.table] + (u64)st.position * I.n_rot;
+#pragma unroll 1
     for (int k = from + threadIdx.x; k < to; k += THREADS)
         publish(I.out + k, sets, rotated(I.x + sets.here + k / HEAD_DIM * HEAD_DIM, k % HEAD_DIM, row, I.n_rot, I.pairing));
 }
@@ -48,6 +51,7 @@ DEV void do_act(const Instruction& I, Sets sets) {
     int from, to;
     share(I.n_out, from, to);
     const float* x = I.x + sets.here;
+#pragma unroll 1
     for (int k = from + threadIdx.x; k < to; k += THREADS) {
         float v = await(x + k);
         if (I.act == GELU) v = gelu(v);

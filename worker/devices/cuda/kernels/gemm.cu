@@ -1,13 +1,12 @@
-// Prompt products: see gemm.cuh. Float32 weights are multiplied in float32, exactly; they are small or for tests.
+// Prompt products of one storage type, STORED: see gemm.cuh and, for HOPPER, wide.cuh. Float32 weights are multiplied in float32, exactly; they are small or for tests.
 #include "common.cuh"
 #include "program.cuh"
 #include "units.cuh"
 #include "activations.cuh"
 #include "gemm.cuh"
+#include "wide.cuh"
 
-#define KERNEL(T) extern "C" __global__ void __launch_bounds__(GEMM_THREADS) gemm_##T(const __grid_constant__ GemmArgs A) { gemm<T>(A); }
-KERNEL(F16) KERNEL(BF16) KERNEL(Q4_0) KERNEL(Q4_1) KERNEL(Q5_0) KERNEL(Q5_1) KERNEL(Q8_0) KERNEL(Q4_K) KERNEL(Q5_K) KERNEL(Q6_K) KERNEL(MXFP4)
-
+#if STORED == 0
 // One warp a row and four vectors; x is (n, k) float32. Grid: rows / 4, n / 4.
 extern "C" __global__ void __launch_bounds__(128) gemm_F32(const float* w, const float* x, const float* bias, const float* residual,
                                                          float* out, int n, int k, int rows, int ldo, int row0, int act) {
@@ -33,3 +32,8 @@ extern "C" __global__ void __launch_bounds__(128) gemm_F32(const float* w, const
         out[at] = v;
     }
 }
+#elif HOPPER
+extern "C" __global__ void __launch_bounds__(WIDE_THREADS, 128 / TOKENS) gemm(const __grid_constant__ GemmArgs A) { gemm_wide<STORED, TOKENS>(A); }
+#else
+extern "C" __global__ void __launch_bounds__(GEMM_THREADS) gemm(const __grid_constant__ GemmArgs A) { gemm<STORED>(A); }
+#endif

@@ -2,7 +2,7 @@
 // the very order in which the units hold them, activations are FP16 with a power of two per row, sums are float32.
 //
 // Activations lie permuted in fours (0, 2, 1, 3), so that two halves made out of bytes 0 and 2 of a word of weights meet
-// their partners.
+// their partners. wide.cuh has another order.
 #pragma once
 
 #define WEIGHT_SCALE 256.f      // keeps small weights out of FP16's subnormals; weights up to 255 fit
@@ -174,22 +174,66 @@ struct GemmArgs {               // mirrored by prefill.py
     int n_ff, bias_stride, per_token, gathers;  // per_token: experts a token; gathers: x has a row a token, not a pair
 };
 
-#define BN 64                   // tokens of a block
+// What is left to do for rows g of octets o[0] and o[1] and N tokens: scale, bias, activation, residual, and out.
+// c[j][e] and c[j][2 + e] are the two rows' sums for token 8 j + 2 t + e, which goes to out's row to[token], if that is any.
+template <int N>
+DEV void finish(const GemmArgs& A, int expert, const int* o, int g, int t, const int* to, const float* scales, const float (&c)[N / 8][4]) {
+    const float* bias = A.bias ? A.bias + (u64)expert * A.bias_stride : 0;
+    auto each = [&](auto write) {
+#pragma unroll
+        for (int j = 0; j < N / 8; ++j)
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                const int token = j * 8 + 2 * t + e, row = to[token];
+                const float s = scales[token];
+                if (row >= 0) write((u64)row * A.ldo + A.row0, c[j][e] * s, c[j][2 + e] * s);
+            }
+    };
+    const int r0 = o[0] * 8 + g, r1 = o[1] * 8 + g;
+    if (A.base2) {
+        if (r0 >= A.n_ff) return;
+        const float b0 = bias ? bias[r0] : 0.f, b1 = bias ? bias[A.n_ff + r0] : 0.f;
+        if (A.act == SWIGLU) each([&](u64 at, float a, float b) { A.out[at + r0] = swiglu(a + b0, b + b1); });
+        else each([&](u64 at, float a, float b) { A.out[at + r0] = swiglu_oai(a + b0, b + b1); });
+        return;
+    }
+    const bool has0 = r0 < A.rows, has1 = r1 < A.rows;
+    const float b0 = bias && has0 ? bias[A.row0 + r0] : 0.f, b1 = bias && has1 ? bias[A.row0 + r1] : 0.f;
+    if (A.act == GELU)
+        each([&](u64 at, float a, float b) {
+            if (has0) A.out[at + r0] = gelu(a + b0);
+            if (has1) A.out[at + r1] = gelu(b + b1);
+        });
+    else if (A.residual)
+        each([&](u64 at, float a, float b) {
+            if (has0) A.out[at + r0] = a + b0 + A.residual[at + r0];
+            if (has1) A.out[at + r1] = b + b1 + A.residual[at + r1];
+        });
+    else
+        each([&](u64 at, float a, float b) {
+            if (has0) A.out[at + r0] = a + b0;
+            if (has1) A.out[at + r1] = b + b1;
+        });
+}
+
+#define GEMM_TOKENS 64          // of a block
 #define GEMM_THREADS 128
 
 // A block: 128 rows (64 of gate and 64 of up, if paired) by 64 tokens; a warp: two m16 tiles by 64 tokens.
 template <int TYPE>
 DEV void gemm(const GemmArgs& A) {
-    __shared__ __align__(16) u16 tiles[2][BN * X_PITCH];
-    __shared__ int index[BN], out_row[BN];
+    __shared__ __align__(16) u16 tiles[2][GEMM_TOKENS * X_PITCH];
+    __shared__ int index[GEMM_TOKENS], out_row[GEMM_TOKENS];
+    __shared__ float scales[GEMM_TOKENS];
     const int lane = threadIdx.x & 31, w = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const bool paired = A.base2 != 0;
-    const int expert = blockIdx.z, n = A.counts ? A.counts[expert] : A.n, first = blockIdx.y * BN;
+    const int expert = blockIdx.z, n = A.counts ? A.counts[expert] : A.n, first = blockIdx.y * GEMM_TOKENS;
     if (first >= n) return;
     const int offset = A.counts ? A.counts[gridDim.z + expert] : 0;
-    for (int i = threadIdx.x; i < BN; i += GEMM_THREADS) {
+    for (int i = threadIdx.x; i < GEMM_TOKENS; i += GEMM_THREADS) {
         int j = min(first + i, n - 1), pair = A.counts ? A.list[offset + j] : j;
         index[i] = A.gathers ? pair / A.per_token : pair;
+        scales[i] = A.x_scale[index[i]] * (1.f / WEIGHT_SCALE);
         out_row[i] = first + i < n ? pair : -1;
     }
     __syncthreads();
@@ -207,7 +251,7 @@ DEV void gemm(const GemmArgs& A) {
         else p[i] = base + at * octet;
     }
     auto fetch = [&](int chunk, int stage) {
-        for (int i = threadIdx.x; i < BN * 16; i += GEMM_THREADS) {
+        for (int i = threadIdx.x; i < GEMM_TOKENS * 16; i += GEMM_THREADS) {
             int token = i >> 4, part = i & 15;
             copy16(&tiles[stage][token * X_PITCH + part * 8], A.x + (u64)index[token] * A.pitch + chunk * 128 + part * 8);
         }
@@ -257,35 +301,6 @@ DEV void gemm(const GemmArgs& A) {
             for (int i = 0; i < 4; ++i) tile[i] = next[i];
         __syncthreads();
     }
-    const float* bias = A.bias ? A.bias + (u64)expert * A.bias_stride : 0;
 #pragma unroll
-    for (int i = 0; i < 2; ++i)
-#pragma unroll
-        for (int j = 0; j < 8; ++j)
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                const int token = j * 8 + 2 * t + e, row = out_row[token];
-                if (row < 0) continue;
-                const float s = A.x_scale[index[token]] * (1.f / WEIGHT_SCALE);
-                float a = acc[i][j][e] * s, b = acc[i][j][2 + e] * s;
-                float* out = A.out + (u64)row * A.ldo + A.row0;
-                if (paired) {
-                    const int r = o[2 * i] * 8 + g;
-                    if (r >= A.n_ff) continue;
-                    if (bias) a += bias[r], b += bias[A.n_ff + r];
-                    out[r] = A.act == SWIGLU ? swiglu(a, b) : swiglu_oai(a, b);
-                    continue;
-                }
-                const float* residual = A.residual ? A.residual + (u64)row * A.ldo + A.row0 : 0;
-#pragma unroll
-                for (int h = 0; h < 2; ++h) {
-                    const int r = o[2 * i + h] * 8 + g;
-                    if (r >= A.rows) continue;
-                    float v = h ? b : a;
-                    if (bias) v += bias[A.row0 + r];
-                    if (A.act == GELU) v = gelu(v);
-                    if (residual) v += residual[r];
-                    out[r] = v;
-                }
-            }
+    for (int i = 0; i < 2; ++i) finish<GEMM_TOKENS>(A, expert, o + 2 * i, g, t, out_row, scales, acc[i]);
 }

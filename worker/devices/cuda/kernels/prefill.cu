@@ -12,19 +12,34 @@
 #define GROUP 1
 #endif
 
+// What differs from one pass over the same number of tokens to the next; in device memory, so that launches stay the same.
+struct Pass {                   // mirrored by prefill.py
+    u8* keys;                   // of the first layer: (n_kv_head, capacity, HEAD_DIM) halves
+    u8* values;
+    u64 layer_bytes;            // to the next layer's
+    int capacity, start;        // start: position of the pass's first token
+
+    // A layer's keys or values. Loads through a pointer that was itself loaded are slow unless its space is known.
+    DEV u16* of(u8* first, int layer) const {
+        u16* p = (u16*)(first + layer * layer_bytes);
+        __builtin_assume(__isGlobal(p));
+        return p;
+    }
+};
+
 // out[t] = row tokens[t] of the table (+ row start + t of the positions' table).
-extern "C" __global__ void embed_rows(const int* tokens, int type, const u8* table, int type2, const u8* table2, int start, int k, float* out) {
+extern "C" __global__ void embed_rows(const int* tokens, int type, const u8* table, int type2, const u8* table2, const Pass* pass, int k, float* out) {
     for (int i = threadIdx.x; i < k; i += blockDim.x) {
         float v = element(type, table, tokens[blockIdx.x], i, k);
-        if (table2) v += element(type2, table2, start + blockIdx.x, i, k);
+        if (table2) v += element(type2, table2, pass->start + blockIdx.x, i, k);
         out[(u64)blockIdx.x * k + i] = v;
     }
 }
 
-// One block a row: norm, then FP16 under a power of two, permuted in fours and padded with zeros to `pitch`; and float32
-// where asked for. scale[row] is what products must be multiplied by.
+// One block a row: norm, then FP16 under a power of two, permuted as products want it (gemm.cuh, or wide.cuh) and padded with zeros to
+// `pitch`; and float32 where asked for. scale[row] is what products must be multiplied by.
 extern "C" __global__ void __launch_bounds__(256) prepare_rows(const float* x, int k, int norm, const float* w, const float* b, float eps,
-                                                            u16* half, int pitch, float* scale, float* full) {
+                                                            u16* half, int pitch, float* scale, float* full, int wide) {
     __shared__ float red[8];
     __shared__ u32 tops[8];
     const int tid = threadIdx.x, row = blockIdx.x;
@@ -73,7 +88,12 @@ extern "C" __global__ void __launch_bounds__(256) prepare_rows(const float* x, i
     for (int i = tid * 4; i < pitch; i += 1024) {
         uint2 h = make_uint2(0, 0);
         if (i < k) h = make_uint2(to_half2(value(i) * up, value(i + 2) * up), to_half2(value(i + 1) * up, value(i + 3) * up));
-        *(uint2*)(half + (u64)row * pitch + i) = h;
+        u16* to = half + (u64)row * pitch + i;
+        if (!wide) *(uint2*)to = h;
+        else {
+            to -= (i & 15) >> 1;        // two of eight even weights, and the odd ones eight places on
+            *(u32*)to = h.x, *(u32*)(to + 8) = h.y;
+        }
     }
 }
 
@@ -91,17 +111,19 @@ struct AttendArgs {             // mirrored by prefill.py
     const float* v;
     const float* table;         // 0: no rotation
     u16* q_half;                // (n, n_head, HEAD_DIM), rotated and scaled
-    u16* keys;                  // of this layer: (n_kv_head, capacity, HEAD_DIM)
-    u16* values;
+    const Pass* pass;
     const float* sinks;
     float* out;                 // (n, n_head * HEAD_DIM)
-    int ld, ldk, ldv, n, n_head, n_kv_head, capacity, start, n_rot, pairing, window;
+    int ld, ldk, ldv, n, n_head, n_kv_head, layer, n_rot, pairing, window;
     float scale;
 };
 
 // Queries rotated, scaled, to FP16; keys rotated and values to the cache. One block a token.
 extern "C" __global__ void rotate_rows(const __grid_constant__ AttendArgs A) {
-    const int t = blockIdx.x, position = A.start + t;
+    const Pass P = *A.pass;
+    const int t = blockIdx.x, position = P.start + t;
+    u16* keys = P.of(P.keys, A.layer);
+    u16* values = P.of(P.values, A.layer);
     const float* row = A.table ? A.table + (u64)position * A.n_rot : 0;
     for (int i = threadIdx.x; i < A.n_head * HEAD_DIM; i += blockDim.x) {
         const float* x = A.q + (u64)t * A.ld + i / HEAD_DIM * HEAD_DIM;
@@ -111,9 +133,9 @@ extern "C" __global__ void rotate_rows(const __grid_constant__ AttendArgs A) {
     for (int i = threadIdx.x; i < A.n_kv_head * HEAD_DIM; i += blockDim.x) {
         const int h = i / HEAD_DIM, j = i % HEAD_DIM;
         const float* x = A.k + (u64)t * A.ldk + h * HEAD_DIM;
-        const u64 at = ((u64)h * A.capacity + position) * HEAD_DIM + j;
-        A.keys[at] = to_half(row ? rotated_at(x, j, row, A.n_rot, A.pairing) : x[j]);
-        A.values[at] = to_half(A.v[(u64)t * A.ldv + i]);
+        const u64 at = ((u64)h * P.capacity + position) * HEAD_DIM + j;
+        keys[at] = to_half(row ? rotated_at(x, j, row, A.n_rot, A.pairing) : x[j]);
+        values[at] = to_half(A.v[(u64)t * A.ldv + i]);
     }
 }
 
@@ -132,8 +154,9 @@ extern "C" __global__ void __launch_bounds__(128) attend_rows(const __grid_const
     u16* vs = shared + TILE * PITCH;
     const int lane = threadIdx.x & 31, w = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const int head = blockIdx.y, kvh = head / GROUP, first = (gridDim.x - 1 - blockIdx.x) * TILE;
-    const u16* keys = A.keys + (u64)kvh * A.capacity * HEAD_DIM;
-    const u16* values = A.values + (u64)kvh * A.capacity * HEAD_DIM;
+    const Pass P = *A.pass;
+    const u16* keys = P.of(P.keys, A.layer) + (u64)kvh * P.capacity * HEAD_DIM;
+    const u16* values = P.of(P.values, A.layer) + (u64)kvh * P.capacity * HEAD_DIM;
     u32 q[HEAD_DIM / 16][4];
     const int r0 = first + w * 16 + g, r1 = r0 + 8;
 #pragma unroll
@@ -146,10 +169,10 @@ extern "C" __global__ void __launch_bounds__(128) attend_rows(const __grid_const
     float out[HEAD_DIM / 8][4], m[2] = {-1e30f, -1e30f}, l[2] = {0.f, 0.f};
 #pragma unroll
     for (int i = 0; i < HEAD_DIM / 8; ++i) out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0.f;
-    const int p0 = A.start + r0, p1 = A.start + r1;         // absolute positions of this lane's rows
-    const int end = min(A.start + first + TILE, A.start + A.n);
+    const int p0 = P.start + r0, p1 = P.start + r1;         // absolute positions of this lane's rows
+    const int end = min(P.start + first + TILE, P.start + A.n);
     int begin = 0;
-    if (A.window > 0) begin = max(0, A.start + first - A.window + 1) / TILE * TILE;
+    if (A.window > 0) begin = max(0, P.start + first - A.window + 1) / TILE * TILE;
     for (int base = begin; base < end; base += TILE) {
         __syncthreads();
         for (int i = threadIdx.x; i < TILE * HEAD_DIM / 8; i += 128) {
@@ -236,8 +259,8 @@ extern "C" __global__ void add_rows(const float* x, const float* y, float* out, 
     for (int i = threadIdx.x; i < width; i += blockDim.x) out[(u64)blockIdx.x * width + i] = x[(u64)blockIdx.x * width + i] + y[(u64)blockIdx.x * width + i];
 }
 // Rotation by itself, for whoever watches it. Rows of x are `ld` apart.
-extern "C" __global__ void rope_rows(const float* x, int ld, int width, const float* table, int start, int n_rot, int pairing, float* out) {
-    const float* row = table + (u64)(start + blockIdx.x) * n_rot;
+extern "C" __global__ void rope_rows(const float* x, int ld, int width, const float* table, const Pass* pass, int n_rot, int pairing, float* out) {
+    const float* row = table + (u64)(pass->start + blockIdx.x) * n_rot;
     for (int i = threadIdx.x; i < width; i += blockDim.x)
         out[(u64)blockIdx.x * width + i] = rotated_at(x + (u64)blockIdx.x * ld + i / HEAD_DIM * HEAD_DIM, i % HEAD_DIM, row, n_rot, pairing);
 }

@@ -1,0 +1,1 @@
+"""Perturbed models, family by family."""
