@@ -35,7 +35,8 @@ struct Run {
     short unit, chunk;                  // bytes of a unit; units of a chunk
 };
 
-struct Plan { int n, rows, unused[2]; Run runs[MAX_RUNS]; };    // a block's runs of an instruction, and its rows of output
+// A block's runs of an instruction, and its rows of output.
+struct Plan { int n, rows, aligned[2]; Run runs[MAX_RUNS]; };
 
 struct Record { Instruction instruction; Plan plan; };
 
@@ -49,7 +50,6 @@ struct __align__(16) Kept {
     int row;                    // of the output
     const float* residual_at;
     float *here, *there;        // the output in this step's set and in the other (0: it has no other)
-    u64 unused;
 };
 
 struct Where { int at, slot; };         // a warp's instruction; which of what is kept is for its product
@@ -94,6 +94,7 @@ static_assert(sizeof(Shared) <= SHARED_FIXED && PART_FLOATS == PART_FLOATS_HOST,
 DEV Shared& block() { return *(Shared*)smem; }
 DEV const Record& record_at(int at) { return block().records[at % RECORDS]; }
 
+// Where this thread's warp is.
 DEV volatile Where& here() { return block().where[thread() >> 5]; }
 
 // All threads that compute.

@@ -76,24 +76,6 @@ DEV float4 constant4(const float4* p) {
     return v;
 }
 
-// Activations: written by other blocks of the same launch, so never through a stale L1 line.
-DEV float shared_read(const float* p) {
-    float v;
-    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(p) : "memory");
-    return v;
-}
-DEV float4 shared_read4(const float* p) {
-    float4 v;
-    asm volatile("ld.global.cg.v4.f32 {%0,%1,%2,%3}, [%4];"
-        : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p) : "memory");
-    return v;
-}
-DEV int shared_read(const int* p) {
-    int v;
-    asm volatile("ld.global.cg.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
-    return v;
-}
-
 DEV float warp_sum(float v) {
 #pragma unroll
     for (int s = 16; s; s >>= 1) v += __shfl_xor_sync(FULL, v, s);

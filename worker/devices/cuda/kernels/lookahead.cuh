@@ -1,11 +1,11 @@
-// The warp that looks ahead: it brings instructions and plans, keeps the rings full, and makes the experts' plans as soon
-// as their router has spoken. Lane w cares for the ring of warp w.
+// The warp that looks ahead: it brings instructions and plans, keeps the rings full, and chooses the experts as soon as
+// their router has spoken. Lane w cares for the ring of warp w.
 #pragma once
 
 // Where a lane's warp is in the program, as far as its chunks are asked for.
 struct Cursor {
     int at, run;                // instruction and run; run -1: the instruction is new
-    int left, i, type;          // units left of the warp's share of the run; floats: unit of the row
+    int left, i;                // units left of the warp's share of the run; floats: unit of the row
     const u8* source;
     Taken asked;
 };
@@ -54,7 +54,7 @@ DEV bool choose(int at) {
 CALL void look_ahead(const Instruction* program, const Plan* plans, int count) {
     Shared& s = block();
     const int lane = threadIdx.x & 31;
-    Cursor c = {lane < WARPS ? 0 : count, -1, 0, 0, 0, 0, {0, 0}};
+    Cursor c = {lane < WARPS ? 0 : count, -1, 0, 0, 0, {0, 0}};
     int asked = 0, here = 0, chosen_at = -1;    // records asked for, records that have arrived
     u32 idle = 0;
 #pragma unroll 1
