@@ -67,22 +67,27 @@ def copy_bandwidth() -> float:
 
 
 def decode_speed(model: Model, context: int, n_ctx: int) -> float:
-    """Tokens a second, each collected on the host before the next but one is launched, after ``context`` tokens."""
+    """Tokens a second after ``context`` tokens, each collected on the host before the next but one is launched.
+
+    The median of five jobs, since llama-bench too reports several.
+    """
     rng = np.random.default_rng(context)
     context = min(context, n_ctx - STEPS - 8)
-    job = model.open(context + STEPS + 8, GREEDY, seed=0)
-    drain(job.prefill(rng.integers(0, model.n_vocab, max(context, 1)).tolist()))
-    drain(job.collect())
-    for _ in range(4):
-        job.launch()
+    rates = []
+    for _ in range(5):
+        job = model.open(context + STEPS + 8, GREEDY, seed=0)
+        drain(job.prefill(rng.integers(0, model.n_vocab, max(context, 1)).tolist()))
         drain(job.collect())
-    start = time.perf_counter()
-    for _ in range(STEPS):
-        job.launch()
-        drain(job.collect())
-    seconds = time.perf_counter() - start
-    job.close()
-    return STEPS / seconds
+        for _ in range(4):
+            job.launch()
+            drain(job.collect())
+        start = time.perf_counter()
+        for _ in range(STEPS):
+            job.launch()
+            drain(job.collect())
+        rates.append(STEPS / (time.perf_counter() - start))
+        job.close()
+    return sorted(rates)[2]
 
 
 def prefill_speed(model: Model, n: int) -> float:
