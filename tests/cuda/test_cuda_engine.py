@@ -205,7 +205,7 @@ def test_a_whole_chunk_is_the_same_when_a_graph_replays_it(tmp_path: Path) -> No
     assert len(set(seen)) == 1
     device.close()
     other = load_model(GgufFile.open(path), device := open_device("cuda"))
-    fresh: Any = next(iter(device._engines.values()))  # type: ignore[attr-defined]
+    fresh: Any = next(iter(device._engines.values()))
 
     def enqueue() -> int:
         fresh._enqueue_chunk()

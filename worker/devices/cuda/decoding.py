@@ -54,6 +54,7 @@ class CudaDecoding:
         self._program: Program | None = None
         driver.clear(self._kv.address, self._kv.nbytes, self._stream)
         driver.clear(engine.seen.address, engine.seen.nbytes, self._stream)
+        engine.plain.arm()
         state = self._state = np.zeros(1, STATE)
         layer = cache.nbytes(n_tokens) // cache.n_layer // 2
         state["cache"], state["layer_bytes"], state["value_offset"] = self._kv.address, layer, layer * cache.n_layer
@@ -125,7 +126,7 @@ class CudaDecoding:
                 yield from engine.layers(trace, len(chunk), self._tap)
                 row_of_last = trace.last
             if last:
-                row = int(program.instructions[program.head]["x"])
+                row = program.value(int(program.instructions[program.head]["x"]), self._position + len(ids) - 1)
                 driver.copy(row, row_of_last, 4 * engine.n_embd, self._stream)
         self._position += len(ids) - 1
 
@@ -159,7 +160,7 @@ class CudaDecoding:
                 self._engine.decode(program, done, mark.after - done)
                 done = mark.after
             values: NDArray[Any] = np.empty((1, mark.width), np.int32 if mark.integers else np.float32)
-            driver.download(values, mark.address, self._stream)
+            driver.download(values, program.value(mark.address, self._position), self._stream)
             self._stream.synchronize()
             self._tap(mark.name, mark.layer, values)
         if count > done:

@@ -38,6 +38,7 @@ class CudaDevice:
         self.name = name.decode() if isinstance(name, bytes) else str(name)
         self.compute_capability = 10 * int(properties["major"]) + int(properties["minor"])
         self.multiprocessors = int(properties["multiProcessorCount"])
+        self.shared_bytes = int(properties["sharedMemPerBlockOptin"])
         self.pool = Pool(memory_limit)
         self.stream = driver.new_stream()
         self.tables: list[CudaRotation] = []

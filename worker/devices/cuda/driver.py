@@ -123,9 +123,9 @@ def is_device_memory(address: int) -> bool:
     return int(attributes.type) == _DEVICE_MEMORY and not attributes.hostPointer
 
 
-def clear(address: int, nbytes: int, stream: Any) -> None:
-    """Set bytes to zero, in stream order."""
-    runtime.memsetAsync(address, 0, nbytes, stream.ptr)
+def clear(address: int, nbytes: int, stream: Any, value: int = 0) -> None:
+    """Set every byte to zero or ``value``, in stream order."""
+    runtime.memsetAsync(address, value, nbytes, stream.ptr)
 
 
 def upload(address: int, data: Buffer, stream: Any = None) -> None:

@@ -8,12 +8,12 @@ import numpy as np
 
 from worker.devices.cuda import driver
 from worker.devices.cuda.prefill import PASS, Arena, PassDone, Prefill, PrefillStep
-from worker.devices.cuda.program import DEFINES, PLAN_BYTES, RESULT, RING, SHARED_FIXED, STATE, Op, shared_bytes
+from worker.devices.cuda.program import DEFINES, PLAN_BYTES, RESULT, RING, STATE, WARPS, Op, ring_bytes, vector_bytes
 from worker.devices.cuda.recorder import Recorder
 from worker.gguf import GgmlType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from worker.devices.cuda.recorder import Mark, Node
     from worker.devices.interface import Adapter, Tap
 
-THREADS = 512  # of a block of the decode launch
+THREADS = 32 * (WARPS + 1)  # of a block of the decode launch: one warp looks ahead
+_ARMED = 0xFF  # bytes of a value that was not written yet (kernels/exchange.cuh)
 SAMPLE_THREADS = 512
 CHUNK = 512  # prompt tokens of one pass
 # Positions whose attention splits the buffer for partial sums holds: splits of 2,048 tokens and more.
 MAX_POSITIONS = 1 << 17
+_SPARE = 1024  # bytes of shared memory left free: alignment
 _SAMPLE_SCRATCH = 12 * 2048 * 8 + 3 * 1024 * 8
 
 
@@ -50,6 +52,20 @@ class RecordStep:
             self.trace.mark(name, layer, array)
 
 
+class _Addresses:
+    """Memory of nodes, one behind the other from ``start`` on."""
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+        self.used = 0
+
+    def take(self, nbytes: int) -> int:
+        """An address, aligned like an allocation of its own."""
+        address = self._start + self.used
+        self.used += -(-nbytes // 256) * 256
+        return address or 256  # 0 means that a node has none
+
+
 class Program:
     """A recorded one-token pass on the device.
 
@@ -62,48 +78,44 @@ class Program:
 
     def __init__(self, engine: Engine, tap: Tap | None) -> None:
         device = engine.device
-        self._buffers: list[Buffer] = []
-        recorder = Recorder(self._allocate(device), engine.model.cache, engine.n_head, device.multiprocessors)
-        shape = engine.model.cache
-        recorder.partial = recorder.allocate(4 * engine.n_head * engine.max_splits * (shape.head_dim + 2))
-        step = RecordStep(device, recorder, tap)
-        logits = _run(engine.model.forward(step))
-        code, self.logits = recorder.finish(logits)
+        self._stream = device.stream
+        # Recorded twice: once to see how much memory the nodes take, then into two sets of it, one behind the other.
+        counter = _Addresses(0)
+        self._record(engine, tap, counter)
+        self.set_bytes = -(-counter.used // 256) * 256
+        self._sets = device.pool.allocate(2 * self.set_bytes, "intermediates")
+        recorder, code, self.logits = self._record(engine, tap, _Addresses(self._sets.address))
         self.head = recorder.head if recorder.head is not None else 0
         self.marks: list[Mark] = recorder.marks
         self.count = len(code)
         used = [int(part["type"]) for i in code for part in i["parts"][: int(i["n_parts"])]]
         self.types = sum(1 << kind for kind in set(used))
+        shape = engine.model.cache
         group = engine.n_head // shape.n_kv_head
-        self.shared = max(shared_bytes(code[i], shape.head_dim, group) for i in range(self.count))
+        self.vector_bytes = max(vector_bytes(code[i], shape.head_dim, group) for i in range(self.count))
         self.code = device.pool.allocate(code.nbytes, "intermediates")
         driver.upload(self.code.address, code)
         self.instructions: NDArray[Any] = code
         self.plans: Buffer | None = None
+        self.arm()
 
-    def _allocate(self, device: CudaDevice) -> Callable[[int], int]:
-        # Many small buffers: carved out of larger pieces, each row aligned like an allocation of its own.
-        room = 0
-        at = 0
+    @staticmethod
+    def _record(engine: Engine, tap: Tap | None, addresses: _Addresses) -> tuple[Recorder, NDArray[Any], int]:
+        recorder = Recorder(addresses.take, engine.model.cache, engine.n_head, engine.device.multiprocessors)
+        logits = _run(engine.model.forward(RecordStep(engine.device, recorder, tap)))
+        return recorder, *recorder.finish(logits)
 
-        def allocate(nbytes: int) -> int:
-            nonlocal room, at
-            size = -(-nbytes // 256) * 256
-            if size > room:
-                buffer = device.pool.allocate(max(size, 1 << 21), "intermediates")
-                self._buffers.append(buffer)
-                driver.clear(buffer.address, buffer.nbytes, device.stream)
-                at, room = buffer.address, buffer.nbytes
-            address = at
-            at += size
-            room -= size
-            return address
+    def arm(self) -> None:
+        """Forget all values, so that any position may be run next. Positions that follow each other need no more."""
+        driver.clear(self._sets.address, self._sets.nbytes, self._stream, _ARMED)
 
-        return allocate
+    def value(self, address: int, position: int) -> int:
+        """Where a node's value lies after ``position`` was run."""
+        return address if address == self.logits else address + self.set_bytes * (position & 1)
 
     def free(self) -> None:
         """Give the memory back."""
-        for buffer in [*self._buffers, self.code, self.plans]:
+        for buffer in [self._sets, self.code, self.plans]:
             if buffer is not None:
                 buffer.free()
 
@@ -118,7 +130,6 @@ class Engine:
         shape = model.cache
         if shape.head_dim % 8 or shape.head_dim > 256:
             raise ValueError(f"heads of {shape.head_dim} features; a multiple of 8 up to 256 is needed")
-        self.max_splits = max(device.multiprocessors, 64)
         self._sample = driver.Kernels("sampling.cu", DEFINES, cooperative=True)
         pool = device.pool
         self.state = pool.allocate(STATE.itemsize, "intermediates")
@@ -134,7 +145,9 @@ class Engine:
             "GROUP": self.n_head // shape.n_kv_head,
             "KV_F32": int(shape.dtype == "f32"),
             "TYPES": self.plain.types,
+            "RING_BYTES": ring_bytes(device.shared_bytes - self.plain.vector_bytes - _SPARE),
         }
+        self._rings = WARPS * defines["RING_BYTES"] + 128
         self._decode = driver.Kernels("decode.cu", defines, cooperative=True)
 
         self.prefill_kernels = driver.Kernels("prefill.cu", defines)
@@ -211,9 +224,10 @@ class Engine:
                 np.int32(first),
                 np.int32(count),
                 np.uint64(self._best.address),
+                np.uint32(program.set_bytes // 4),
             ),
             self.device.stream,
-            shared=program.shared,
+            shared=program.vector_bytes + self._rings,
         )
 
     def _plan(self, program: Program) -> int:
@@ -222,7 +236,7 @@ class Engine:
             grid = self.device.multiprocessors
             program.plans = self.device.pool.allocate(program.count * grid * PLAN_BYTES, "intermediates")
             arguments = (np.uint64(program.code.address), np.int32(program.count), np.uint64(program.plans.address))
-            self._decode.launch("plan_program", (grid,), 32, arguments, self.device.stream, shared=SHARED_FIXED)
+            self._decode.launch("plan_program", (grid,), 32, arguments, self.device.stream)
         return program.plans.address
 
     def sample(self, logits: int) -> None:

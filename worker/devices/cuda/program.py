@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from worker.devices.cuda.weights import FLOATS, MINIMA, octet_bytes
+from worker.devices.cuda.weights import FLOATS, MINIMA
 
 if TYPE_CHECKING:
-    from worker.devices.cuda.weights import Matrix
+    from worker.devices.cuda.weights import Matrix, Part
 
 MAX_PARTS = 4
 MAX_CHOSEN = 8
@@ -52,14 +52,14 @@ class Act(IntEnum):
 
 
 # Instruction.flags
-FLOAT_X, BLOCK_SUMS, PLANES, PICK = 1, 2, 4, 8
+FLOAT_X, BLOCK_SUMS, PLANES, PICK, FIRST_PICK, FINAL = 1, 2, 4, 8, 16, 32
 
 _PART = np.dtype(
     [
         ("base", "u8"),
         ("expert_bytes", "u8"),
         ("type", "i4"),
-        ("octets", "i4"),
+        ("groups", "i4"),
         ("rows", "i4"),
         ("row0", "i4"),
     ],
@@ -81,7 +81,7 @@ INSTRUCTION = np.dtype(
         ("share_q", "i4"),
         ("share_r", "i4"),
         ("flags", "i4"),
-        ("unused", "i4"),
+        ("tile0", "i4"),
         ("n_experts", "i4"),
         ("n_chosen", "i4"),
         ("k_in", "u8"),
@@ -135,11 +135,18 @@ STATE = np.dtype(
 )
 
 
-_MAX_RUNS = 16
-PLAN_BYTES = _MAX_RUNS * 56 + 16  # struct Plan
-SHARED_FIXED = 4 * INSTRUCTION.itemsize + 4 * PLAN_BYTES + STATE.itemsize + 1024  # struct Shared, rounded up
-_WARPS = 16
-_PART_FLOATS = (256 + _WARPS * _MAX_RUNS) * 8
+_MAX_RUNS = 8
+WARPS = 15  # of a block, that compute
+_RUN = 64  # bytes of struct Run
+PLAN_BYTES = 16 + _MAX_RUNS * _RUN  # struct Plan
+# struct Shared, rounded up: records, barriers, what is kept of rows, sums of squares, the job's state, small things.
+SHARED_FIXED = (
+    8 * (INSTRUCTION.itemsize + PLAN_BYTES + 8) + WARPS * (16 * 8 + 8 + 24 + 8 + 128) + 2 * 128 * 64 + STATE.itemsize
+) // 128 * 128 + 1024
+BATCH_GROUPS = 256  # groups of output rows of one instruction in a block
+_PART_FLOATS = (BATCH_GROUPS + WARPS * _MAX_RUNS) * 8
+_CHUNK_BYTES = 2304  # of a copy into a ring
+_RING_MOST = 16384
 
 # Checked against the kernels' own layout when they are compiled.
 DEFINES = {
@@ -156,12 +163,12 @@ def blocks_of(k: int) -> int:
     return -(-k // 256) * 8
 
 
-def shared_bytes(instruction: np.void, head_dim: int, group: int) -> int:
-    """Dynamic shared memory that an instruction needs; mirrors the layout in decode.cu."""
+def vector_bytes(instruction: np.void, head_dim: int, group: int) -> int:
+    """Dynamic shared memory that an instruction needs beside the rings; mirrors the layout in kernels/matvec.cuh."""
     copies = int(instruction["n_chosen"]) if instruction["op"] == Op.EXPERTS_DOWN else 1
     blocks = blocks_of(int(instruction["k"])) * copies
     flags = int(instruction["flags"])
-    nbytes = SHARED_FIXED + 4 * (_PART_FLOATS + blocks)
+    nbytes = 4 * (_PART_FLOATS + blocks + blocks // 4 + 3)
     if flags & PLANES:
         nbytes += blocks * 34 * 4
     if flags & FLOAT_X:
@@ -169,9 +176,28 @@ def shared_bytes(instruction: np.void, head_dim: int, group: int) -> int:
     if instruction["op"] == Op.ATTEND:
         chunks = -(-head_dim // 32)
         heads = _heads(head_dim, group)
-        work = (_WARPS + 1) * heads * 32 * chunks + 2 * _WARPS * heads
-        nbytes = max(nbytes, SHARED_FIXED + 4 * work)
+        work = (WARPS + 1) * heads * 32 * chunks + 2 * (WARPS + 1) * heads
+        nbytes = max(nbytes, 4 * work)
+    return SHARED_FIXED + nbytes
+
+
+def ring_bytes(room: int) -> int:
+    """Bytes of each warp's ring, of ``room`` bytes of shared memory that nothing else needs.
+
+    Raises:
+        ValueError: there is no room for rings.
+    """
+    nbytes = min(room // WARPS // 256 * 256, _RING_MOST)
+    if nbytes < 2 * _CHUNK_BYTES:
+        raise ValueError("the model's rows are too wide for this device's shared memory")
     return nbytes
+
+
+def batch_tiles(instruction: np.void, grid: int) -> int:
+    """Tiles that an instruction may have, so that each block's partial sums fit."""
+    paired = int(instruction["act"]) in {Act.SWIGLU, Act.SWIGLU_OAI}
+    share = {True: 2, False: 1}[paired] if instruction["op"] != Op.EXPERTS_DOWN else MAX_CHOSEN
+    return BATCH_GROUPS // share * grid
 
 
 def _heads(head_dim: int, group: int) -> int:
@@ -206,12 +232,17 @@ def put_parts(instruction: np.void, matrix: Matrix) -> None:
         slot["base"] = part.buffer.address
         slot["expert_bytes"] = part.expert_bytes
         slot["type"] = part.kind
-        slot["octets"] = part.octets
+        slot["groups"] = groups(part)
         slot["rows"] = part.rows
         slot["row0"] = row0
         row0 += part.rows
     instruction["n_parts"] = len(matrix.parts)
     instruction["k"] = matrix.k
+
+
+def groups(part: Part) -> int:
+    """Rows, or groups of eight rows, that blocks share out."""
+    return part.rows if part.kind in FLOATS else part.octets
 
 
 def can_pair(matrix: Matrix) -> bool:
@@ -226,8 +257,3 @@ def empty(op: Op) -> Any:
     instruction = np.zeros(1, INSTRUCTION)
     instruction["op"] = op
     return instruction
-
-
-def weight_bytes(matrix: Matrix) -> int:
-    """Bytes of weights that a product of one vector reads."""
-    return sum(part.octets * octet_bytes(part.kind, matrix.k) for part in matrix.parts)

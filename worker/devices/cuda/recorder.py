@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.devices.cuda.program import (
+    FINAL,
+    FIRST_PICK,
     FLOAT_X,
     INSTRUCTION,
     PICK,
     Act,
     Norm,
     Op,
+    batch_tiles,
     can_pair,
     empty,
+    groups,
     put_parts,
     subgroups,
     x_flags,
@@ -66,6 +70,7 @@ class Product(Node):
 
     instruction: Any = None
     matrix: Matrix | None = None
+    pieces: list[Any] = field(default_factory=list)
 
 
 @dataclass(eq=False, slots=True)
@@ -123,7 +128,6 @@ class Recorder:
     cache: CacheShape
     n_head: int
     grid: int
-    partial: int = 0
     instructions: list[Any] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     head: int | None = None
@@ -131,8 +135,18 @@ class Recorder:
     def _buffer(self, width: int) -> int:
         return self.allocate(4 * width)
 
-    def _emit(self, instruction: Any) -> None:
-        self.instructions.append(instruction)
+    def _emit(self, instruction: Any) -> list[Any]:
+        """Append an instruction, cut in pieces whose partial sums fit in a block's memory."""
+        tiles, most = int(instruction["tiles"][0]), batch_tiles(instruction[0], self.grid)
+        if tiles > most and instruction["op"] != Op.MATVEC:
+            raise ValueError(f"experts of {tiles} groups of rows are too many for {self.grid} multiprocessors")
+        pieces = []
+        for first in range(0, max(tiles, 1), most):
+            piece = instruction.copy()
+            piece["tile0"], piece["tiles"] = first, min(tiles - first, most)
+            pieces.append(piece)
+        self.instructions.extend(pieces)
+        return pieces
 
     # Nodes into memory.
 
@@ -144,10 +158,14 @@ class Recorder:
             case View():
                 assert node.parent is not None  # noqa: S101 - made so by split()
                 return self.force(node.parent) + 4 * node.offset
-            case Embedded() | Product():
+            case Embedded():
                 node.address = self._buffer(node.width)
                 node.instruction["out"] = node.address
                 self._emit(node.instruction)
+            case Product():
+                node.address = self._buffer(node.width)
+                node.instruction["out"] = node.address
+                node.pieces = self._emit(node.instruction)
             case Normed():
                 instruction = empty(Op.NORM)
                 node.address = self._buffer(node.width)
@@ -228,7 +246,7 @@ class Recorder:
         put_parts(instruction[0], matrix)
         self._put_input(instruction, x)
         instruction["flags"] = x_flags(matrix)
-        instruction["tiles"] = sum(part.octets for part in matrix.parts)
+        instruction["tiles"] = sum(groups(part) for part in matrix.parts)
         instruction["bias"] = bias
         node = Product(self, matrix.rows, instruction=instruction, matrix=matrix)
         if residual is not None:
@@ -256,8 +274,8 @@ class Recorder:
             instruction = x.instruction
             instruction["act"] = act
             if act != Act.GELU:
-                octets = x.matrix.parts[0].octets
-                instruction["tiles"] = octets // 2 if len(x.matrix.parts) == 1 else octets
+                tiles = groups(x.matrix.parts[0])
+                instruction["tiles"] = tiles // 2 if len(x.matrix.parts) == 1 else tiles
             address = self._buffer(width)
             instruction["out"] = address
             self._emit(instruction)
@@ -289,7 +307,7 @@ class Recorder:
         instruction["window"], instruction["sinks"], instruction["scale"] = window or 0, sinks, scale
         blocks = shape.n_kv_head * subgroups(shape.head_dim, self.n_head // shape.n_kv_head)
         instruction["max_splits"] = max(1, self.grid // blocks)
-        instruction["partial"] = self.partial
+        instruction["partial"] = self._buffer(self.n_head * int(instruction["max_splits"][0]) * (shape.head_dim + 2))
         out = self._buffer(self.n_head * shape.head_dim)
         instruction["out"] = out
         self._emit(instruction)
@@ -327,7 +345,8 @@ class Recorder:
         self._put_input(up, x)
         n_ff = down.k
         hidden = self._buffer(n_ff * chosen.k)
-        up["tiles"] = -(-n_ff // 8) * chosen.k
+        half = groups(gate_up.parts[0]) // (2 if len(gate_up.parts) == 1 else 1)
+        up["tiles"] = half * chosen.k
         up["x2"], up["n_experts"], up["n_chosen"] = logits, chosen.n_experts, chosen.k
         up["bias"], up["out"], up["act"], up["flags"] = gate_up_bias, hidden, Act.SWIGLU_OAI, x_flags(gate_up)
         self._emit(up)
@@ -336,7 +355,7 @@ class Recorder:
         instruction["x"], instruction["x2"] = hidden, logits
         instruction["n_experts"], instruction["n_chosen"] = chosen.n_experts, chosen.k
         instruction["bias"], instruction["flags"] = down_bias, x_flags(down)
-        instruction["tiles"] = down.parts[0].octets
+        instruction["tiles"] = groups(down.parts[0])
         if residual is not None:
             instruction["residual"] = self.force(residual)
         out = self._buffer(down.rows)
@@ -357,10 +376,17 @@ class Recorder:
         self.marks.append(Mark(len(self.instructions), name, layer, address, node.width, integers))
 
     def finish(self, logits: Node) -> tuple[np.ndarray[Any, np.dtype[np.void]], int]:
-        """All instructions and the address of the logits."""
-        if isinstance(logits, Product) and not logits.address:
-            logits.instruction["flags"] |= PICK
+        """All instructions and the address of the logits.
+
+        Raises:
+            TypeError: logits that are no product's output.
+        """
         address = self.force(logits)
+        if not isinstance(logits, Product) or not logits.pieces:
+            raise TypeError("logits must be what linear() returned")
+        for piece in logits.pieces:
+            piece["flags"] |= FINAL | FIRST_PICK
+        logits.pieces[-1]["flags"] |= PICK
         program = np.concatenate(self.instructions).astype(INSTRUCTION)
         tiles = program["tiles"]
         program["share_q"], program["share_r"] = tiles // self.grid, tiles % self.grid

@@ -18,7 +18,7 @@
 #define HEADS (GROUP < 32 / (CHUNKS * 8) ? GROUP : (32 / (CHUNKS * 8) < 1 ? 1 : 32 / (CHUNKS * 8)))
 #define SUBGROUPS ((GROUP + HEADS - 1) / HEADS)
 #define SHORT_SPAN 192                          // up to here one block a head group is faster than two instructions
-#define TOKENS 2                                // that each four lanes work on at once
+#define TOKENS (CHUNKS <= 4 ? 2 : 1)                                // that each four lanes work on at once
 
 #if KV_F32
 typedef float Kv;
@@ -52,12 +52,12 @@ struct Kv8 {
 
 // Feature j of a head after rotation. row: n_rot/2 cosines, then as many sines.
 DEV float rotated(const float* x, int j, const float* row, int n_rot, int pairing) {
-    float v = shared_read(x + j);
-    if (j >= n_rot) return v;
+    if (j >= n_rot) return await(x + j);
     int half = n_rot / 2, pair = pairing ? (j < half ? j : j - half) : j >> 1;
     bool second = pairing ? j >= half : j & 1;
-    float other = shared_read(x + (pairing ? (second ? j - half : j + half) : j ^ 1));
-    float c = row[pair], s = row[half + pair];
+    const float* partner = x + (pairing ? (second ? j - half : j + half) : j ^ 1);
+    float v = glance(x + j), other = glance(partner), c = constant(row + pair), s = constant(row + half + pair);
+    v = await(x + j, v), other = await(partner, other);
     return second ? fmaf(v, c, other * s) : fmaf(v, c, -other * s);
 }
 
@@ -95,57 +95,100 @@ struct Features {
     }
 };
 
-CALL void do_attend(const Instruction& I, const State& st, float* work) {
-    const int tid = threadIdx.x, lane = tid & 31, w = tid >> 5, sub = lane >> 2, l = lane & 3;
+#define PREFETCH 49152                          // bytes of a block's keys, and of its values, brought to L2 ahead
+
+// The last blocks attend first: they have the smaller shares of the product before.
+DEV int attending() { return gridDim.x - 1 - blockIdx.x; }
+
+// One lane: the first of what the block will read of the cache is on its way to L2.
+DEV void prefetch_cache(const Instruction& I) {
+    const State& st = block().state;
+    const Span span = span_of(I, st);
+    const int unit = attending(), split = unit % span.splits, group = unit / span.splits;
+    if (group >= I.n_kv_head * SUBGROUPS || group % SUBGROUPS) return;
+    const int from = span.from + split * span.per, n = min(from + span.per, span.to - 1) - from;
+    if (n <= 0) return;
+    const Kv* keys = (const Kv*)(st.cache + (u64)I.layer * st.layer_bytes) + ((u64)(group / SUBGROUPS) * st.capacity + from) * HEAD_DIM;
+    const u32 bytes = min(n * (int)sizeof(Kv) * HEAD_DIM, PREFETCH);
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(keys), "r"(bytes) : "memory");
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"((const u8*)keys + st.value_offset), "r"(bytes) : "memory");
+}
+
+CALL void do_attend(int instruction) {
+    const Instruction& I = record_at(instruction).instruction;
+    const State& st = block().state;
+    const Sets sets = block().sets;
+    float* work = (float*)(smem + PART_AT);
+    const int tid = thread(), lane = tid & 31, w = tid >> 5, sub = lane >> 2, l = lane & 3;
     const Span span = span_of(I, st);
     const int units = I.n_kv_head * SUBGROUPS * span.splits;
     float* q = work;                            // (HEADS, 32 CHUNKS), rotated and scaled
     float* red = q + HEADS * 32 * CHUNKS;       // (WARPS, HEADS, 32 CHUNKS)
     float* warp_m = red + WARPS * HEADS * 32 * CHUNKS;
     float* warp_l = warp_m + WARPS * HEADS;
+    float* tops = warp_l + WARPS * HEADS;
+    float* totals = tops + HEADS;
     const float* row = I.rotate ? st.tables[I.table] + (u64)st.position * I.n_rot : 0;
 
-    for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
+    for (int unit = attending(); unit < units; unit += gridDim.x) {
         const int split = unit % span.splits, group = unit / span.splits;
         const int kvh = group / SUBGROUPS, first = (group % SUBGROUPS) * HEADS, heads = min(HEADS, GROUP - first);
         const int h0 = kvh * GROUP + first;
         const int from = span.from + split * span.per, to = min(from + span.per, span.to), n = max(to - from, 0);
         Kv* keys = (Kv*)(st.cache + (u64)I.layer * st.layer_bytes) + (u64)kvh * st.capacity * HEAD_DIM;
         Kv* values = (Kv*)((u8*)keys + st.value_offset);
-        if (unit != blockIdx.x) __syncthreads();
-        for (int i = tid; i < HEADS * 32 * CHUNKS; i += THREADS) {
-            const int h = i / (32 * CHUNKS), j = i % (32 * CHUNKS);
-            const float* x = I.x + (u64)(h0 + h) * HEAD_DIM;
-            float v = 0.f;
-            if (h < heads && j < HEAD_DIM) v = (I.rotate ? rotated(x, j, row, I.n_rot, I.pairing) : shared_read(x + j)) * I.scale;
-            q[i] = v;
-        }
-        if (to == span.to && n > 0)             // this unit sees the new token: it brings it into the cache
-            for (int j = tid - THREADS / 2; j >= 0 && j < HEAD_DIM; j += THREADS / 2) {
-                const float* k = I.k_in + (u64)kvh * HEAD_DIM;
-                u64 at = (u64)(to - 1) * HEAD_DIM + j;
-                kv_store(keys + at, I.rotate ? rotated(k, j, row, I.n_rot, I.pairing) : shared_read(k + j));
-                kv_store(values + at, shared_read(I.v_in + (u64)kvh * HEAD_DIM + j));
-            }
-        __syncthreads();
+        if (unit != attending()) block_sync();
+        // Four lanes a token, eight tokens a warp: each group of lanes keeps its own running maximum, sum and output. What
+        // the cache holds is asked for before the step's own values are awaited, and each part of the next tokens as soon
+        // as its registers are free.
+        const int warps = min(WARPS, (n + 8 * TOKENS - 1) / (8 * TOKENS)), stride = warps * 8 * TOKENS;
+        const bool newest = to == span.to && n > 0;
+        const Kv* kp = keys + (u64)from * HEAD_DIM;
+        const Kv* vp = values + (u64)from * HEAD_DIM;
+        int i0 = w * 8 * TOKENS + sub;
+        Features key[TOKENS], value[TOKENS];
+        auto load = [&](Features (&to)[TOKENS], const Kv* p, bool last_only) {
+#pragma unroll
+            for (int d = 0; d < TOKENS; ++d)
+                if (!last_only || i0 + 8 * d >= n - 1) to[d].load(p + (u64)min(i0 + 8 * d, n - 1) * HEAD_DIM, l);
+        };
+        if (w < warps) load(key, kp, false);
 
-        // Four lanes a token, eight tokens a warp: each group of lanes keeps its own running maximum, sum and output.
-        const int warps = min(WARPS, (n + 8 * TOKENS - 1) / (8 * TOKENS));
+        // Eight warps rotate queries; if this unit sees the new token, the others bring it into the cache.
+        if (tid < 256) {
+            for (int i = tid; i < HEADS * 32 * CHUNKS; i += 256) {
+                const int h = i / (32 * CHUNKS), j = i % (32 * CHUNKS);
+                const float* x = I.x + sets.here + (u64)(h0 + h) * HEAD_DIM;
+                float v = 0.f;
+                if (h < heads && j < HEAD_DIM) v = (I.rotate ? rotated(x, j, row, I.n_rot, I.pairing) : await(x + j)) * I.scale;
+                q[i] = v;
+            }
+        } else if (newest) {
+            const int part = tid - 256;
+            const u64 at = (u64)(to - 1) * HEAD_DIM;
+            const float* k = I.k_in + sets.here + (u64)kvh * HEAD_DIM;
+            const float* v = I.v_in + sets.here + (u64)kvh * HEAD_DIM;
+            if (part < 128)
+                for (int j = part; j < HEAD_DIM; j += 128)
+                    kv_store(keys + at + j, I.rotate ? rotated(k, j, row, I.n_rot, I.pairing) : await(k + j));
+            else
+                for (int j = part - 128; j < HEAD_DIM; j += THREADS - 384) kv_store(values + at + j, await(v + j));
+        }
+        block_sync();
+
         if (w < warps) {
+            if (newest) load(key, kp, true);    // its row was written only now
+            load(value, vp, false);
             float acc[HEADS * CHUNKS * 8], m[HEADS], denominator[HEADS];
 #pragma unroll
             for (int i = 0; i < HEADS * CHUNKS * 8; ++i) acc[i] = 0.f;
 #pragma unroll
             for (int h = 0; h < HEADS; ++h) m[h] = -1e30f, denominator[h] = 0.f;
-            const Kv* kp = keys + (u64)from * HEAD_DIM;
-            const Kv* vp = values + (u64)from * HEAD_DIM;
 #pragma unroll 1
-            for (int i0 = w * 8 * TOKENS + sub; i0 - sub < n; i0 += warps * 8 * TOKENS) {
-                Features key[TOKENS], value[TOKENS];
-#pragma unroll
-                for (int d = 0; d < TOKENS; ++d) key[d].load(kp + (u64)min(i0 + 8 * d, n - 1) * HEAD_DIM, l);
-#pragma unroll
-                for (int d = 0; d < TOKENS; ++d) value[d].load(vp + (u64)min(i0 + 8 * d, n - 1) * HEAD_DIM, l);
+            for (;;) {
+                const int i = i0;
+                i0 += stride;
+                const bool more = i0 - sub < n;
                 float dot[TOKENS][HEADS];
 #pragma unroll
                 for (int d = 0; d < TOKENS; ++d)
@@ -167,6 +210,7 @@ CALL void do_attend(const Instruction& I, const State& st, float* work) {
                         }
                     }
                 }
+                if (more) load(key, kp, false);
                 float old[HEADS];
 #pragma unroll
                 for (int h = 0; h < HEADS; ++h) {
@@ -175,14 +219,14 @@ CALL void do_attend(const Instruction& I, const State& st, float* work) {
                     for (int d = 0; d < TOKENS; ++d) {
                         dot[d][h] += __shfl_xor_sync(FULL, dot[d][h], 1);
                         dot[d][h] += __shfl_xor_sync(FULL, dot[d][h], 2);
-                        if (i0 + 8 * d >= n) dot[d][h] = -1e30f;
+                        if (i + 8 * d >= n) dot[d][h] = -1e30f;
                         top = fmaxf(top, dot[d][h]);
                     }
-                    old[h] = expf(m[h] - top);
+                    old[h] = __expf(m[h] - top);
                     denominator[h] *= old[h];
 #pragma unroll
                     for (int d = 0; d < TOKENS; ++d) {
-                        dot[d][h] = i0 + 8 * d < n ? expf(dot[d][h] - top) : 0.f;
+                        dot[d][h] = i + 8 * d < n ? __expf(dot[d][h] - top) : 0.f;
                         denominator[h] += dot[d][h];
                     }
                     m[h] = top;
@@ -202,11 +246,13 @@ CALL void do_attend(const Instruction& I, const State& st, float* work) {
                             acc[(h * CHUNKS + c) * 8 + e] = a;
                         }
                 }
+                if (!more) break;
+                load(value, vp, false);
             }
             // The warp's eight groups of lanes, brought to one maximum, then summed by halves.
 #pragma unroll
             for (int h = 0; h < HEADS; ++h) {
-                const float top = warp_max(m[h]), f = expf(m[h] - top);
+                const float top = warp_max(m[h]), f = __expf(m[h] - top);
                 float d = denominator[h] * f;
                 d += __shfl_xor_sync(FULL, d, 4);
                 d += __shfl_xor_sync(FULL, d, 8);
@@ -226,51 +272,71 @@ CALL void do_attend(const Instruction& I, const State& st, float* work) {
                 red[(w * HEADS + h) * (32 * CHUNKS) + (c * 4 + l) * 8 + e] = acc[i];
             }
         }
-        __syncthreads();
+        block_sync();
+        // Warp h: what each warp's part of head h counts, and the denominator.
+        if (w < heads) {
+            const float m = lane < warps ? warp_m[lane * HEADS + w] : -1e30f, top = warp_max(m), f = __expf(m - top);
+            const float total = warp_sum(lane < warps ? f * warp_l[lane * HEADS + w] : 0.f);
+            if (lane < warps) warp_m[lane * HEADS + w] = f;
+            if (lane == 0) tops[w] = top, totals[w] = total;
+        }
+        block_sync();
         for (int i = tid; i < heads * HEAD_DIM; i += THREADS) {
             const int h = i / HEAD_DIM, j = i % HEAD_DIM, head = h0 + h;
-            float top = -1e30f;
-            for (int v = 0; v < warps; ++v) top = fmaxf(top, warp_m[v * HEADS + h]);
-            float sum = 0.f, total = 0.f;
-            for (int v = 0; v < warps; ++v) {
-                float f = expf(warp_m[v * HEADS + h] - top);
-                sum = fmaf(f, red[(v * HEADS + h) * (32 * CHUNKS) + j], sum);
-                total = fmaf(f, warp_l[v * HEADS + h], total);
-            }
+            const float top = tops[h];
+            float total = totals[h], sum = 0.f;
+#pragma unroll 1
+            for (int v = 0; v < warps; v += 5)
+#pragma unroll
+                for (int d = 0; d < 5; ++d)
+                    if (v + d < warps) sum = fmaf(warp_m[(v + d) * HEADS + h], red[((v + d) * HEADS + h) * (32 * CHUNKS) + j], sum);
             if (span.splits == 1) {
                 if (I.sinks) {
-                    float sink = I.sinks[head], all = fmaxf(top, sink), f = expf(top - all);
+                    float sink = I.sinks[head], all = fmaxf(top, sink), f = __expf(top - all);
                     sum *= f;
-                    total = fmaf(total, f, expf(sink - all));
+                    total = fmaf(total, f, __expf(sink - all));
                 }
-                I.out[(u64)head * HEAD_DIM + j] = sum / total;
+                publish(I.out + (u64)head * HEAD_DIM + j, sets, sum / total);
             } else {
-                u64 at = (u64)head * span.splits + split;
-                I.partial[at * (HEAD_DIM + 2) + 2 + j] = sum;
-                if (j == 0) I.partial[at * (HEAD_DIM + 2)] = top, I.partial[at * (HEAD_DIM + 2) + 1] = total;
+                float* partial = I.partial + ((u64)head * I.max_splits + split) * (HEAD_DIM + 2);
+                publish(partial + 2 + j, sets, sum);
+                if (j == 0) publish(partial, sets, top), publish(partial + 1, sets, total);
             }
         }
     }
 }
 
-// The splits of each head put together, in order; a thread a feature.
-DEV void do_combine(const Instruction& I, const State& st) {
+// The splits of each head put together: a group of lanes for each feature, a lane for each split.
+CALL void do_combine(int instruction) {
+    const Instruction& I = record_at(instruction).instruction;
+    const State& st = block().state;
+    const Sets sets = block().sets;
     const Span span = span_of(I, st);
-    int from, to;
+    if (span.splits == 1) return;
+    int from, to, lanes = 2;
+    while (lanes < span.splits && lanes < 32) lanes *= 2;
     share(I.n_head * HEAD_DIM, from, to);
-    for (int i = from + threadIdx.x; i < to; i += THREADS) {
-        const int head = i / HEAD_DIM, j = i % HEAD_DIM;
-        const float* p = I.partial + (u64)head * span.splits * (HEAD_DIM + 2);
-        float top = I.sinks ? I.sinks[head] : -1e30f;
-        float total = I.sinks ? 1.f : 0.f, sum = 0.f;
-#pragma unroll 4
-        for (int s = 0; s < span.splits; ++s, p += HEAD_DIM + 2) {
-            const float m = shared_read(p), l = shared_read(p + 1), v = shared_read(p + 2 + j);
-            const float all = fmaxf(top, m), a = expf(top - all), b = expf(m - all);
+    const int first = thread() & (lanes - 1), at_once = THREADS / lanes;
+    for (int base = from; base < to; base += at_once) {
+        const int i = min(base + (int)thread() / lanes, to - 1), head = i / HEAD_DIM, j = i % HEAD_DIM;
+        const float* partial = I.partial + sets.here + (u64)head * I.max_splits * (HEAD_DIM + 2);
+        float top = -1e30f, total = 0.f, sum = 0.f;
+        for (int split = first; split < span.splits; split += lanes) {
+            const float* p = partial + split * (HEAD_DIM + 2);
+            float m = glance(p), l = glance(p + 1), v = glance(p + 2 + j);
+            m = await(p, m), l = await(p + 1, l), v = await(p + 2 + j, v);
+            const float all = fmaxf(top, m), a = __expf(top - all), b = __expf(m - all);
             total = fmaf(total, a, l * b);
             sum = fmaf(sum, a, v * b);
             top = all;
         }
-        I.out[i] = sum / total;
+        float all = top;
+        for (int d = lanes / 2; d; d >>= 1) all = fmaxf(all, __shfl_xor_sync(FULL, all, d));
+        const float sink = I.sinks ? constant(I.sinks + head) : all;
+        all = fmaxf(all, sink);
+        total *= __expf(top - all), sum *= __expf(top - all);
+        for (int d = lanes / 2; d; d >>= 1) total += __shfl_xor_sync(FULL, total, d), sum += __shfl_xor_sync(FULL, sum, d);
+        if (I.sinks) total += __expf(sink - all);
+        if (first == 0 && base + (int)thread() / lanes < to) publish(I.out + i, sets, sum / total);
     }
 }

@@ -1,44 +1,104 @@
 // The persistent launch's shared memory, its reductions, and what products need of their input vector.
 #pragma once
 
-#define THREADS 512
-#define WARPS 16
-#define BATCH_OCTETS 256        // octets whose partial sums fit in shared memory at once
-#define MAX_RUNS 16
+// For timing only: when thread 0 was where, in nanoseconds, eight by (instruction, block).
+#ifdef STAMPS
+__device__ long long* stamp_at;
+DEV long long nanoseconds() {
+    long long t;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
+    return t;
+}
+extern "C" __global__ void set_stamps(long long* p) { stamp_at = p; }
+#define STAMP(i) do { if (threadIdx.x == 0 && stamp_at) stamp_at[((u64)((Shared*)smem)->at * gridDim.x + blockIdx.x) * 8 + (i)] = nanoseconds(); } while (0)
+#else
+#define STAMP(i)
+#endif
 
-// A run: neighbouring octets of one stored matrix, one stream of bytes.
+#define THREADS 480             // that compute; one more warp looks ahead, so that each thread can have 128 registers
+#define ALL_THREADS (THREADS + 32)
+#define WARPS 15
+#define BATCH_GROUPS 256        // groups of rows whose partial sums fit in shared memory; the host cuts instructions so
+#define MAX_RUNS 8              // of a block: parts, experts, or gate and up of the experts that its tiles touch
+#define RECORDS 8               // instructions that are here or on their way
+
+// A run: neighbouring groups of one stored matrix, one stream of bytes.
 struct Run {
-    const u8* base;
-    int type, octets, rows, row0;       // row0: first row of the output, of the stacked matrix or of the expert
-    int part, input;                    // first float of its partial sums; which of the prepared vectors it multiplies
-    int per, units;                     // units of an octet, and of all
+    const u8* base;                     // of the first expert
+    u64 expert_bytes;
+    int type, groups, rows, row0;       // row0: first row of the output, of the stacked matrix or of the expert
+    int part;                           // first float of its partial sums
+    short slot, input;                  // which of the chosen experts; which of the prepared vectors it multiplies
+    int per, units;                     // units of a group, and of all
     float inv_per, inv_units;
-    int bytes, expert;
+    int stride;                         // bytes of a group
+    short unit, chunk;                  // bytes of a unit; units of a chunk
 };
 
-struct Plan { int n, from, to, unused; Run runs[MAX_RUNS]; };
+// A block's runs of an instruction, and its rows of output.
+struct Plan { int n, rows, aligned[2]; Run runs[MAX_RUNS]; };
 
-struct Shared {                 // fixed part of dynamic shared memory; the rest follows
-    Instruction ring[4];
-    Plan plans[4];              // by instruction, made two instructions ahead
-    float sums[3][WARPS];
-    u32 maxima[3][WARPS];
+struct Record { Instruction instruction; Plan plan; };
+
+struct Best { float value; int index; };      // of a block's rows
+
+// What the thread that finishes a row has found out or asked for before the product.
+#define KEPT 128                // rows of a block, in the order of its runs, for which that is kept
+struct __align__(16) Kept {
+    int at, n, pair_at, act;    // where the sums of the row are, and of its pair (-1: none)
+    float bias, pair_bias, residual;
+    int row;                    // of the output
+    const float* residual_at;
+    float *here, *there;        // the output in this step's set and in the other (0: it has no other)
+};
+
+struct Where { int at, slot; };         // a warp's instruction; which of what is kept is for its product
+
+struct Stretch { int group, unit, n; }; // a warp's share of a run: its first group, that group's first unit, all its units
+
+struct Shared {                 // fixed part of dynamic shared memory; rings and vectors follow
+    Record records[RECORDS];    // of instruction i at i % RECORDS
+    u64 arrived[RECORDS];       // barriers: the record is here
+    u64 full[WARPS * RING_CHUNKS];      // barriers: the chunk is here
+    Taken taken[WARPS];
+    Kept kept[2][KEPT];         // of this product and of the next
+    Stretch stretch[2][WARPS];  // of their first runs
+    int found[2];               // the instructions that they are for
+    int count;                  // instructions of the launch
+    Where where[WARPS];
+    Sets sets;
+    State* st;
+    Best* scratch;
+    int at;                     // the instruction that the block works on
+    int chosen_at;              // the last instruction whose experts are known
     int chosen[MAX_CHOSEN];
     float weight[MAX_CHOSEN];
+    __align__(16) float squares[WARPS * 32];    // sums of squares by lane, of an RMS norm
+    __align__(16) float sums[3][16];    // by warp, the last 0
+    float mean, deviation;      // of a layer norm
+    float factor;               // that an RMS norm leaves to the end of the product
+    int watched[MAX_CHOSEN];    // the choice of a CHOOSE
     float best_value[WARPS];
     int best_index[WARPS];
-    float unit;                 // scale of the prepared vectors' fixed point
     int last;
     State state;                // as it was when the launch began
 };
 
-extern __shared__ __align__(16) u8 smem[];
-
-#define PART_FLOATS ((BATCH_OCTETS + WARPS * MAX_RUNS) * 8)
-#ifdef SHARED_FIXED
+#define PART_FLOATS ((BATCH_GROUPS + WARPS * MAX_RUNS) * 8)
+#define PART_AT (RING_AT + WARPS * RING_BYTES)          // byte of shared memory where partial sums start
+static_assert(sizeof(Instruction) % 16 == 0 && sizeof(Plan) % 16 == 0 && sizeof(Record) % 16 == 0, "the copy engine moves 16 bytes");
 static_assert(sizeof(Plan) == PLAN_BYTES, "program.py disagrees");
-static_assert((sizeof(Shared) + 15) / 16 * 16 <= SHARED_FIXED && PART_FLOATS == PART_FLOATS_HOST, "program.py disagrees");
-#endif
+static_assert(sizeof(Shared) <= SHARED_FIXED && PART_FLOATS == PART_FLOATS_HOST, "program.py disagrees");
+
+// The block's own, known to the compiler as shared memory also where no register points at it.
+DEV Shared& block() { return *(Shared*)smem; }
+DEV const Record& record_at(int at) { return block().records[at % RECORDS]; }
+
+// Where this thread's warp is.
+DEV volatile Where& here() { return block().where[thread() >> 5]; }
+
+// All threads that compute.
+DEV void block_sync() { asm volatile("bar.sync 1, 480;" ::: "memory"); }
 
 DEV int blocks_of(int k) { return (k + 255) / 256 * 8; }
 
@@ -52,18 +112,6 @@ DEV void share(int n, int& from, int& to) { share(n / (int)gridDim.x, n % (int)g
 
 // n / d for d = 1 / inverse, both below 2^20.
 DEV int quotient(int n, float inverse) { return (int)(((float)n + 0.5f) * inverse); }
-
-// Over the block; every thread gets the results. Each slot is used once an instruction.
-DEV void block_reduce(float& sum, u32& largest, int slot, Shared& s) {
-    sum = warp_sum(sum);
-    largest = __reduce_max_sync(FULL, largest);
-    if ((threadIdx.x & 31) == 0) s.sums[slot][threadIdx.x >> 5] = sum, s.maxima[slot][threadIdx.x >> 5] = largest;
-    __syncthreads();
-    sum = s.sums[slot][threadIdx.x & (WARPS - 1)];
-    largest = __reduce_max_sync(FULL, s.maxima[slot][threadIdx.x & (WARPS - 1)]);
-#pragma unroll
-    for (int i = WARPS / 2; i; i >>= 1) sum += __shfl_xor_sync(FULL, sum, i);
-}
 
 // ---- activations: norm, then fixed point digits ------------------------------------------------------------------
 
@@ -94,83 +142,152 @@ DEV void store_planes(u32* planes, int group, float4 v, float inv) {
     p[6] = __byte_perm(ef, gh, 0x7632);
 }
 
-// Everything the products need of x: planes and their scale, sums of 32-blocks, floats. x is one vector of k floats, or
-// several without a norm, one after the other; each starts at a multiple of 256 in what is made of it. All threads take
-// part, few instructions each: the first float4 of a thread stays in registers, further ones are read again. The
-// caller's next barrier makes it visible.
-DEV void prepare(const Instruction& I, int inputs, float* xsum, u32* planes, float* floats, Shared& s) {
-    const int one4 = I.k >> 2, k4 = one4 * inputs, tid = threadIdx.x, norm = I.norm, flags = I.flags, blocks = blocks_of(I.k);
-    const float4* w4 = (const float4*)I.norm_w;
-    const float* x = I.x;
-    float4 held = make_float4(0.f, 0.f, 0.f, 0.f);
-    float mean = 0.f, scale = 1.f, sum = 0.f;
-    u32 largest = 0;
-    if (norm == LAYER) {
-#pragma unroll 1
-        for (int j = tid; j < k4; j += THREADS) sum += total4(shared_read4(x + 4 * j));
-        block_reduce(sum, largest, 0, s);
-        mean = sum / (float)I.k;
-        sum = 0.f;
+// What all warps have put into a slot.
+DEV float all_sums(int slot) {
+    const float4* p = (const float4*)block().sums[slot];
+    return total4(plus(plus(p[0], p[1]), plus(p[2], p[3])));
+}
+
+// Over the block; every thread gets the result. Each slot is used once an instruction.
+DEV float block_sum(float sum, int slot) {
+    sum = warp_sum(sum);
+    if ((threadIdx.x & 31) == 0) block().sums[slot][threadIdx.x >> 5] = sum;
+    block_sync();
+    return all_sums(slot);
+}
+
+// What products need of one vector or several: planes, a scale for each 128 of its values, sums of its 32-blocks, and
+// the values themselves.
+struct Vectors {
+    int blocks;                 // of a vector
+    int xsum_at, xscale_at, planes_at, floats_at;       // bytes of shared memory
+
+    DEV Vectors(const Instruction& I, int inputs) {
+        blocks = blocks_of(I.k);
+        xsum_at = PART_AT + PART_FLOATS * 4;
+        xscale_at = xsum_at + blocks * inputs * 4;
+        planes_at = xscale_at + (blocks / 4 * inputs + 3) / 4 * 16;
+        floats_at = planes_at + (I.flags & PLANES_OF_X ? blocks * BLOCK_WORDS * inputs * 4 : 0);
     }
+    DEV float* xsum() const { return (float*)(smem + xsum_at); }
+    DEV float* xscale() const { return (float*)(smem + xscale_at); }
+    DEV u32* planes() const { return (u32*)(smem + planes_at); }
+    DEV float* floats() const { return (float*)(smem + floats_at); }
+};
+DEV float* sums_at() { return (float*)(smem + PART_AT); }
+
+// Mean and inverse deviation of a vector: every thread writes the same.
+DEV void layer_norm(const Instruction& I, const float* x) {
+    Shared& s = block();
+    float sum = 0.f;
 #pragma unroll 1
-    for (int j = tid; j < k4; j += THREADS) {
-        float4 w, v = shared_read4(x + 4 * j);
-        if (norm != NO_NORM) {
-            w = w4[j];
-            if (norm == LAYER) v = minus(v, mean);
-            sum += squares(v);
-            v = times(v, w);
-        }
-        largest = max(largest, magnitude(v));
-        if (j == tid) held = v;
-    }
-    block_reduce(sum, largest, 1, s);
-    float bound = __uint_as_float(largest);     // of |x w|; the norm's scale and bias come on top
-    if (norm != NO_NORM) {
-        scale = 1.f / sqrtf(sum / (float)I.k + I.eps);
-        bound *= scale;
-    }
-    if (norm == LAYER) {
-        float ignore = 0.f;
-        u32 b = 0;
+    for (int j = threadIdx.x; j < I.k >> 2; j += THREADS) sum += total4(await4(x + 4 * j));
+    const float mean = __fdividef(block_sum(sum, 1), (float)I.k);
+    sum = 0.f;
 #pragma unroll 1
-        for (int j = tid; j < k4; j += THREADS) b = max(b, magnitude(((const float4*)I.norm_b)[j]));
-        block_reduce(ignore, b, 2, s);
-        bound += __uint_as_float(b);
+    for (int j = threadIdx.x; j < I.k >> 2; j += THREADS) sum += squares(minus(await4(x + 4 * j), mean));
+    s.deviation = rsqrtf(__fdividef(block_sum(sum, 2), (float)I.k) + I.eps), s.mean = mean;
+}
+
+#define HELD 2                  // pieces of x that a lane has asked for at once
+
+// Where a lane finds its four values of a piece, piece after piece of its warp.
+struct Piece {
+    int base, j;                // floats from x to the vector; the lane's first value in it, maybe beyond its end
+
+    DEV Piece(int w, int lane) : base(0), j(w * 128 + lane * 4) {}
+    DEV void next(int k, int width) {
+        j += WARPS * 128;
+        while (j >= width) j -= width, base += k;
     }
-    // A power of two that brings the bound to 29 bits and a little; what is not finite stays so.
-    const u32 bits = __float_as_uint(bound) & 0x7fffffffu;
-    const int e = max((int)(bits >> 23), 40);
-    const bool finite = bits < 0x7f000000u;
-    const float inv = finite ? __uint_as_float((u32)(282 - e) << 23) : 0.f;     // 2^(28 - (e - 127))
-    if (tid == 0) s.unit = finite ? __uint_as_float((u32)(e - 28) << 23) : __uint_as_float(0x7fc00000u);
-#pragma unroll 1
-    for (int base = tid & ~31; base < k4; base += THREADS) {     // whole warps: sums need all lanes
-        const int j = base + (tid & 31);
-        float4 v = held;
-        if (base >= THREADS) {
-            v = make_float4(0.f, 0.f, 0.f, 0.f);
-            if (j < k4) {
-                v = shared_read4(x + 4 * j);
-                if (norm == LAYER) v = minus(v, mean);
-                if (norm != NO_NORM) v = times(v, w4[j]);
+    // Beyond the vector's end, its last four: they are asked for, but not used.
+    DEV const float* in(const float* x, int k) const { return x + base + min(j, k - 4); }
+};
+
+// x is one vector of k floats, or several without a norm, one after the other; each starts at a multiple of 256 in what
+// is made of it. A warp takes every WARPS-th piece of 128 floats, and no warp waits for another: the factor of an RMS norm
+// is left to the end of the product (rms_factor). The caller's next barrier makes all visible.
+DEV void prepare(const Instruction& I, int inputs, const Vectors& to) {
+    Shared& s = block();
+    const int lane = thread() & 31, w = thread() >> 5, norm = I.norm, flags = I.flags, k = I.k, width = to.blocks * 32;
+    const int pieces = (to.blocks >> 2) * inputs;
+    const float* x = I.x + s.sets.here;
+    if (norm == LAYER) layer_norm(I, x);
+    if (w >= pieces) {
+        s.squares[w * 32 + lane] = 0.f;
+        return;
+    }
+    Piece piece(w, lane), ahead = piece;
+    float4 v[HELD], weights = make_float4(1.f, 1.f, 1.f, 1.f);
+    while (piece.j >= width) piece.j -= width, piece.base += k;     // more warps than pieces of a vector
+    ahead = piece;
+    if (norm != NO_NORM) weights = constant4((const float4*)piece.in(I.norm_w, k));
+    // The first piece is awaited, two if there are more; then the others are asked for at once.
+    v[0] = glance4(ahead.in(x, k));
+    if (WARPS + w < pieces) {
+        ahead.next(k, width);
+        v[1] = glance4(ahead.in(x, k));
+        for (u32 n = 0; armed(v[0]) || armed(v[1]); spun(n)) v[0] = glance4(piece.in(x, k)), v[1] = glance4(ahead.in(x, k));
+#pragma unroll
+        for (int h = 2; h < HELD; ++h)
+            if (h * WARPS + w < pieces) {
+                ahead.next(k, width);
+                v[h] = glance4(ahead.in(x, k));
             }
+    } else
+        for (u32 n = 0; armed(v[0]); spun(n)) v[0] = glance4(piece.in(x, k));
+    __syncwarp();
+    STAMP(1);
+    float sum = 0.f;
+#pragma unroll 1
+    for (int p = w; ; ) {
+        float4 a = v[0];
+        if (p >= 2 * WARPS) {
+            for (u32 n = 0; armed(a); spun(n)) a = glance4(piece.in(x, k));
+            __syncwarp();
         }
-        if (norm != NO_NORM) v = times(v, scale);
-        if (norm == LAYER && j < k4) v = plus(v, ((const float4*)I.norm_b)[j]);
-        const int c = inputs > 1 ? j / one4 : 0, at = j + c * (blocks * 8 - one4);
-        if (j < k4) {
-            if (flags & FLOATS_OF_X) ((float4*)floats)[at] = v;
-            if (flags & PLANES_OF_X) store_planes(planes, at, v, inv);
+        const bool inside = piece.j < k;
+        if (norm == RMS) {
+            if (inside) sum += squares(a);
+            a = times(a, weights);
+        } else if (norm == LAYER)
+            a = plus(times(times(minus(a, s.mean), s.deviation), weights), constant4((const float4*)piece.in(I.norm_b, k)));
+        if (!inside) a = make_float4(0.f, 0.f, 0.f, 0.f);
+        if (flags & FLOATS_OF_X) ((float4*)to.floats())[p * 32 + lane] = a;
+        if (flags & PLANES_OF_X) {
+            // A power of two that brings the largest value to 29 bits and a little; what is not finite stays so.
+            const u32 bits = __reduce_max_sync(FULL, magnitude(a));
+            const u32 e = max(bits & 0x7f800000u, 40u << 23);
+            const bool finite = bits < 0x7f000000u;
+            if (lane == 0) to.xscale()[p] = finite ? __uint_as_float(e - (28u << 23)) : __uint_as_float(0x7fc00000u);
+            store_planes(to.planes(), p * 32 + lane, a, finite ? __uint_as_float((282u << 23) - e) : 0.f);     // 2^(28 - (e - 127))
         }
         if (flags & SUMS_OF_X) {
-            float a = total4(v);
-            a += __shfl_xor_sync(FULL, a, 1);
-            a += __shfl_xor_sync(FULL, a, 2);
-            a += __shfl_xor_sync(FULL, a, 4);
-            if ((tid & 7) == 0 && j < k4) xsum[at >> 3] = a;
+            float t = total4(a);
+            t += __shfl_xor_sync(FULL, t, 1);
+            t += __shfl_xor_sync(FULL, t, 2);
+            t += __shfl_xor_sync(FULL, t, 4);
+            if ((lane & 7) == 0) to.xsum()[p * 4 + (lane >> 3)] = t;
+        }
+        p += WARPS;
+        if (p >= pieces) break;
+        piece.next(k, width);
+        if (norm != NO_NORM) weights = constant4((const float4*)piece.in(I.norm_w, k));
+#pragma unroll
+        for (int h = 0; h + 1 < HELD; ++h) v[h] = v[h + 1];
+        if (p + (HELD - 1) * WARPS < pieces) {
+            ahead.next(k, width);
+            v[HELD - 1] = glance4(ahead.in(x, k));
         }
     }
-    if ((flags & SUMS_OF_X) && (I.k & 255))     // padding is multiplied by zeros and must be finite
-        for (int b = tid; b < blocks * inputs; b += THREADS) if (b % blocks >= I.k >> 5) xsum[b] = 0.f;
+    s.squares[w * 32 + lane] = sum;
+}
+
+// What a product of a prepared vector is still to be multiplied by; after the barrier, a whole warp.
+DEV float rms_factor(const Instruction& I) {
+    if (I.norm != RMS) return 1.f;
+    const float4* p = (const float4*)block().squares + (thread() & 31);
+    float4 v = plus(plus(p[0], p[32]), p[64]);
+    if ((thread() & 31) < WARPS * 8 - 96) v = plus(v, p[96]);
+    return rsqrtf(__fdividef(warp_sum(total4(v)), (float)I.k) + I.eps);
 }

@@ -64,21 +64,15 @@ DEV u32 weight16(const void* p) {
     return v;
 }
 
-// Activations: written by other blocks of the same launch, so never through a stale L1 line.
-DEV float shared_read(const float* p) {
+// Norm weights and biases: never written while a kernel runs, read where the code says so and no later.
+DEV float constant(const float* p) {
     float v;
-    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(p) : "memory");
+    asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(v) : "l"(p));
     return v;
 }
-DEV float4 shared_read4(const float* p) {
+DEV float4 constant4(const float4* p) {
     float4 v;
-    asm volatile("ld.global.cg.v4.f32 {%0,%1,%2,%3}, [%4];"
-        : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p) : "memory");
-    return v;
-}
-DEV int shared_read(const int* p) {
-    int v;
-    asm volatile("ld.global.cg.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    asm volatile("ld.global.nc.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p));
     return v;
 }
 

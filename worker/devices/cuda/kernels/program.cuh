@@ -6,7 +6,9 @@ enum Op { EMBED = 0, MATVEC = 1, ATTEND = 2, COMBINE = 3, EXPERTS_UP = 4, EXPERT
 enum Norm { NO_NORM = 0, RMS = 1, LAYER = 2 };
 enum Act { NO_ACT = 0, SWIGLU = 1, SWIGLU_OAI = 2, GELU = 3 };
 
-enum Flag { FLOATS_OF_X = 1, SUMS_OF_X = 2, PLANES_OF_X = 4, PICK = 8 };      // PICK: the largest row is the next token
+// FIRST_PICK: the largest row may be the next token; PICK: and this is the last to compare; FINAL: the host reads the
+// output, which is not in the two sets of exchange.cuh.
+enum Flag { FLOATS_OF_X = 1, SUMS_OF_X = 2, PLANES_OF_X = 4, PICK = 8, FIRST_PICK = 16, FINAL = 32 };
 
 #define MAX_PARTS 4
 #define MAX_CHOSEN 8
@@ -14,7 +16,7 @@ enum Flag { FLOATS_OF_X = 1, SUMS_OF_X = 2, PLANES_OF_X = 4, PICK = 8 };      //
 struct Part {                   // a stored matrix, or E of them, of one type
     const u8* base;
     u64 expert_bytes;           // from one expert to the next
-    int type, octets, rows, row0;   // row0: its first row in the stacked output
+    int type, groups, rows, row0;   // groups of rows: octets, or single rows of floats; row0: its first row in the stacked output
 };
 
 struct Instruction {
@@ -28,16 +30,16 @@ struct Instruction {
     const float* residual;
     float* out;
     float eps;
-    int norm, act, tiles;       // tiles: octets of output that blocks share out (pairs of octets with SwiGLU)
+    int norm, act, tiles;       // tiles: groups of output rows that blocks share out (pairs of groups with SwiGLU)
     int share_q, share_r;       // tiles / blocks and tiles % blocks
     int flags;
-    int unused;
+    int tile0;                  // the first tile
     int n_experts, n_chosen;
     // attention
     const float* k_in;
     const float* v_in;
     const float* sinks;
-    float* partial;             // unnormalized sums, then maxima and denominators
+    float* partial;             // by head and split: maximum, denominator, unnormalized sums
     int n_head, n_kv_head, layer, window;
     int table, n_rot, pairing, rotate;  // table: index into State::tables; pairing 0: (2j, 2j+1), 1: (j, j + n_rot/2)
     float scale;

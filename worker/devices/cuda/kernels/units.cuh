@@ -60,8 +60,15 @@ DEV u32 low_nibbles_s(u32 w) { return ((w << 4) & 0xf0f0f0f0u) ^ 0x80808080u; }
 DEV u32 high_nibbles_s(u32 w) { return (w & 0xf0f0f0f0u) ^ 0x80808080u; }
 DEV u32 low_nibbles_u(u32 w) { return w & 0x0f0f0f0fu; }
 DEV u32 high_nibbles_u(u32 w) { return (w >> 4) & 0x0f0f0f0fu; }
-DEV float byte_f(u32 w, int i) { return (float)((w >> (8 * i)) & 0xff); }
+// 2^23 plus byte i of a word.
+DEV float biased(u32 w, int i) { return __uint_as_float(__byte_perm(w, 0x4b000000u, 0x7440 + i)); }
+DEV float byte_f(u32 w, int i) { return biased(w, i) - 8388608.f; }
 
+DEV u32 permute(u32 a, u32 b, u32 selector) {
+    u32 r;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(selector));
+    return r;
+}
 // Values of E2M1, doubled: 0 1 2 3 4 6 8 12 and their negatives, four at a time from 16 bits of nibbles.
 DEV u32 e2m1(u32 nibbles) {
     u32 index = nibbles & 0x7777u;
@@ -69,106 +76,121 @@ DEV u32 e2m1(u32 nibbles) {
     u32 negative = __byte_perm(0xfdfeff00u, 0xf4f8fafcu, index);
     return __byte_perm(positive, negative, 0x3210u | ((nibbles >> 1) & 0x4444u));
 }
+// Twice that, in fewer instructions: 0 2 4 6 8 12 16 24 and their negatives, four at a time from the low 16 bits of nibbles.
+// The nibble is the selector: of bytes below 128, one with the sign bit selects 0. So one table gives the positive values'
+// halves, one the negative values' (modulo 128), each where the other gives 0.
+DEV u32 e2m1_twice(u32 nibbles) {
+    return (permute(0x03020100u, 0x0c080604u, nibbles) | permute(0x7d7e7f00u, 0x74787a7cu, nibbles ^ 0x88888888u)) << 1;
+}
+// 2^(e - 128): MXFP4's shared exponent with the table of doubled values; 0 instead of the two smallest.
+DEV float from_e8m0_half_fast(u32 e) { return __uint_as_float(max(e, 1u) * 0x00800000u - 0x00800000u); }
+
+// A lane's share of a unit that lies in shared memory.
+DEV uint4 word128(const u8* p) { return *(const uint4*)p; }
+DEV uint2 word64(const u8* p) { return *(const uint2*)p; }
+DEV u32 word32(const u8* p) { return *(const u32*)p; }
+DEV u32 word16(const u8* p) { return *(const u16*)p; }
 
 template <int TYPE> struct Unit;
 
-// K: weights along k. BYTES: of eight rows. FACTOR: what integers are too large by. DEPTH: units in flight a warp.
+// xs: scale of the unit's activations, for K = 256 of the lane's half. K: weights along k. BYTES: of eight rows. DISTANCE: blocks between those of one product. FACTOR: what integers are
+// too large by.
 template <> struct Unit<Q4_0> {
-    enum { K = 128, BYTES = 576, DISTANCE = 2, DEPTH = 3, MINIMA = 0 };
+    enum { K = 128, BYTES = 576, DISTANCE = 2, MINIMA = 0 };
     static DEV float factor() { return 1.f / 16.f; }
     uint4 q; u32 d;
-    DEV void load(const u8* p, int lane, Lane l) { q = weight128(p + lane * 16); d = weight32(p + 512 + l.g * 8 + l.h * 4); }
-    DEV void dot(Sum& sum, const u32* x, const float*, Lane l) const {
+    DEV void load(const u8* p, int lane, Lane l) { q = word128(p + lane * 16); d = word32(p + 512 + l.g * 8 + l.h * 4); }
+    DEV void dot(Sum& sum, const u32* x, const float*, float xs, Lane l) const {
         int c[4];
         product_s(c, low_nibbles_s(q.x), low_nibbles_s(q.z), high_nibbles_s(q.x), high_nibbles_s(q.z), planes(x, 0));
-        sum.add(l.h, c, from_half(d));
+        sum.add(l.h, c, from_half(d) * xs);
         product_s(c, low_nibbles_s(q.y), low_nibbles_s(q.w), high_nibbles_s(q.y), high_nibbles_s(q.w), planes(x, 1));
-        sum.add(l.h, c, from_half(d >> 16));
+        sum.add(l.h, c, from_half(d >> 16) * xs);
     }
 };
 
 template <> struct Unit<MXFP4> {
-    enum { K = 128, BYTES = 544, DISTANCE = 2, DEPTH = 3, MINIMA = 0 };
-    static DEV float factor() { return 1.f; }
+    enum { K = 128, BYTES = 544, DISTANCE = 2, MINIMA = 0 };
+    static DEV float factor() { return 0.5f; }
     uint4 q; u32 e;             // low half of a word: weights 4t..4t+3, high half: 16+4t..16+4t+3
-    DEV void load(const u8* p, int lane, Lane l) { q = weight128(p + lane * 16); e = weight16(p + 512 + l.g * 4 + l.h * 2); }
-    DEV void dot(Sum& sum, const u32* x, const float*, Lane l) const {
+    DEV void load(const u8* p, int lane, Lane l) { q = word128(p + lane * 16); e = word16(p + 512 + l.g * 4 + l.h * 2); }
+    DEV void dot(Sum& sum, const u32* x, const float*, float xs, Lane l) const {
         int c[4];
-        product_s(c, e2m1(q.x), e2m1(q.z), e2m1(q.x >> 16), e2m1(q.z >> 16), planes(x, 0));
-        sum.add(l.h, c, from_e8m0_half(e & 0xff));
-        product_s(c, e2m1(q.y), e2m1(q.w), e2m1(q.y >> 16), e2m1(q.w >> 16), planes(x, 1));
-        sum.add(l.h, c, from_e8m0_half(e >> 8));
+        product_s(c, e2m1_twice(q.x), e2m1_twice(q.z), e2m1_twice(q.x >> 16), e2m1_twice(q.z >> 16), planes(x, 0));
+        sum.add(l.h, c, from_e8m0_half_fast(e & 0xff) * xs);
+        product_s(c, e2m1_twice(q.y), e2m1_twice(q.w), e2m1_twice(q.y >> 16), e2m1_twice(q.w >> 16), planes(x, 1));
+        sum.add(l.h, c, from_e8m0_half_fast(e >> 8) * xs);
     }
 };
 
 template <> struct Unit<Q4_1> {
-    enum { K = 128, BYTES = 640, DISTANCE = 2, DEPTH = 2, MINIMA = 1 };
+    enum { K = 128, BYTES = 640, DISTANCE = 2, MINIMA = 1 };
     static DEV float factor() { return 1.f; }
     uint4 q; uint2 dm;          // d and m of two blocks
-    DEV void load(const u8* p, int lane, Lane l) { q = weight128(p + lane * 16); dm = weight64(p + 512 + l.g * 16 + l.h * 8); }
-    DEV void dot(Sum& sum, const u32* x, const float* xsum, Lane l) const {
+    DEV void load(const u8* p, int lane, Lane l) { q = word128(p + lane * 16); dm = word64(p + 512 + l.g * 16 + l.h * 8); }
+    DEV void dot(Sum& sum, const u32* x, const float* xsum, float xs, Lane l) const {
         int c[4];
         product_u(c, low_nibbles_u(q.x), low_nibbles_u(q.z), high_nibbles_u(q.x), high_nibbles_u(q.z), planes(x, 0));
-        sum.add(l.h, c, from_half(dm.x));
+        sum.add(l.h, c, from_half(dm.x) * xs);
         product_u(c, low_nibbles_u(q.y), low_nibbles_u(q.w), high_nibbles_u(q.y), high_nibbles_u(q.w), planes(x, 1));
-        sum.add(l.h, c, from_half(dm.y));
+        sum.add(l.h, c, from_half(dm.y) * xs);
         int odd = l.t & 1;
         sum.min = fmaf(-from_half((odd ? dm.y : dm.x) >> 16), xsum[2 * l.h + odd], sum.min);
     }
 };
 
 template <> struct Unit<Q5_0> {
-    enum { K = 128, BYTES = 704, DISTANCE = 2, DEPTH = 2, MINIMA = 0 };
+    enum { K = 128, BYTES = 704, DISTANCE = 2, MINIMA = 0 };
     static DEV float factor() { return 1.f / 8.f; }
     uint4 q; u32 top, d;        // top: the inverted fifth bits, fragment f of byte i at bit 8 i + f
     DEV void load(const u8* p, int lane, Lane l) {
-        q = weight128(p + lane * 16); top = weight32(p + 512 + lane * 4); d = weight32(p + 640 + l.g * 8 + l.h * 4);
+        q = word128(p + lane * 16); top = word32(p + 512 + lane * 4); d = word32(p + 640 + l.g * 8 + l.h * 4);
     }
     template <int F> DEV u32 low(u32 w) const { return ((w << 3) & 0x78787878u) | ((top << (7 - F)) & 0x80808080u); }
     template <int F> DEV u32 high(u32 w) const { return ((w >> 1) & 0x78787878u) | ((top << (7 - F)) & 0x80808080u); }
-    DEV void dot(Sum& sum, const u32* x, const float*, Lane l) const {
+    DEV void dot(Sum& sum, const u32* x, const float*, float xs, Lane l) const {
         int c[4];
         product_s(c, low<0>(q.x), low<4>(q.z), high<1>(q.x), high<5>(q.z), planes(x, 0));
-        sum.add(l.h, c, from_half(d));
+        sum.add(l.h, c, from_half(d) * xs);
         product_s(c, low<2>(q.y), low<6>(q.w), high<3>(q.y), high<7>(q.w), planes(x, 1));
-        sum.add(l.h, c, from_half(d >> 16));
+        sum.add(l.h, c, from_half(d >> 16) * xs);
     }
 };
 
 template <> struct Unit<Q5_1> {
-    enum { K = 128, BYTES = 768, DISTANCE = 2, DEPTH = 2, MINIMA = 1 };
+    enum { K = 128, BYTES = 768, DISTANCE = 2, MINIMA = 1 };
     static DEV float factor() { return 1.f; }
     uint4 q; u32 top; uint2 dm; // top: the fifth bits, as in Q5_0 but not inverted
     DEV void load(const u8* p, int lane, Lane l) {
-        q = weight128(p + lane * 16); top = weight32(p + 512 + lane * 4); dm = weight64(p + 640 + l.g * 16 + l.h * 8);
+        q = word128(p + lane * 16); top = word32(p + 512 + lane * 4); dm = word64(p + 640 + l.g * 16 + l.h * 8);
     }
     template <int F> DEV u32 bits() const { return F < 4 ? (top << (4 - F)) & 0x10101010u : (top >> (F - 4)) & 0x10101010u; }
-    DEV void dot(Sum& sum, const u32* x, const float* xsum, Lane l) const {
+    DEV void dot(Sum& sum, const u32* x, const float* xsum, float xs, Lane l) const {
         int c[4];
         product_u(c, low_nibbles_u(q.x) | bits<0>(), low_nibbles_u(q.z) | bits<4>(),
                   high_nibbles_u(q.x) | bits<1>(), high_nibbles_u(q.z) | bits<5>(), planes(x, 0));
-        sum.add(l.h, c, from_half(dm.x));
+        sum.add(l.h, c, from_half(dm.x) * xs);
         product_u(c, low_nibbles_u(q.y) | bits<2>(), low_nibbles_u(q.w) | bits<6>(),
                   high_nibbles_u(q.y) | bits<3>(), high_nibbles_u(q.w) | bits<7>(), planes(x, 1));
-        sum.add(l.h, c, from_half(dm.y));
+        sum.add(l.h, c, from_half(dm.y) * xs);
         int odd = l.t & 1;
         sum.min = fmaf(-from_half((odd ? dm.y : dm.x) >> 16), xsum[2 * l.h + odd], sum.min);
     }
 };
 
 template <> struct Unit<Q8_0> {
-    enum { K = 128, BYTES = 1088, DISTANCE = 2, DEPTH = 2, MINIMA = 0 };
+    enum { K = 128, BYTES = 1088, DISTANCE = 2, MINIMA = 0 };
     static DEV float factor() { return 1.f; }
     uint4 q0, q1; u32 d;        // q0: blocks 0 and 1, q1: blocks 2 and 3
     DEV void load(const u8* p, int lane, Lane l) {
-        q0 = weight128(p + lane * 16); q1 = weight128(p + 512 + lane * 16); d = weight32(p + 1024 + l.g * 8 + l.h * 4);
+        q0 = word128(p + lane * 16); q1 = word128(p + 512 + lane * 16); d = word32(p + 1024 + l.g * 8 + l.h * 4);
     }
-    DEV void dot(Sum& sum, const u32* x, const float*, Lane l) const {
+    DEV void dot(Sum& sum, const u32* x, const float*, float xs, Lane l) const {
         int c[4];
         product_s(c, q0.x, q1.x, q0.y, q1.y, planes(x, 0));
-        sum.add(l.h, c, from_half(d));
+        sum.add(l.h, c, from_half(d) * xs);
         product_s(c, q0.z, q1.z, q0.w, q1.w, planes(x, 1));
-        sum.add(l.h, c, from_half(d >> 16));
+        sum.add(l.h, c, from_half(d >> 16) * xs);
     }
 };
 
@@ -185,72 +207,72 @@ DEV void k_minima(Sum& sum, uint4 s, const float* xsum, Lane l) {
 }
 
 template <> struct Unit<Q4_K> {
-    enum { K = 256, BYTES = 1152, DISTANCE = 4, DEPTH = 2, MINIMA = 1 };
+    enum { K = 256, BYTES = 1152, DISTANCE = 4, MINIMA = 1 };
     static DEV float factor() { return 1.f; }
     uint4 q0, q1, s;            // q0: 64-weight chunks 0 and 1 (two words each), q1: chunks 2 and 3
     DEV void load(const u8* p, int lane, Lane l) {
-        q0 = weight128(p + lane * 16); q1 = weight128(p + 512 + lane * 16); s = weight128(p + 1024 + l.g * 16);
+        q0 = word128(p + lane * 16); q1 = word128(p + 512 + lane * 16); s = word128(p + 1024 + l.g * 16);
     }
-    DEV void dot(Sum& sum, const u32* x, const float* xsum, Lane l) const {
-        float d = from_half(s.x);
+    DEV void dot(Sum& sum, const u32* x, const float* xsum, float xs, Lane l) const {
+        const float d = from_half(s.x) * xs, nd = -8388608.f * d;
         u32 sc = six_bits(s.y, s.w, l.h);
         int c[4];
         product_u(c, low_nibbles_u(q0.x), low_nibbles_u(q1.x), low_nibbles_u(q0.y), low_nibbles_u(q1.y), planes(x, 0));
-        sum.add(l.h, c, d * byte_f(sc, 0));
+        sum.add(l.h, c, fmaf(biased(sc, 0), d, nd));
         product_u(c, high_nibbles_u(q0.x), high_nibbles_u(q1.x), high_nibbles_u(q0.y), high_nibbles_u(q1.y), planes(x, 1));
-        sum.add(l.h, c, d * byte_f(sc, 1));
+        sum.add(l.h, c, fmaf(biased(sc, 1), d, nd));
         product_u(c, low_nibbles_u(q0.z), low_nibbles_u(q1.z), low_nibbles_u(q0.w), low_nibbles_u(q1.w), planes(x, 2));
-        sum.add(l.h, c, d * byte_f(sc, 2));
+        sum.add(l.h, c, fmaf(biased(sc, 2), d, nd));
         product_u(c, high_nibbles_u(q0.z), high_nibbles_u(q1.z), high_nibbles_u(q0.w), high_nibbles_u(q1.w), planes(x, 3));
-        sum.add(l.h, c, d * byte_f(sc, 3));
+        sum.add(l.h, c, fmaf(biased(sc, 3), d, nd));
         k_minima(sum, s, xsum, l);
     }
 };
 
 template <> struct Unit<Q5_K> {
-    enum { K = 256, BYTES = 1408, DISTANCE = 4, DEPTH = 2, MINIMA = 1 };
+    enum { K = 256, BYTES = 1408, DISTANCE = 4, MINIMA = 1 };
     static DEV float factor() { return 1.f; }
     uint4 q0, q1, s; uint2 top; // top: bit b of each byte is the fifth bit of block b
     DEV void load(const u8* p, int lane, Lane l) {
-        q0 = weight128(p + lane * 16); q1 = weight128(p + 512 + lane * 16);
-        s = weight128(p + 1024 + l.g * 16); top = weight64(p + 1152 + lane * 8);
+        q0 = word128(p + lane * 16); q1 = word128(p + 512 + lane * 16);
+        s = word128(p + 1024 + l.g * 16); top = word64(p + 1152 + lane * 8);
     }
     template <int B> static DEV u32 bit(u32 w) { return B < 4 ? (w << (4 - B)) & 0x10101010u : (w >> (B - 4)) & 0x10101010u; }
-    DEV void dot(Sum& sum, const u32* x, const float* xsum, Lane l) const {
-        float d = from_half(s.x);
+    DEV void dot(Sum& sum, const u32* x, const float* xsum, float xs, Lane l) const {
+        const float d = from_half(s.x) * xs, nd = -8388608.f * d;
         u32 sc = six_bits(s.y, s.w, l.h);
         int c[4];
         product_u(c, low_nibbles_u(q0.x) | bit<0>(top.x), low_nibbles_u(q1.x) | bit<4>(top.x),
                   low_nibbles_u(q0.y) | bit<0>(top.y), low_nibbles_u(q1.y) | bit<4>(top.y), planes(x, 0));
-        sum.add(l.h, c, d * byte_f(sc, 0));
+        sum.add(l.h, c, fmaf(biased(sc, 0), d, nd));
         product_u(c, high_nibbles_u(q0.x) | bit<1>(top.x), high_nibbles_u(q1.x) | bit<5>(top.x),
                   high_nibbles_u(q0.y) | bit<1>(top.y), high_nibbles_u(q1.y) | bit<5>(top.y), planes(x, 1));
-        sum.add(l.h, c, d * byte_f(sc, 1));
+        sum.add(l.h, c, fmaf(biased(sc, 1), d, nd));
         product_u(c, low_nibbles_u(q0.z) | bit<2>(top.x), low_nibbles_u(q1.z) | bit<6>(top.x),
                   low_nibbles_u(q0.w) | bit<2>(top.y), low_nibbles_u(q1.w) | bit<6>(top.y), planes(x, 2));
-        sum.add(l.h, c, d * byte_f(sc, 2));
+        sum.add(l.h, c, fmaf(biased(sc, 2), d, nd));
         product_u(c, high_nibbles_u(q0.z) | bit<3>(top.x), high_nibbles_u(q1.z) | bit<7>(top.x),
                   high_nibbles_u(q0.w) | bit<3>(top.y), high_nibbles_u(q1.w) | bit<7>(top.y), planes(x, 3));
-        sum.add(l.h, c, d * byte_f(sc, 3));
+        sum.add(l.h, c, fmaf(biased(sc, 3), d, nd));
         k_minima(sum, s, xsum, l);
     }
 };
 
 template <> struct Unit<Q6_K> {
-    enum { K = 256, BYTES = 1680, DISTANCE = 4, DEPTH = 2, MINIMA = 0 };
+    enum { K = 256, BYTES = 1680, DISTANCE = 4, MINIMA = 0 };
     static DEV float factor() { return 1.f / 4.f; }
     // q: nibble words of the first and second 128 weights. top: two high bits, the upper inverted. s: 8 of 16 scales.
     uint4 q0, q1, top; uint2 s; u32 d;
     DEV void load(const u8* p, int lane, Lane l) {
-        q0 = weight128(p + lane * 16); q1 = weight128(p + 512 + lane * 16); top = weight128(p + 1024 + lane * 16);
-        s = weight64(p + 1536 + l.g * 16 + l.h * 8); d = weight16(p + 1664 + l.g * 2);
+        q0 = word128(p + lane * 16); q1 = word128(p + 512 + lane * 16); top = word128(p + 1024 + lane * 16);
+        s = word64(p + 1536 + l.g * 16 + l.h * 8); d = word16(p + 1664 + l.g * 2);
     }
     // 4 (q - 32): J is the block among the four that share a byte of high bits.
     template <int J> static DEV u32 value(u32 w, u32 t) {
         u32 low = (J < 2 ? w << 2 : w >> 2) & 0x3c3c3c3cu;
         return low | ((t << (6 - 2 * J)) & 0xc0c0c0c0u);
     }
-    static DEV float scale(u32 w, int i) { return (float)((int)(w << (24 - 8 * i)) >> 24); }
+    static DEV float scale(u32 w, int i) { return biased(w ^ 0x80808080u, i) - 8388736.f; }
     template <int J> DEV void block(Sum& sum, const u32* x, Lane l, u32 first, u32 second, u32 first2, u32 second2, u32 sc, int i, float df) const {
         int c[4];
         uint2 b = planes(x, J);
@@ -259,8 +281,8 @@ template <> struct Unit<Q6_K> {
         product_16(c, value<J>(second, top.y), value<J>(second2, top.w), b.y);
         sum.add(l.h, c, df * scale(sc, i + 1));
     }
-    DEV void dot(Sum& sum, const u32* x, const float*, Lane l) const {
-        float df = from_half(d);
+    DEV void dot(Sum& sum, const u32* x, const float*, float xs, Lane l) const {
+        const float df = from_half(d) * xs;
         block<0>(sum, x, l, q0.x, q0.y, q1.x, q1.y, s.x, 0, df);
         block<1>(sum, x, l, q0.z, q0.w, q1.z, q1.w, s.x, 2, df);
         block<2>(sum, x, l, q0.x, q0.y, q1.x, q1.y, s.y, 0, df);
@@ -268,16 +290,18 @@ template <> struct Unit<Q6_K> {
     }
 };
 
-// Weights along k of a unit, and bytes of eight rows of k weights.
-DEV int unit_of(int type) {
-    return type == F32 || type == F16 || type == BF16 ? 64 : type == Q4_K || type == Q5_K || type == Q6_K ? 256 : 128;
-}
+DEV bool is_float(int type) { return type == F32 || type == F16 || type == BF16; }
+
+// Weights along k of a unit, and units of so many. Float rows stay rows: their units are 128 weights of one row.
+DEV int unit_of(int type) { return type == Q4_K || type == Q5_K || type == Q6_K ? 256 : 128; }
 DEV int units_of(int type, int k) {
-    const int shift = type == F32 || type == F16 || type == BF16 ? 6 : type == Q4_K || type == Q5_K || type == Q6_K ? 8 : 7;
+    const int shift = type == Q4_K || type == Q5_K || type == Q6_K ? 8 : 7;
     return (k + (1 << shift) - 1) >> shift;
 }
 DEV int unit_bytes(int type) {
     switch (type) {
+        case F32: return 512;
+        case F16: case BF16: return 256;
         case Q4_0: return Unit<Q4_0>::BYTES;
         case Q4_1: return Unit<Q4_1>::BYTES;
         case Q5_0: return Unit<Q5_0>::BYTES;
@@ -294,3 +318,7 @@ DEV int octet_bytes(int type, int k) {
     if (type == F16 || type == BF16) return k * 16;
     return units_of(type, k) * unit_bytes(type);
 }
+
+// Rows that lie together, and their bytes.
+DEV int group_rows(int type) { return is_float(type) ? 1 : 8; }
+DEV int group_bytes(int type, int k) { return is_float(type) ? octet_bytes(type, k) / 8 : octet_bytes(type, k); }
