@@ -226,9 +226,11 @@ def main(output: Path, *, tools: Tools | None = None, models: Path | None = None
             "llama_bench": bool(tools.llama_bench),
             "llama_server": bool(tools.llama_server),
             "copy_bytes_per_s": alone(copy_bandwidth),
-            "results": [measure(name, models or Path(scratch), tools) for name in shapes or bulk.BENCHMARKS],
+            "results": [],
         }
-    gpu_report.write(report, output)
+        for name in shapes or bulk.BENCHMARKS:
+            report["results"].append(measure(name, models or Path(scratch), tools))
+            gpu_report.write(report, output)  # what is measured is kept if a later shape fails
     return 0
 
 
