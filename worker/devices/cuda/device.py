@@ -13,6 +13,7 @@ from worker.devices.cuda.memory import Pool
 from worker.devices.cuda.program import N_TABLES, Act, Norm
 from worker.devices.cuda.rotation import CudaRotation
 from worker.devices.cuda.weights import Matrix, WeightLoader
+from worker.devices.cuda_capability import require_hopper
 from worker.gguf import GgmlType
 from worker.gguf.dequantize import dequantize
 from worker.sampling import SamplingParams
@@ -37,6 +38,7 @@ class CudaDevice:
         name = properties["name"]
         self.name = name.decode() if isinstance(name, bytes) else str(name)
         self.compute_capability = 10 * int(properties["major"]) + int(properties["minor"])
+        require_hopper(self.compute_capability, index=index, name=self.name)
         self.multiprocessors = int(properties["multiProcessorCount"])
         self.shared_bytes = int(properties["sharedMemPerBlockOptin"])
         self.pool = Pool(memory_limit)
