@@ -278,8 +278,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="just these; repeatable")
     parser.add_argument("--full", action="store_true", help="every check for every defect (slow)")
     processors = os.cpu_count() or 2
-    # A run mostly waits: for workers to start, for time to pass. Its verdicts rest on order, so a full machine is fine.
-    parser.add_argument("--jobs", type=int, default=3 * processors, help="runs at a time; default: %(default)s")
+    # A run waits now and then, so one more than processors; many more, and jobs that should meet may not be seen to.
+    parser.add_argument("--jobs", type=int, default=processors + 1, help="runs at a time; default: %(default)s")
     parser.add_argument("--keep", type=Path, default=None, metavar="DIR", help="keep the reports of all runs here")
     parser.add_argument("--publish", action="store_true", help="put a clean matrix into the suite, for its reports")
     parser.add_argument(
