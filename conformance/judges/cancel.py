@@ -36,15 +36,36 @@ def _cancels(recording: Recording, stream: Stream) -> list[Exchange]:
     return [exchange for exchange in named if job_of(exchange) == job]
 
 
-def _whole(stream: Stream) -> bool:
-    """It ended with `end` and with all the tokens it was asked for: nothing cut it short."""
+def _known_length(recording: Recording, stream: Stream) -> int:
+    """Tokens of the same job where nobody cancelled it; 0 where the recording has none."""
+    wanted = {**stream.request, "job_id": None}
+    return max(
+        (
+            len(other.tokens)
+            for other in streams(recording)
+            if {**other.request, "job_id": None} == wanted and _ended(other) and not _cancels(recording, other)
+        ),
+        default=0,
+    )
+
+
+def _ended(stream: Stream) -> bool:
+    """With `end`, and not because of a cancel."""
+    terminal = stream.terminal
+    return terminal is not None and terminal.kind == "end" and str(terminal.data.get("stop_reason")) != "CANCELLED"
+
+
+def _whole(stream: Stream, known: int) -> bool:
+    """Nothing cut it short, as far as can be seen: all the tokens it was asked for, or an end that may be its own."""
     asked = stream.request.get("max_tokens")
-    ended = stream.terminal is not None and stream.terminal.kind == "end"
-    return ended and (not isinstance(asked, int) or len(stream.tokens) >= asked)
+    return _ended(stream) and (not isinstance(asked, int) or len(stream.tokens) >= min(asked, known))
 
 
-def met(stream: Stream, cancels: Iterable[Exchange]) -> float | None:
-    """When one of these cancels met this running job, on the stream's own clock; None where none surely did."""
+def met(stream: Stream, cancels: Iterable[Exchange], known: int = 0) -> float | None:
+    """When one of these cancels met this running job, on the stream's own clock; None where none surely did.
+
+    `known`: how many tokens the same job yields when nobody cancels it.
+    """
     for cancel in cancels:
         if cancel.sent_at is None:
             continue
@@ -53,7 +74,8 @@ def met(stream: Stream, cancels: Iterable[Exchange]) -> float | None:
         if not any(token.at < at for token in stream.tokens) or (terminal is not None and terminal.at <= at):
             continue
         answered = at if cancel.head_at is None else cancel.t0 + cancel.head_at - stream.exchange.t0
-        if terminal is not None and _whole(stream) and not written_after(stream, answered, terminal.at, in_flight=STEP):
+        late = terminal is not None and written_after(stream, answered, terminal.at, in_flight=STEP)
+        if terminal is not None and not late and _whole(stream, known):
             continue  # the job may have ended while the cancel was on its way
         return at
     return None
@@ -64,7 +86,7 @@ def _cancelled(recording: Recording) -> Iterator[tuple[Stream, float]]:
     if any(launch.signals for launch in recording.launches):
         return
     for stream in streams(recording):
-        at = met(stream, _cancels(recording, stream))
+        at = met(stream, _cancels(recording, stream), _known_length(recording, stream))
         if at is not None:
             yield stream, at
 

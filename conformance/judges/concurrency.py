@@ -80,6 +80,8 @@ def _ran_before(job: Stream, other: Stream) -> bool:
         return False
     (begin, end), (other_begin, _) = window, others
     clock, other_clock = job.exchange.t0, other.exchange.t0
+    if clock + (job.exchange.sent_at or 0.0) >= other_begin:
+        return False  # it was asked for when the other's first event was here
     late = written_after(job, other_begin - clock, end - clock)
     return not late and not written_after(other, other_begin - other_clock, begin - other_clock)
 

@@ -248,8 +248,6 @@ class NibblesOfQ4(Misreads):
     name = "q4-0-nibbles-swapped"
     about = "The two halves of every Q4_0 byte are taken in the wrong order."
     kills = ("M0-W-1201/q4-0-runs",)
-    # A model read wrongly comes to its end of sequence of itself, at times between a cancel and its arrival.
-    collateral = ("M0-W-1330/cancelled-event",)
     source = "known defect 43: bit layouts wrong"
     files = ("script",)
 

@@ -50,6 +50,13 @@ def test_an_end_that_crossed_the_cancel_proves_nothing() -> None:
     burst = job("job", *words)
     burst.chunks[8:] = [Chunk(7.0, chunk.data) for chunk in burst.chunks[8:]]
     assert red("M0-W-1330/cancelled-event", burst, cancel(0.05, 0.01)) == SILENT
+    # A model may end its text before it has said all that was asked for; that it was cut shows beside the uncut job.
+    short, crossing = job("job", *words, max_tokens=512), cancel(0.2, 0.01)
+    assert red("M0-W-1330/cancelled-event", short, crossing) == SILENT
+    assert red("M0-W-1330/cancelled-event", job("alone", *words, max_tokens=512, t0=-9), short, crossing) == SILENT
+    assert red("M0-W-1330/cancelled-event", job("alone", *words * 2, max_tokens=512, t0=-9), short, crossing) == FAIL
+    told = event("end", tokens_out=20, decode_time_ms=1, stop_reason="CANCELLED")
+    assert red("M0-W-1330/cancelled-event", job("job", *words, max_tokens=512, end=told), crossing) == FAIL
     # Between hosts two connections keep no order.
     far = [job("job", *words, step=0.001), cancel(0.005, 0.002)]
     assert red("M0-W-1330/cancelled-event", *far) == FAIL

@@ -276,6 +276,10 @@ def test_no_interleave() -> None:
     assert Status.FAIL not in red(clause, first, whole)
     whole.chunks = [Chunk(first.chunks[5].at + 0.001, chunk.data) for chunk in whole.chunks]
     assert red(clause, first, whole) == FAIL
+    begun = first.chunks[0].at + 0.001  # asked for when the first had begun: it cannot have run before
+    whole = job("second", "x", t0=begun)
+    whole.chunks = [Chunk(first.chunks[1].at + 0.001 - begun, chunk.data) for chunk in whole.chunks]
+    assert red(clause, first, whole) == FAIL
     assert red(clause, first, job("second", "x", t0=0.7)) == SILENT
     assert red(clause, first, job("second", t0=0.25, end=BROKEN)) == SILENT  # cancelled while it waited
     other = job("second", "x", t0=0.25, step=0.1)
