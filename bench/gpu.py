@@ -198,14 +198,23 @@ def measure(name: str, folder: Path, tools: Tools) -> dict[str, Any]:
     if not path.exists():
         bulk.write(path, shape, quant, name=name)
     result: dict[str, Any] = alone(engine, path, shape.context)
-    rows = {"worker": result.pop("rows"), "llama.cpp": {}}
-    if tools.service:
-        rows["worker"] |= gpu_service.worker_rows(path)
+    rows: dict[str, dict[str, float]] = {"worker": result.pop("rows"), "llama.cpp": {}}
+    failed: dict[str, str] = {}
+
+    def part(whose: str, what: str, function: Callable[..., dict[str, float]], *arguments: Any) -> None:
+        try:
+            rows[whose] |= function(*arguments)
+        except (RuntimeError, OSError, ValueError, LookupError, subprocess.CalledProcessError) as error:
+            failed[what] = f"{type(error).__name__}: {error}"  # what the other parts measured is kept
+
     if tools.llama_bench:
-        rows["llama.cpp"] |= llama_bench(tools.llama_bench, path)
+        part("llama.cpp", "llama-bench", llama_bench, tools.llama_bench, path)
+    if tools.service:
+        part("worker", "worker over HTTP", gpu_service.worker_rows, path)
     if tools.llama_server:
-        rows["llama.cpp"] |= gpu_service.llama_rows(tools.llama_server, path, min(shape.context, 4352))
-    return {"shape": name, **result, **rows}
+        context = min(shape.context, 4352)
+        part("llama.cpp", "llama-server", gpu_service.llama_rows, tools.llama_server, path, context)
+    return {"shape": name, **result, **rows, "failed": failed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +227,10 @@ class Tools:
 
 
 def main(output: Path, *, tools: Tools | None = None, models: Path | None = None, shapes: Sequence[str] = ()) -> int:
-    """Measure all shapes; print the table, write it to ``output`` as gpu.md, gpu.json and gpu.png."""
+    """Measure all shapes; print the table, write it to ``output`` as gpu.md, gpu.json and gpu.png.
+
+    Returns 1 if a part of a shape failed, which the table then says.
+    """
     tools = tools or Tools(os.environ.get("LLAMA_BENCH"), os.environ.get("LLAMA_SERVER"))
     with tempfile.TemporaryDirectory() as scratch:
         report: dict[str, Any] = {
@@ -231,7 +243,7 @@ def main(output: Path, *, tools: Tools | None = None, models: Path | None = None
         for name in shapes or bulk.BENCHMARKS:
             report["results"].append(measure(name, models or Path(scratch), tools))
             gpu_report.write(report, output)  # what is measured is kept if a later shape fails
-    return 0
+    return int(any(result["failed"] for result in report["results"]))
 
 
 if __name__ == "__main__":

@@ -94,6 +94,11 @@ def table(report: dict[str, Any]) -> str:
         for tool in ("llama_bench", "llama_server")
         if not report[tool]
     ]
+    lines += [
+        f"- **{result['shape']}, {part}: failed**, its rows are missing: {why}"
+        for result in report["results"]
+        for part, why in result["failed"].items()
+    ]
     lines += ["", "Rates are tokens a second; 'times' says how many times better the worker is.", ""]
     lines += ["| shape | what | worker | llama.cpp | times | goal |", "|---|---|---|---|---|---|"]
     for result in report["results"]:

@@ -26,7 +26,7 @@ SIZES = {"bytes_per_token": 10**9, "weights_bytes": 1, "intermediates_bytes": 1,
 
 
 def report(theirs: dict[str, float], *, bench: bool = True) -> dict[str, Any]:
-    result = {"shape": "qwen2.5-0.5b", "worker": OURS, "llama.cpp": theirs, **SIZES}
+    result = {"shape": "qwen2.5-0.5b", "worker": OURS, "llama.cpp": theirs, **SIZES, "failed": {}}
     tools = {"llama_bench": bench, "llama_server": False}
     return {"machine": {"device": "none"}, "copy_bytes_per_s": 2e12, "results": [result], **tools}
 
@@ -47,6 +47,14 @@ def test_ratios_goals_and_what_was_not_run() -> None:
     assert line(text, "event stream, share of the engine")[3:7] == ["0.89", "", "", ">= 0.9: MISSED"]
     assert "llama-server was not run" in text
     assert "llama-bench was not run" not in text
+
+
+def test_a_part_that_failed_is_told_and_what_was_measured_is_kept() -> None:
+    measured = report({"decode@0": 400.0})
+    measured["results"][0]["failed"] = {"llama-server": "RuntimeError: llama-server did not get ready"}
+    text = gpu_report.table(measured)
+    assert "**qwen2.5-0.5b, llama-server: failed**" in text
+    assert line(text, "decode@0")[5] == "2.50"
 
 
 def test_table_json_and_picture_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
