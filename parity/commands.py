@@ -46,7 +46,7 @@ def _reference() -> dict[str, object]:
     try:
         return dict(provenance())
     except ReferenceUnavailableError as error:
-        return {"engine": f"none ({error})"}
+        return {"engine": f"none ({error})", "package": ""}
 
 
 def _finish(options: argparse.Namespace, rows: Iterable[Row], reference: dict[str, object] | None = None) -> int:

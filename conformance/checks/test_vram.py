@@ -1,4 +1,7 @@
-"""Device memory on an NVIDIA host, seen from outside: NVML, /proc and /health. The judges are in `judges/vram.py`."""
+"""Device memory on an NVIDIA host, seen from outside: NVML, /proc and /health.
+
+Their judges: `vram.py`, `vram_shortage.py`, `reference_models.py`.
+"""
 
 from __future__ import annotations
 

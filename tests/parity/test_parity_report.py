@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from parity import report
+from parity import commands, report
 from parity.compare import IncomparableError, compare
 from parity.divergence import Divergence
+from parity.llamacpp import ReferenceUnavailableError
 from parity.names import LOGITS
 from parity.recording import Recording, Request, Rows
 from parity.report import heatmap, view
@@ -187,3 +188,13 @@ def test_another_schema_is_refused(tmp_path: Path) -> None:
     path.write_text('{"schema": 1, "rows": []}', encoding="utf-8")
     with pytest.raises(IncomparableError, match="schema 2"):
         report.load(path)
+
+
+def test_a_rung_that_needs_no_llamacpp_is_reported_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> dict[str, Any]:
+        raise ReferenceUnavailableError("no xllamacpp here")
+
+    monkeypatch.setattr(commands, "provenance", absent)
+    rows = [row(0.0, divergence=False)]
+    page = report.page(report.document("ladder", rows, commands._reference(), 1.0))
+    assert "none (no xllamacpp here)" in page
