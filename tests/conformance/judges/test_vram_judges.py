@@ -192,9 +192,12 @@ DEFECTS = {
 }
 
 
+MODULES = ("vram.", "vram_shortage.", "reference_models.")
+
+
 def statuses(clause: str, recording: Recording) -> set[Status]:
     load_all()
-    (judge,) = [judge for judge in JUDGES if judge.clauses == (clause,) and judge.name.startswith("vram.")]
+    (judge,) = [judge for judge in JUDGES if judge.clauses == (clause,) and judge.name.startswith(MODULES)]
     return {finding.status for finding in judge.function(recording)}
 
 
