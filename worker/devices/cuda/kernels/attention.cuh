@@ -17,8 +17,8 @@
 // Heads that a block works on at once: their sums must fit in registers.
 #define HEADS (GROUP < 32 / (CHUNKS * 8) ? GROUP : (32 / (CHUNKS * 8) < 1 ? 1 : 32 / (CHUNKS * 8)))
 #define SUBGROUPS ((GROUP + HEADS - 1) / HEADS)
-#define SHORT_SPAN 192                          // up to here one block a head group is faster than two instructions
-#define TOKENS (CHUNKS <= 4 ? 2 : 1)                                // that each four lanes work on at once
+#define SHORT_SPAN (CHUNKS <= 2 ? 720 : 384)    // up to here one block a head group is faster than two instructions
+#define TOKENS (CHUNKS <= 4 ? 2 : 1)            // that each four lanes work on at once
 
 #if KV_F32
 typedef float Kv;
@@ -60,6 +60,22 @@ DEV float rotated(const float* x, int j, const float* row, int n_rot, int pairin
     v = await(x + j, v), other = await(partner, other);
     return second ? fmaf(v, c, other * s) : fmaf(v, c, -other * s);
 }
+
+// Two features of a head after rotation, those that are rotated together; behind the first n_rot, neighbours as they are.
+struct Pair {
+    int a, b;                   // which
+    float first, second;
+
+    DEV Pair(const float* x, int pair, const float* row, int n_rot, int pairing) {
+        const int half = n_rot / 2;
+        const bool turns = pair < half;
+        a = turns && pairing ? pair : 2 * pair, b = turns && pairing ? pair + half : a + 1;
+        first = glance(x + a), second = glance(x + b);
+        const float c = turns ? constant(row + pair) : 1.f, s = turns ? constant(row + half + pair) : 0.f;
+        const float u = await(x + a, first), v = await(x + b, second);
+        first = turns ? fmaf(u, c, -v * s) : u, second = turns ? fmaf(v, c, u * s) : v;
+    }
+};
 
 // Of 2 H sums, a lane keeps the half that its bit says, added to its partner's; returns where they started.
 template <int H> DEV int halve(float* acc, int lane, int bit) {
@@ -128,7 +144,8 @@ CALL void do_attend(int instruction) {
     float* warp_l = warp_m + WARPS * HEADS;
     float* tops = warp_l + WARPS * HEADS;
     float* totals = tops + HEADS;
-    const float* row = I.rotate ? st.tables[I.table] + (u64)st.position * I.n_rot : 0;
+    const int n_rot = I.rotate ? I.n_rot : 0;
+    const float* row = st.tables[I.table] + (u64)st.position * n_rot;
 
     for (int unit = attending(); unit < units; unit += gridDim.x) {
         const int split = unit % span.splits, group = unit / span.splits;
@@ -156,12 +173,13 @@ CALL void do_attend(int instruction) {
 
         // Eight warps rotate queries; if this unit sees the new token, the others bring it into the cache.
         if (tid < 256) {
-            for (int i = tid; i < HEADS * 32 * CHUNKS; i += 256) {
-                const int h = i / (32 * CHUNKS), j = i % (32 * CHUNKS);
-                const float* x = I.x + sets.here + (u64)(h0 + h) * HEAD_DIM;
-                float v = 0.f;
-                if (h < heads && j < HEAD_DIM) v = (I.rotate ? rotated(x, j, row, I.n_rot, I.pairing) : await(x + j)) * I.scale;
-                q[i] = v;
+            for (int i = tid; i < HEADS * 16 * CHUNKS; i += 256) {
+                const int h = i / (16 * CHUNKS), pair = i % (16 * CHUNKS);
+                float* to = q + h * 32 * CHUNKS;
+                if (h < heads && 2 * pair < HEAD_DIM) {
+                    const Pair p(I.x + sets.here + (u64)(h0 + h) * HEAD_DIM, pair, row, n_rot, I.pairing);
+                    to[p.a] = p.first * I.scale, to[p.b] = p.second * I.scale;
+                } else to[2 * pair] = to[2 * pair + 1] = 0.f;
             }
         } else if (newest) {
             const int part = tid - 256;
@@ -169,8 +187,10 @@ CALL void do_attend(int instruction) {
             const float* k = I.k_in + sets.here + (u64)kvh * HEAD_DIM;
             const float* v = I.v_in + sets.here + (u64)kvh * HEAD_DIM;
             if (part < 128)
-                for (int j = part; j < HEAD_DIM; j += 128)
-                    kv_store(keys + at + j, I.rotate ? rotated(k, j, row, I.n_rot, I.pairing) : await(k + j));
+                for (int pair = part; pair < HEAD_DIM / 2; pair += 128) {
+                    const Pair p(k, pair, row, n_rot, I.pairing);
+                    kv_store(keys + at + p.a, p.first), kv_store(keys + at + p.b, p.second);
+                }
             else
                 for (int j = part - 128; j < HEAD_DIM; j += THREADS - 384) kv_store(values + at + j, await(v + j));
         }
