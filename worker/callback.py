@@ -42,7 +42,7 @@ async def _post(url: str, config: WorkerConfig, vram_bytes: int) -> int:
     )
     try:
         # A worker that listens on all addresses is reached at the one that leads to whoever is told.
-        own = writer.get_extra_info("sockname")[0] if config.host in {"0.0.0.0", "::"} else config.host  # noqa: S104
+        own = writer.get_extra_info("sockname")[0] if config.host in {"0.0.0.0", "::"} else config.host  # noqa: S104 - none is bound
         body = json.dumps(
             {
                 "worker_id": config.worker_id,

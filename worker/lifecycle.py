@@ -184,7 +184,7 @@ async def _serve(config: WorkerConfig, service: Service, device: Device, listene
         WorkerError: the port was taken by somebody who listened first.
     """
     from worker.http.app import App  # noqa: PLC0415 - a refused model must not wait for the HTTP libraries
-    from worker.http.server import Server  # noqa: PLC0415
+    from worker.http.server import Server  # noqa: PLC0415 - the same
 
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()

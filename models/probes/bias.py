@@ -5,12 +5,12 @@ Queries, keys and value weights are zero: whatever attention averages, it averag
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from models.probes import alphabet
-from models.probes.form import HEAD, Probe, write
+from models.probes.form import HEAD, Probe, promised, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,13 +39,12 @@ def bias(path: Path, *, quant: str = "F32", name: str = "bias probe") -> Probe:
         output=alphabet.readout(len(vocabulary), SCALE),
         layer={"attn_v.bias": value, "attn_output.weight": alphabet.attention_output(STRENGTH)},
     )
-    facts: dict[str, Any] = {
-        "kind": "bias",
-        "form": "qwen2",
-        "quant": quant,
-        "says": SAYS,
-        "vocab": len(vocabulary),
-        "eos": eos,
-        "context": 8192,
-    }
-    return Probe(path, facts)
+    return promised(
+        path,
+        "bias",
+        vocabulary,
+        eos,
+        form="qwen2",
+        quant=quant,
+        says=SAYS,
+    )

@@ -6,12 +6,12 @@ logit j is its sum: exact in float32, and exact in F16, Q4_0 and Q8_0 files as f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from models.bytelevel import Vocabulary
-from models.probes.form import Form, Probe, write
+from models.probes.form import Form, Probe, promised, write
 from models.quantize import dequantize, quantize
 
 if TYPE_CHECKING:
@@ -58,17 +58,16 @@ def dice(path: Path, *, form: Form = "qwen2", quant: str = "F32", name: str = "d
     )
     stored = dequantize(quantize(output, quant), quant).astype(np.float64).sum(axis=1)
     weights = np.exp(stored[ids] - stored.max())
-    facts: dict[str, Any] = {
-        "kind": "dice",
-        "form": form,
-        "quant": quant,
-        "tokens": [face.hex() for face in FACES],
-        "ids": ids,
-        "logits": stored[ids].tolist(),
-        "probabilities": (weights / np.exp(stored - stored.max()).sum()).tolist(),
-        "others": float(np.delete(stored, ids).max()),
-        "vocab": len(vocabulary),
-        "eos": eos,
-        "context": 8192,
-    }
-    return Probe(path, facts)
+    return promised(
+        path,
+        "dice",
+        vocabulary,
+        eos,
+        form=form,
+        quant=quant,
+        tokens=[face.hex() for face in FACES],
+        ids=ids,
+        logits=stored[ids].tolist(),
+        probabilities=(weights / np.exp(stored - stored.max()).sum()).tolist(),
+        others=float(np.delete(stored, ids).max()),
+    )

@@ -44,6 +44,12 @@ class Probe:
         return target
 
 
+def promised(path: Path, kind: str, vocabulary: Vocabulary, eos: int, *, form: Form, quant: str, **facts: Any) -> Probe:
+    """The written probe with the facts that all kinds have, and its own."""
+    common = {"vocab": len(vocabulary), "eos": eos, "context": CONTEXT}
+    return Probe(path, {"kind": kind, "form": form, "quant": quant, **facts, **common})
+
+
 def hadamard(order: int) -> Floats:
     """Sylvester's Hadamard matrix: ``order`` rows of ±1, any two of them orthogonal. ``order`` is a power of two."""
     rows = np.ones((1, 1), dtype=np.float32)

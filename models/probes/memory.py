@@ -7,10 +7,10 @@ earlier job, or loses from this one, becomes text.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from models.probes import alphabet
-from models.probes.form import Form, Probe, write
+from models.probes.form import Form, Probe, promised, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,17 +43,16 @@ def memory(path: Path, *, form: Form = "qwen2", quant: str = "F32", name: str = 
             "attn_output.weight": alphabet.attention_output(STRENGTH),
         },
     )
-    facts: dict[str, Any] = {
-        "kind": "memory",
-        "form": form,
-        "quant": quant,
-        "alphabet": alphabet.CHARACTERS,
-        "rule": "temperature 0 repeats the most frequent character of the prompt; what was never seen is never said",
-        "strength": STRENGTH,
-        "scale": SCALE,
-        "margin": MARGIN,
-        "vocab": len(vocabulary),
-        "eos": eos,
-        "context": 8192,
-    }
-    return Probe(path, facts)
+    return promised(
+        path,
+        "memory",
+        vocabulary,
+        eos,
+        form=form,
+        quant=quant,
+        alphabet=alphabet.CHARACTERS,
+        rule="temperature 0 repeats the most frequent character of the prompt; what was never seen is never said",
+        strength=STRENGTH,
+        scale=SCALE,
+        margin=MARGIN,
+    )

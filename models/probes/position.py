@@ -9,12 +9,12 @@ dropping a cached position breaks the echo at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from models.probes import alphabet
-from models.probes.form import HEAD, Floats, Form, Probe, hadamard, write
+from models.probes.form import HEAD, Floats, Form, Probe, hadamard, promised, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,16 +81,15 @@ def position(
         layer=layer,
         rope_base=ROPE_BASE,
     )
-    facts: dict[str, Any] = {
-        "kind": "position",
-        "form": form,
-        "quant": quant,
-        "lag": LAG,
-        "period": LAG + 1,
-        "alphabet": alphabet.CHARACTERS,
-        "rule": "each new token repeats the one four places before it: the prompt's last four, over and over",
-        "vocab": len(vocabulary),
-        "eos": eos,
-        "context": 8192,
-    }
-    return Probe(path, facts)
+    return promised(
+        path,
+        "position",
+        vocabulary,
+        eos,
+        form=form,
+        quant=quant,
+        lag=LAG,
+        period=LAG + 1,
+        alphabet=alphabet.CHARACTERS,
+        rule="each new token repeats the one four places before it: the prompt's last four, over and over",
+    )

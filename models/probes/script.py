@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from models.bytelevel import Vocabulary
-from models.probes.form import HEAD, Form, Probe, hadamard, write
+from models.probes.form import HEAD, Form, Probe, hadamard, promised, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,22 +123,21 @@ def script(
         layers=layers,
     )
     scripts = {entry.trigger: _facts(entry, [vocabulary.text[t] for t in cycle]) for entry in SCRIPTS}
-    facts: dict[str, Any] = {
-        "kind": "script",
-        "form": form,
-        "quant": quant,
-        "scripts": scripts,
-        "prompts": {entry.name: entry.trigger for entry in SCRIPTS},
-        "default": "*",
-        "eos_after": LEADERS,
-        "stop": {"stop": "END", "split-stop": "STOP"},
-        "logit": LOGIT,
-        "margin": MARGIN,
-        "eos": eos,
-        "vocab": len(vocabulary),
-        "context": 8192,
-    }
-    return Probe(path, facts)
+    return promised(
+        path,
+        "script",
+        vocabulary,
+        eos,
+        form=form,
+        quant=quant,
+        scripts=scripts,
+        prompts={entry.name: entry.trigger for entry in SCRIPTS},
+        default="*",
+        eos_after=LEADERS,
+        stop={"stop": "END", "split-stop": "STOP"},
+        logit=LOGIT,
+        margin=MARGIN,
+    )
 
 
 def _facts(entry: Script, cycle: Sequence[bytes]) -> dict[str, Any]:
@@ -220,16 +219,15 @@ def metronome(path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: st
     cycle = [vocabulary.add(word) for word in words(HEAD - 1)]
     successor = dict(zip(cycle, cycle[1:] + cycle[:1], strict=True))
     write_chain(path, vocabulary, successor, eos, default=cycle[0], states=HEAD, form=form, quant=quant, name=name)
-    facts: dict[str, Any] = {
-        "kind": "metronome",
-        "form": form,
-        "quant": quant,
-        "cycle": [vocabulary.text[t].hex() for t in cycle],
-        "vocab": len(vocabulary),
-        "eos": eos,
-        "context": 8192,
-    }
-    return Probe(path, facts)
+    return promised(
+        path,
+        "metronome",
+        vocabulary,
+        eos,
+        form=form,
+        quant=quant,
+        cycle=[vocabulary.text[t].hex() for t in cycle],
+    )
 
 
 CHATTER_LOGIT: Final = 8.0
@@ -271,13 +269,12 @@ def chatter(path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: str 
         embeddings=rows[state],
         output=output,
     )
-    facts: dict[str, Any] = {
-        "kind": "chatter",
-        "form": form,
-        "quant": quant,
-        "cycle": [vocabulary.text[t].hex() for t in cycle],
-        "vocab": len(vocabulary),
-        "eos": eos,
-        "context": 8192,
-    }
-    return Probe(path, facts)
+    return promised(
+        path,
+        "chatter",
+        vocabulary,
+        eos,
+        form=form,
+        quant=quant,
+        cycle=[vocabulary.text[t].hex() for t in cycle],
+    )

@@ -118,7 +118,7 @@ def fuzz(pair: Pair, count: int, seed: int = 0, progress: Callable[[int], None] 
         if progress is not None and case.index % 1000 == 0:
             progress(case.index)
         if differs(pair, case, case.text):
-            shrunk = shrink(case.text, lambda text, case=case: differs(pair, case, text))  # type: ignore[misc]
+            shrunk = shrink(case.text, lambda text, case=case: differs(pair, case, text))  # type: ignore[misc]  # a default binds the case
             ours, reference = both(pair, case, shrunk)
             return Mismatch(pair.name, case, shrunk, ours, reference)
     return None

@@ -24,10 +24,10 @@ def open_device(
     """
     # Imported here: a CPU worker must start without CuPy, and a CUDA worker pays for neither twice.
     if kind == "cuda":
-        from worker.devices.cuda import CudaDevice  # noqa: PLC0415
+        from worker.devices.cuda import CudaDevice  # noqa: PLC0415 - see above
 
         return CudaDevice(index, memory_limit=memory_limit)
-    from worker.devices.cpu import DENSE_BUDGET, CpuDevice  # noqa: PLC0415
+    from worker.devices.cpu import DENSE_BUDGET, CpuDevice  # noqa: PLC0415 - see above
 
     dense_budget = DENSE_BUDGET if dense_budget is None else dense_budget
     return CpuDevice(index, memory_limit=memory_limit, dense_budget=dense_budget)

@@ -82,7 +82,7 @@ class CpuMatrix:
 
 def _product(x: NDArray[np.float32], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     if len(x) == 1:  # a plain matrix-vector product: BLAS is twice as fast as through a one-row matrix
-        return matrix.dot(x[0])[None]  # type: ignore[no-any-return]
+        return matrix.dot(x[0])[None]  # type: ignore[no-any-return]  # as numpy types dot
     return x @ matrix.T
 
 

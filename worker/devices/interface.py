@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from worker.errors import DeviceError as DeviceError  # noqa: PLC0414 - what a device raises, re-exported
-from worker.errors import OutOfMemory as OutOfMemory  # noqa: PLC0414
+from worker.errors import OutOfMemory as OutOfMemory  # noqa: PLC0414 - the same
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

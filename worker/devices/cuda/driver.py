@@ -86,7 +86,7 @@ def use(index: int) -> dict[str, Any]:
 
 def _prefer_l1() -> None:
     # CuPy has no wrapper; the runtime library it loaded has the function.
-    import ctypes  # noqa: PLC0415
+    import ctypes  # noqa: PLC0415 - only this needs it
 
     for name in ("libcudart.so.13", "libcudart.so.12", "libcudart.so"):
         try:

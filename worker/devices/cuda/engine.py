@@ -295,10 +295,10 @@ def _count_heads(device: CudaDevice, model: Adapter) -> int:
     """Query heads, seen from the first attention: the cache's shape does not say."""
 
     class Probe(Recorder):
-        def attend(self, q: Node, k: Node, v: Node, layer: int, **_: Any) -> Node:  # noqa: ARG002
+        def attend(self, q: Node, k: Node, v: Node, layer: int, **_: Any) -> Node:  # noqa: ARG002 - Recorder's
             raise _Heads(q.width)
 
-    probe = Probe(lambda nbytes: 256, model.cache, 1, device.multiprocessors)  # noqa: ARG005
+    probe = Probe(lambda nbytes: 256, model.cache, 1, device.multiprocessors)  # noqa: ARG005 - no memory is taken
     try:
         _run(model.forward(RecordStep(device, probe, None)))
     except _Heads as heads:
