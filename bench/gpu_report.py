@@ -122,7 +122,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     import matplotlib as mpl  # noqa: PLC0415 - slow to import
 
     mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415 - after the backend is chosen
 
     names = [name for name in GOALS if GOALS[name][0] == "x"]
     figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")

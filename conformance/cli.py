@@ -121,8 +121,8 @@ def show(report: dict[str, Any], folder: Path) -> None:
 def doctor(options: Any) -> int:
     """`conformance doctor`."""
     from conformance.doctor import examine  # noqa: PLC0415 - the start of every other command stays light
-    from conformance.harness import Harness  # noqa: PLC0415
-    from conformance.marks import DEFAULT_LAUNCH  # noqa: PLC0415
+    from conformance.harness import Harness  # noqa: PLC0415 - a command pays for its own imports only
+    from conformance.marks import DEFAULT_LAUNCH  # noqa: PLC0415 - a command pays for its own imports only
 
     chosen = RunOptions.of(options)
     chosen.report_dir = chosen.report_dir / "doctor"
@@ -147,8 +147,8 @@ def doctor(options: Any) -> int:
 
 def render(options: Any) -> int:
     """`conformance report`."""
-    from conformance.report import views  # noqa: PLC0415
-    from conformance.report.document import read_report  # noqa: PLC0415
+    from conformance.report import views  # noqa: PLC0415 - a command pays for its own imports only
+    from conformance.report.document import read_report  # noqa: PLC0415 - a command pays for its own imports only
 
     report = read_report(options.report)
     folder = options.report if options.report.is_dir() else options.report.parent
@@ -163,15 +163,15 @@ def render(options: Any) -> int:
 
 def rejudge_report(options: Any) -> int:
     """`conformance rejudge`."""
-    from conformance.rejudge import rejudge  # noqa: PLC0415
+    from conformance.rejudge import rejudge  # noqa: PLC0415 - a command pays for its own imports only
 
     return rejudge(options.report, options.output)
 
 
 def diff_reports(options: Any) -> int:
     """`conformance diff`."""
-    from conformance.report import views  # noqa: PLC0415
-    from conformance.report.document import read_report  # noqa: PLC0415
+    from conformance.report import views  # noqa: PLC0415 - a command pays for its own imports only
+    from conformance.report.document import read_report  # noqa: PLC0415 - a command pays for its own imports only
 
     text, changed = views.diff(read_report(options.a), read_report(options.b))
     sys.stdout.write(text)
@@ -180,8 +180,8 @@ def diff_reports(options: Any) -> int:
 
 def matrix(options: Any) -> int:
     """`conformance matrix`."""
-    from conformance.report import views  # noqa: PLC0415
-    from conformance.report.document import read_report  # noqa: PLC0415
+    from conformance.report import views  # noqa: PLC0415 - a command pays for its own imports only
+    from conformance.report.document import read_report  # noqa: PLC0415 - a command pays for its own imports only
 
     reports = [
         (path.parent.name if path.name == "report.json" else path.name, read_report(path)) for path in options.reports
@@ -192,14 +192,14 @@ def matrix(options: Any) -> int:
 
 def selftest(options: Any) -> int:
     """`conformance selftest`."""
-    from conformance.saboteur.selftest import main as prove  # noqa: PLC0415
+    from conformance.saboteur.selftest import main as prove  # noqa: PLC0415 - a command pays for its own imports only
 
     return prove(options)
 
 
 def replay_recording(options: Any) -> int:
     """`conformance replay`."""
-    from conformance.replay import replay  # noqa: PLC0415
+    from conformance.replay import replay  # noqa: PLC0415 - a command pays for its own imports only
 
     return replay(options.recording, options.worker_url, options.worker_command)
 
@@ -209,7 +209,7 @@ def replay_recording(options: Any) -> int:
 
 def list_clauses(options: Any) -> int:
     """`conformance list`."""
-    from conformance.explain import list_clauses as listed  # noqa: PLC0415
+    from conformance.explain import list_clauses as listed  # noqa: PLC0415 - a command pays for its own imports only
 
     text = listed(load_registry(), pattern=options.pattern, profile=options.profile, status=options.status)
     sys.stdout.write(text)
@@ -218,7 +218,7 @@ def list_clauses(options: Any) -> int:
 
 def explain_id(options: Any) -> int:
     """`conformance explain`."""
-    from conformance.explain import explain  # noqa: PLC0415
+    from conformance.explain import explain  # noqa: PLC0415 - a command pays for its own imports only
 
     checks = {name: check.clauses for name, check in collect_checks().items()}
     text = explain(load_registry(), options.id, checks)
@@ -228,7 +228,7 @@ def explain_id(options: Any) -> int:
 
 def spec_command(options: Any) -> int:
     """`conformance spec`."""
-    from conformance.spec_commands import check, freeze_checks  # noqa: PLC0415
+    from conformance.spec_commands import check, freeze_checks  # noqa: PLC0415 - a command pays for its own imports only
 
     checks = collect_checks()
     return freeze_checks(checks) if options.what == "freeze" else check(options.against, checks)

@@ -44,7 +44,7 @@ def handled(then: Callable[[], None]) -> Iterator[None]:
     _asked = False
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of signal handlers
-        global _asked  # noqa: PLW0603
+        global _asked  # noqa: PLW0603 - a signal handler has no other place
         if _asked:
             raise KeyboardInterrupt
         _asked = True

@@ -81,7 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", text)
     load_all()
     if not hasattr(config, "conformance_run"):
-        config.conformance_run = Run.begin(RunOptions.of(config.option))  # type: ignore[attr-defined]
+        config.conformance_run = Run.begin(RunOptions.of(config.option))  # type: ignore[attr-defined]  # ours
     run: Run | None = getattr(config, "conformance_run", None)
     if run is not None:
         config.stash[_STATE] = State(run)

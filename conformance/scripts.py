@@ -138,9 +138,9 @@ async def repeat(script: dict[str, Any], url: str | None, command: str | None) -
     the last one. Raises ScriptError, Blocked.
     """
     from conformance.harness import Harness  # noqa: PLC0415 - it opens sockets; judging a stored script needs none
-    from conformance.marks import DEFAULT_LAUNCH  # noqa: PLC0415
-    from conformance.options import RunOptions  # noqa: PLC0415
-    from conformance.run import make_target  # noqa: PLC0415
+    from conformance.marks import DEFAULT_LAUNCH  # noqa: PLC0415 - the same
+    from conformance.options import RunOptions  # noqa: PLC0415 - the same
+    from conformance.run import make_target  # noqa: PLC0415 - the same
 
     options = RunOptions(worker_url=url, worker_command=command)
     program, address = make_target(options)

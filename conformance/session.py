@@ -95,7 +95,7 @@ class _Handover:
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         """Before the plugin's own pytest_configure."""
-        config.conformance_run = self._session  # type: ignore[attr-defined]
+        config.conformance_run = self._session  # type: ignore[attr-defined]  # ours
 
 
 class _Collector:

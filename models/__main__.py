@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.path.parent.mkdir(parents=True, exist_ok=True)
             entries[options.name][1](options.path)
             return 0
-    print(f"no model {options.name!r}: `python -m models list` shows all", file=sys.stderr)  # noqa: T201
+    print(f"no model {options.name!r}: `python -m models list` shows all", file=sys.stderr)  # noqa: T201 - a command speaks
     return 2
 
 

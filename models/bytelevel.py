@@ -72,6 +72,10 @@ class Vocabulary:
         self.kinds.append(kind)
         return len(self.strings) - 1
 
+    def hexed(self, ids: Sequence[int]) -> list[str]:
+        """What tokens stand for in generated text, as JSON can hold it: bytes in hexadecimal."""
+        return [self.text[i].hex() for i in ids]
+
     def metadata(self, eos: int, bos: int | None = None) -> dict[str, object]:
         """The tokenizer.ggml keys."""
         return {

@@ -112,10 +112,10 @@ class Search:
 def explore(search: Search, examples: int, seed: int) -> None:
     """Let hypothesis make up histories; returns when it has found nothing, the smallest fault, or the time is over."""
     from hypothesis import HealthCheck, Phase, Verbosity, settings  # noqa: PLC0415 - only this check pays for it
-    from hypothesis import seed as seeded  # noqa: PLC0415
-    from hypothesis import strategies as st  # noqa: PLC0415
-    from hypothesis.errors import HypothesisException  # noqa: PLC0415
-    from hypothesis.stateful import (  # noqa: PLC0415
+    from hypothesis import seed as seeded  # noqa: PLC0415 - the same
+    from hypothesis import strategies as st  # noqa: PLC0415 - the same
+    from hypothesis.errors import HypothesisException  # noqa: PLC0415 - the same
+    from hypothesis.stateful import (  # noqa: PLC0415 - the same
         Bundle,
         RuleBasedStateMachine,
         precondition,

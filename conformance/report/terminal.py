@@ -51,7 +51,7 @@ def print_report(report: Report, stream: TextIO | None = None, *, colour: bool |
             out.write(_encodable(text, out) + "\n")
         return
     from rich.console import Console  # noqa: PLC0415 - costs 60 ms that plain output need not pay
-    from rich.text import Text  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415 - slow to import
 
     console = Console(file=out, force_terminal=True, soft_wrap=True, highlight=False)
     for text, style in lines(report, full=full):

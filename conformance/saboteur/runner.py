@@ -64,7 +64,7 @@ def _child(run_suite: Callable[[RunOptions], None], options: RunOptions, folder:
     file = os.open(folder / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115 - open until the process ends
     try:
         run_suite(options)
     except BaseException:  # noqa: BLE001 - it is written down, and the missing report says the rest

@@ -219,15 +219,7 @@ def metronome(path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: st
     cycle = [vocabulary.add(word) for word in words(HEAD - 1)]
     successor = dict(zip(cycle, cycle[1:] + cycle[:1], strict=True))
     write_chain(path, vocabulary, successor, eos, default=cycle[0], states=HEAD, form=form, quant=quant, name=name)
-    return promised(
-        path,
-        "metronome",
-        vocabulary,
-        eos,
-        form=form,
-        quant=quant,
-        cycle=[vocabulary.text[t].hex() for t in cycle],
-    )
+    return promised(path, "metronome", vocabulary, eos, form=form, quant=quant, cycle=vocabulary.hexed(cycle))
 
 
 CHATTER_LOGIT: Final = 8.0
@@ -269,12 +261,4 @@ def chatter(path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: str 
         embeddings=rows[state],
         output=output,
     )
-    return promised(
-        path,
-        "chatter",
-        vocabulary,
-        eos,
-        form=form,
-        quant=quant,
-        cycle=[vocabulary.text[t].hex() for t in cycle],
-    )
+    return promised(path, "chatter", vocabulary, eos, form=form, quant=quant, cycle=vocabulary.hexed(cycle))

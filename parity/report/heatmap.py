@@ -80,9 +80,9 @@ def figure(results: dict[str, Any], path: Path, label: str | None = None) -> Non
         ModuleNotFoundError: matplotlib is not installed.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # only documents need it
-    from matplotlib.colors import LinearSegmentedColormap, Normalize  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-    from matplotlib.patches import Rectangle  # noqa: PLC0415
+    from matplotlib.colors import LinearSegmentedColormap, Normalize  # noqa: PLC0415 - slow to import
+    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
+    from matplotlib.patches import Rectangle  # noqa: PLC0415 - slow to import
 
     rows = [row for row in results["rows"] if row.get("map") and label in {None, row["label"]}]
     if not rows:

@@ -40,9 +40,9 @@ def bits(kinds: list[str]) -> int:
 def product(cuda: CudaDevice) -> Callable[..., Floats]:
     """Rows of several matrices, one below the other, times x; all by one recorded instruction or its pieces."""
     from worker.devices.cuda import driver  # noqa: PLC0415 - CuPy may be missing
-    from worker.devices.cuda.engine import THREADS  # noqa: PLC0415
-    from worker.devices.cuda.program import DEFINES, PLAN_BYTES, STATE, WARPS, vector_bytes  # noqa: PLC0415
-    from worker.devices.cuda.recorder import Node, Recorder  # noqa: PLC0415
+    from worker.devices.cuda.engine import THREADS  # noqa: PLC0415 - the same
+    from worker.devices.cuda.program import DEFINES, PLAN_BYTES, STATE, WARPS, vector_bytes  # noqa: PLC0415 - the same
+    from worker.devices.cuda.recorder import Node, Recorder  # noqa: PLC0415 - the same
 
     def run(tensors: list[StoredTensor], x: Floats, ring: int, repeats: int = 1) -> Floats:
         matrix = cuda.weight(tensors)
@@ -151,7 +151,7 @@ def test_parts_of_different_types(product: Callable[..., Floats], ring: int) -> 
 
 def test_values_far_apart_keep_their_own_scale(product: Callable[..., Floats]) -> None:
     """Fixed point is by 128 values: small ones beside large ones lose nothing."""
-    tensor, weights = stored("Q8_0", 64, 512, 4)
+    _, weights = stored("Q8_0", 64, 512, 4)
     x = np.random.default_rng(4).standard_normal(512).astype(np.float32)
     x[:128] *= np.float32(1e-12)
     weights[:, 128:] = 0

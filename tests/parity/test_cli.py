@@ -144,7 +144,7 @@ def test_dequantization_rung_is_bitwise_and_would_see_one_bit(monkeypatch: pytes
     honest = dequantization.dequantize
 
     def nearly(*arguments: object) -> object:
-        values = honest(*arguments).copy()  # type: ignore[arg-type]
+        values = honest(*arguments).copy()  # type: ignore[arg-type]  # whatever it is called with
         values.view(np.uint32).reshape(-1)[5] ^= 1
         return values
 

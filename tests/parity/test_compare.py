@@ -116,7 +116,7 @@ def other_positions(r: Recording) -> None:
 )
 def test_what_cannot_be_compared_is_refused(change: object, word: str) -> None:
     candidate = recording()
-    change(candidate)  # type: ignore[operator]
+    change(candidate)  # type: ignore[operator]  # parametrized
     with pytest.raises(IncomparableError, match=word):
         compare(recording(), candidate)
 
@@ -214,5 +214,5 @@ def not_finite(values: np.ndarray) -> None:
 def test_a_damaged_reference_is_suspect(damage: object, word: str) -> None:
     suspect = recording()
     assert suspicions(suspect) == []
-    damage(suspect.requests["first"].rows[1, "l_out"].values)  # type: ignore[operator]
+    damage(suspect.requests["first"].rows[1, "l_out"].values)  # type: ignore[operator]  # parametrized
     assert any(word in problem and "l_out of layer 1" in problem for problem in suspicions(suspect))

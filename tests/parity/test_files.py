@@ -180,7 +180,7 @@ def emptied(path: Path) -> None:
 )
 def test_a_damaged_recording_is_refused(recorded: Recording, tmp_path: Path, damage: object, word: str) -> None:
     path = files.write(recorded, tmp_path / "a.jsonl", vectors=True)
-    damage(path)  # type: ignore[operator]
+    damage(path)  # type: ignore[operator]  # parametrized
     with pytest.raises(IncomparableError, match=word):
         files.read(path)
 

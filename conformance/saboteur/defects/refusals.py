@@ -24,7 +24,7 @@ def of_another_type(job: dict[str, Any]) -> list[str]:
     found = []
     for name, kind in _TYPES.items():
         value = job.get(name)
-        wrong = isinstance(value, bool) or not isinstance(value, kind)  # type: ignore[arg-type]
+        wrong = isinstance(value, bool) or not isinstance(value, kind)  # type: ignore[arg-type]  # a type or several
         wrong = wrong or (name == "stop" and any(not isinstance(item, str) for item in value or []))
         if value is not None and wrong:
             found.append(name)

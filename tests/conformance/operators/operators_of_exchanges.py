@@ -36,7 +36,7 @@ def _with_content_type(exchange: Exchange, *values: str) -> Exchange:
 
 
 @on_exchanges("change-content-type")
-def change_content_type(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
+def change_content_type(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001 - an operator's signature
     mine = exchange.header("content-type")
     if mine is None:
         return
@@ -47,13 +47,13 @@ def change_content_type(exchange: Exchange, recording: Recording) -> Variants:  
 
 
 @on_exchanges("no-answer")
-def no_answer(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
+def no_answer(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001 - an operator's signature
     for end in ("reset", "refused", "timeout", "garbage"):
         yield end, replace(exchange, status=None, headers=[], head=b"", head_at=None, chunks=[], end=end, error=end)
 
 
 @on_exchanges("broken-end")
-def broken_end(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
+def broken_end(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001 - an operator's signature
     if exchange.end == "eof":
         late = (exchange.closed_at or 0.0) + 30.0
         yield "reset", replace(exchange, end="reset", error="closed in the middle of a message")
@@ -63,7 +63,7 @@ def broken_end(exchange: Exchange, recording: Recording) -> Variants:  # noqa: A
 
 
 @on_exchanges("late-answer")
-def late_answer(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
+def late_answer(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001 - an operator's signature
     """Six seconds between the request and anything of the answer."""
     if exchange.status is not None:
         yield (
@@ -78,7 +78,7 @@ def late_answer(exchange: Exchange, recording: Recording) -> Variants:  # noqa: 
 
 
 @on_exchanges("late-terminal")
-def late_terminal(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
+def late_terminal(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001 - an operator's signature
     if not is_execute(exchange) or exchange.status != 200:
         return
     terminal = stream_of(exchange).terminal
@@ -90,7 +90,7 @@ def late_terminal(exchange: Exchange, recording: Recording) -> Variants:  # noqa
 
 
 @on_exchanges("body")
-def body(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
+def body(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001 - an operator's signature
     if exchange.status is None or not exchange.body:
         return
     for what, data in {
@@ -108,7 +108,7 @@ def body(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
 
 
 @on_exchanges("member")
-def member(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
+def member(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001 - an operator's signature
     """Members of a JSON answer removed, renamed, retyped, off by one."""
     value = json_object(exchange)
     if value is None:

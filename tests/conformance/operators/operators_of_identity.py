@@ -28,7 +28,7 @@ def _is_stream(exchange: Exchange) -> bool:
 
 
 @on_exchanges("split-chunks", identity=True)
-def split_chunks(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
+def split_chunks(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001 - an operator's signature
     """Same bytes, same times, other pieces."""
     if exchange.chunks:
         for size in (1, 7):
@@ -41,7 +41,7 @@ def split_chunks(exchange: Exchange, recording: Recording) -> Variants:  # noqa:
 
 
 @on_exchanges("merge-chunks", identity=True)
-def merge_chunks(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
+def merge_chunks(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001 - an operator's signature
     """Pieces that arrived at the same moment become one."""
     merged: list[Chunk] = []
     for chunk in exchange.chunks:
@@ -54,7 +54,7 @@ def merge_chunks(exchange: Exchange, recording: Recording) -> Variants:  # noqa:
 
 
 @on_exchanges("crlf", identity=True)
-def crlf(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
+def crlf(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001 - an operator's signature
     if _is_stream(exchange):
         yield (
             "",
@@ -65,7 +65,7 @@ def crlf(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
 
 
 @on_exchanges("header-case", identity=True)
-def header_case(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
+def header_case(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001 - an operator's signature
     if exchange.status is not None:
         yield "upper", replace(exchange, headers=[(name.upper(), value) for name, value in exchange.headers])
         yield "more", replace(exchange, headers=[("X-Anything", "1"), *exchange.headers])
@@ -82,13 +82,13 @@ def header_case(exchange: Exchange, recording: Recording) -> Variants:  # noqa: 
 
 
 @on_exchanges("http-1.0", identity=True)
-def http_1_0(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
+def http_1_0(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001 - an operator's signature
     if exchange.status is not None:
         yield "", replace(exchange, http_version="1.0", framing="close", reason="")
 
 
 @on_exchanges("json-layout", identity=True)
-def json_layout(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001
+def json_layout(exchange: Exchange, recording: Recording) -> Variants:  # noqa: ARG001 - an operator's signature
     value = json_object(exchange)
     if value is not None:
         known = {key: value[key] for key in value if key in HEALTH or exchange.path != "/health"}

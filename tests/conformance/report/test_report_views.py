@@ -137,7 +137,7 @@ def test_junit_has_one_case_a_clause_with_the_right_outcome(bad: Made) -> None:
 def test_junit_reads_well_to_a_strict_reader(bad: Made) -> None:
     text = render_junit(bad.report)
     assert all(ch in "\n\t" or ch >= " " for ch in text)
-    failure = ET.fromstring(text).find(".//testcase[@name='M0-W-1824/no-replacement']/failure")  # noqa: S314
+    failure = ET.fromstring(text).find(".//testcase[@name='M0-W-1824/no-replacement']/failure")  # noqa: S314 - our own file
     assert failure is not None
     assert "expected  every token event" in (failure.text or "")
 

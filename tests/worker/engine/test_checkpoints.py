@@ -300,7 +300,7 @@ def test_copies_leave_in_the_order_they_came_and_unchanged() -> None:
         def __init__(self) -> None:
             self.seen: list[bytes] = []
 
-        def take(self, origin: Any, values: Any) -> None:  # noqa: ARG002
+        def take(self, origin: Any, values: Any) -> None:  # noqa: ARG002 - the interface's signature
             self.seen.append(values.tobytes())
 
     rng = np.random.default_rng(0)

@@ -84,7 +84,7 @@ def test_rope_rotates_the_pairs_of_its_kind(pairing: Any, n_rot: int) -> None:
     table = DEVICE.rotation(Rope(pairing, n_rot, base))
     table.grow(20)
     x = floats(4, heads * head_dim)
-    y = DEVICE.rope(x, table, SimpleNamespace(position=7), head_dim=head_dim)  # type: ignore[arg-type]
+    y = DEVICE.rope(x, table, SimpleNamespace(position=7), head_dim=head_dim)  # type: ignore[arg-type]  # only the position is read
     expected = x.astype(np.float64).reshape(4, heads, head_dim).copy()
     for t in range(4):
         for j in range(n_rot // 2):

@@ -112,7 +112,7 @@ def request(**changes: object) -> Request:
         "stop": (),
         "seed": 1,
     }
-    return Request(**(values | changes))  # type: ignore[arg-type]
+    return Request(**(values | changes))  # type: ignore[arg-type]  # parameters by name
 
 
 def run(

@@ -309,8 +309,8 @@ def test_the_callback_comes_once_the_socket_listens(launch: Any, status: int, ou
         server.shutdown()
         thread.join()
     assert narrated["outcome"] == outcome
-    assert len(handler.received) == 1  # type: ignore[attr-defined]
-    body = handler.received[0]  # type: ignore[attr-defined]
+    assert len(handler.received) == 1  # type: ignore[attr-defined]  # the test's own handler
+    body = handler.received[0]  # type: ignore[attr-defined]  # the test's own handler
     assert body["path"] == "/ready?x=1"
     assert body["uri"] == f"http://127.0.0.1:{worker.port}"
     assert body["vram_bytes"] == worker.health()["vram_bytes_used"]

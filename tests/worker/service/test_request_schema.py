@@ -129,7 +129,7 @@ def test_a_text_without_tokens_is_the_clients_error() -> None:
 
     with pytest.raises(HttpError) as raised:
         parse_execute({"job_id": "j", "prompt": "p", "stop": ["s"]}, Limits(10, 10, 10, 10, refuse))
-    assert [entry["field"] for entry in raised.value.payload["errors"]] == ["stop[0]", "prompt"]  # type: ignore[attr-defined]
+    assert [entry["field"] for entry in raised.value.payload["errors"]] == ["stop[0]", "prompt"]  # type: ignore[attr-defined]  # the worker's own error
 
 
 def test_stop() -> None:

@@ -100,7 +100,7 @@ def test_greedy_by_every_road(params: dict[str, float]) -> None:
     rng = np.random.default_rng(7)
     for seed in range(20):
         logits = rng.normal(size=300).astype(np.float32)
-        assert Sampler(SamplingParams(**params), seed).next(logits) == int(logits.argmax())  # type: ignore[arg-type]
+        assert Sampler(SamplingParams(**params), seed).next(logits) == int(logits.argmax())  # type: ignore[arg-type]  # parameters by name
 
 
 def test_top_k_at_or_above_the_vocabulary_is_off() -> None:

@@ -94,7 +94,7 @@ def test_what_the_worker_shows() -> None:
     tokenizer = MADE["qwen2"]
     whole = vocabularies.make("qwen2").metadata
     assert tokenizer.kind == "gguf-bpe"
-    assert tokenizer.vocab_size == len(whole["tokenizer.ggml.tokens"])  # type: ignore[arg-type]
+    assert tokenizer.vocab_size == len(whole["tokenizer.ggml.tokens"])  # type: ignore[arg-type]  # metadata is of any type
     assert tokenizer.eos_id == whole["tokenizer.ggml.eos_token_id"]
     assert tokenizer.eos_id in tokenizer.eog_ids
     assert tokenizer.model_max_context == 4096

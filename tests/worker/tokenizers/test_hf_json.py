@@ -118,7 +118,7 @@ def test_sentencepiece_in_tokenizer_json(load: Load) -> None:
 
 
 def test_a_file_of_another_model_is_refused(load: Load) -> None:
-    tokens = list(vocabularies.make("gpt-4o").metadata["tokenizer.ggml.tokens"])  # type: ignore[call-overload]
+    tokens = list(vocabularies.make("gpt-4o").metadata["tokenizer.ggml.tokens"])  # type: ignore[call-overload]  # metadata is of any type
     tokens[97] = "drifted"
     with pytest.raises(TokenizerError, match=r"belongs to another model: token 97 is .* there, and 'drifted' in"):
         load("gpt-4o", tokenizer__ggml__tokens=tokens)

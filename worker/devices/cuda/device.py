@@ -185,7 +185,7 @@ class CudaDevice:
         """See the interface."""
         return x.trace.split(x, sizes)
 
-    def rope(self, x: Node, table: CudaRotation, step: CudaStep, *, head_dim: int) -> Node:  # noqa: ARG002
+    def rope(self, x: Node, table: CudaRotation, step: CudaStep, *, head_dim: int) -> Node:  # noqa: ARG002 - the interface's signature
         """See the interface."""
         return x.trace.rope(x, table, head_dim)
 

@@ -220,11 +220,11 @@ class Prefill:
                 self._prepare(node.x, node, half=0, pitch=0, scales=0, full=node.address, n=self._n)
             case ProductRows():
                 assert node.x is not None  # noqa: S101 - made so by linear()
-                assert node.matrix is not None  # noqa: S101
+                assert node.matrix is not None  # noqa: S101 - made so by the recorder
                 self._product(node.x, node.matrix, node.bias, 0, node.address, Act.NONE)
             case RotatedRows():
                 assert node.x is not None  # noqa: S101 - made so by rope()
-                assert node.table is not None  # noqa: S101
+                assert node.table is not None  # noqa: S101 - made so by the recorder
                 self._launch(
                     "rope_rows", (self._n,), 256, np.uint64(self.force(node.x)), np.int32(node.x.ld),
                     np.int32(node.width), np.uint64(node.table.address), np.uint64(self._pass),
@@ -405,7 +405,7 @@ class Prefill:
         if isinstance(q, RotatedRows) and isinstance(k, RotatedRows) and not q.address and not k.address:
             table = q.table
             assert q.x is not None  # noqa: S101 - made so by rope()
-            assert k.x is not None  # noqa: S101
+            assert k.x is not None  # noqa: S101 - made so by the recorder
             q, k = q.x, k.x
         shape, n_head = self._engine.model.cache, self._engine.n_head
         args = np.zeros(1, _ATTEND)

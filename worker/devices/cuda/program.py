@@ -196,7 +196,7 @@ def ring_bytes(room: int) -> int:
 def batch_tiles(instruction: np.void, grid: int) -> int:
     """Tiles that an instruction may have, so that each block's partial sums fit."""
     paired = int(instruction["act"]) in {Act.SWIGLU, Act.SWIGLU_OAI}
-    share = {True: 2, False: 1}[paired] if instruction["op"] != Op.EXPERTS_DOWN else MAX_CHOSEN
+    share = MAX_CHOSEN if instruction["op"] == Op.EXPERTS_DOWN else 2 if paired else 1
     return BATCH_GROUPS // share * grid
 
 

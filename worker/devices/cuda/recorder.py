@@ -174,7 +174,7 @@ class Recorder:
                 self._emit(instruction)
             case Rotated():
                 assert node.x is not None  # noqa: S101 - made so by rope()
-                assert node.table is not None  # noqa: S101
+                assert node.table is not None  # noqa: S101 - made so where the node was
                 instruction = empty(Op.ROPE)
                 instruction["x"] = self.force(node.x)
                 node.address = self._buffer(node.width)
@@ -297,8 +297,8 @@ class Recorder:
         instruction = empty(Op.ATTEND)
         if isinstance(q, Rotated) and isinstance(k, Rotated) and not q.address and not k.address:
             assert q.x is not None  # noqa: S101 - made so by rope()
-            assert k.x is not None  # noqa: S101
-            assert q.table is not None  # noqa: S101
+            assert k.x is not None  # noqa: S101 - made so where the node was
+            assert q.table is not None  # noqa: S101 - made so where the node was
             self._put_rotation(instruction, q.table)
             q, k = q.x, k.x
         instruction["x"], instruction["k_in"], instruction["v_in"] = self.force(q), self.force(k), self.force(v)
