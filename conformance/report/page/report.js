@@ -254,10 +254,12 @@
   label();
   apply();
   // What is scrolled to must not hide under the tools while they stick to the top.
-  new ResizeObserver(() => {
+  function keepClearOfTools() {
     const sticks = getComputedStyle($("tools")).position === "sticky";
     root.style.scrollPaddingTop = sticks ? `${$("tools").offsetHeight + 8}px` : "1rem";
-  }).observe($("tools"));
+  }
+  new ResizeObserver(keepClearOfTools).observe($("tools"));
+  keepClearOfTools(); // the observer speaks later than the arrival below scrolls
   addEventListener("hashchange", () => arrive(true));
   arrive(location.hash !== "");
 })();
