@@ -32,6 +32,7 @@ from worker.sampling import SamplingParams
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from worker.devices.interface import Decoding
     from worker.engine import Model
 
 CONTEXTS = (0, 512, 4000)
@@ -66,8 +67,18 @@ def copy_bandwidth() -> float:
     return 20 * 2 * n / (float(cupy.cuda.get_elapsed_time(begin, end)) * 1e-3)
 
 
+def decode(job: Decoding, n: int) -> None:
+    """Bring n tokens to the host, lined up as the worker's jobs do it (worker.generation)."""
+    launched = 0
+    for collected in range(n):
+        while launched < min(n, collected + job.depth):
+            job.launch()
+            launched += 1
+        drain(job.collect())
+
+
 def decode_speed(model: Model, context: int, n_ctx: int) -> float:
-    """Tokens a second after ``context`` tokens, each collected on the host before the next but one is launched.
+    """Tokens a second after ``context`` tokens, each brought to the host.
 
     The median of five jobs, since llama-bench too reports several.
     """
@@ -78,13 +89,9 @@ def decode_speed(model: Model, context: int, n_ctx: int) -> float:
         job = model.open(context + STEPS + 8, GREEDY, seed=0)
         drain(job.prefill(rng.integers(0, model.n_vocab, max(context, 1)).tolist()))
         drain(job.collect())
-        for _ in range(4):
-            job.launch()
-            drain(job.collect())
+        decode(job, 4)
         start = time.perf_counter()
-        for _ in range(STEPS):
-            job.launch()
-            drain(job.collect())
+        decode(job, STEPS)
         rates.append(STEPS / (time.perf_counter() - start))
         job.close()
     return sorted(rates)[2]
@@ -114,9 +121,7 @@ def stream_speed(model: Model, sampling: SamplingParams, n_ctx: int) -> float:
         job = model.open(n + 1, sampling, seed=1)
         drain(job.prefill([1]))
         drain(job.collect())
-        for _ in range(n - 1):
-            job.launch()
-            drain(job.collect())
+        decode(job, n - 1)
         job.close()
         rates.append(n / (time.perf_counter() - start))
     return sorted(rates[1:])[1]

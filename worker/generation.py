@@ -51,12 +51,17 @@ class Decoding(Protocol):
         """Run the prompt; afterwards the first sampled token is pending."""
         ...
 
+    @property
+    def depth(self) -> int:
+        """Tokens that may be launched and not yet collected."""
+        ...
+
     def launch(self) -> None:
-        """Start the next step from the last sampled token; returns at once."""
+        """Line up one more step; returns at once."""
         ...
 
     def collect(self) -> Generator[None, None, int]:
-        """Wait for the pending token, yielding meanwhile."""
+        """Wait for the oldest token that was not collected, yielding meanwhile."""
         ...
 
     def close(self) -> None:
@@ -168,13 +173,17 @@ def generate(
         # A token whose text is withheld by a stop string half seen is reported one token late: should the sequence end
         # there, the withheld text still belongs to it.
         owed: str | None = None
+        underway = 0
         for remaining in range(limit - 1, -1, -1):
             if token in tokenizer.eog_ids:
                 if owed is not None:
                     yield owed + stops.flush()
                 return Ending(StopReason.EOS)
-            if remaining:
-                decoding.launch()  # a CUDA device computes the next token while this one is written to the socket
+            # A CUDA device computes the next token while this one is written to the socket, and has one more lined up,
+            # so that it never waits for its host.
+            while underway < min(remaining, decoding.depth):
+                decoding.launch()
+                underway += 1
             text = stops.feed(characters.feed(tokenizer.token_bytes(token)))
             if owed is not None:
                 yield owed
@@ -190,6 +199,7 @@ def generate(
             else:
                 yield text
             token = yield from decoding.collect()
+            underway -= 1
         return Ending(StopReason.MAX_TOKENS if limit == request.max_tokens else StopReason.CONTEXT_LENGTH)
     finally:
         decoding.close()

@@ -151,8 +151,14 @@ def test_any_prompt_length(model: Model, n: int) -> None:
     assert nmse(whole[0], single) <= FLOAT16
 
 
-def test_a_long_context_is_split_and_combined(model: Model) -> None:
-    """Beyond the span of one block, attention is split: prompt and decode still agree."""
+@pytest.mark.parametrize("name", ["gpt-oss-mxfp4", "llama-mha", "qwen2-fallback-q4_k_m", "phi3-head-96"])
+def test_a_long_context_is_split_and_combined(name: str, tmp_path: Path) -> None:
+    """Beyond the span of one block, attention is split: prompt and decode still agree.
+
+    Among these are groups of query heads that blocks share evenly and unevenly, few splits and more than sixteen.
+    """
+    device = open_device("cuda")
+    model = load_model(GgufFile.open(RECIPES[name].write(tmp_path / "model.gguf")), device)
     prompt = prompt_of(1500, model.n_vocab)
     _, stepwise = decode(model, prompt[:1400], 0, GREEDY)
     assert np.isfinite(stepwise).all()
@@ -165,6 +171,31 @@ def test_a_long_context_is_split_and_combined(model: Model) -> None:
         job._position += 1
     assert nmse(job.logits(), whole[0]) <= FLOAT16
     job.close()
+    device.close()
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLING[0], SAMPLING[2]])
+def test_steps_lined_up_say_what_single_ones_say(model: Model, sampling: SamplingParams) -> None:
+    """The host may be a token behind; a job closed with steps under way leaves nothing for the next one."""
+    prompt, n = prompt_of(20, model.n_vocab), 30
+    alone, _ = decode(model, prompt, n, sampling)
+    for _ in range(3):
+        before = model.memory
+        job = model.open(len(prompt) + n, sampling, seed=11)
+        with pytest.raises(RuntimeError, match="0 tokens to collect"):
+            job.launch()
+        run(job.prefill(prompt))
+        assert job.depth == 2
+        job.launch()
+        with pytest.raises(RuntimeError, match="2 tokens to collect, 2 at most"):
+            job.launch()
+        tokens = [run(job.collect())]
+        for _ in range(n - 1):
+            job.launch()
+            tokens.append(run(job.collect()))
+        assert tokens == alone[:n]
+        job.close()
+        assert model.memory == before
 
 
 def test_blocks_of_64_and_128_tokens_make_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,8 @@ def test_llamacpp_is_fed_what_another_engine_recorded(
         with closing(loaded.open(12, SamplingParams(temperature=0.0), seed=0, tap=tap)) as job:
             for _ in job.prefill([7, 8, 9]):
                 pass
+            for _ in job.collect():
+                pass
             for _ in range(3):
                 job.launch()
                 for _ in job.collect():

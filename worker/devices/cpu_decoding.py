@@ -97,7 +97,8 @@ class CpuDecoding:
         self._wanted = _Wanted(tap)
         self._position = 0
         self._token: int | None = None  # sampled last
-        self._pending = False  # the last sampled token has not been collected
+        self._waiting = False  # for its collection: the last sampled token, or the one of the step that is launched
+        self._launched = False  # a step is to be run by collect()
         self._logits = np.empty(0, np.float32)
         self._kv_bytes = KvCache.size(model.cache, n_tokens)
         device.reserve("kv", self._kv_bytes)
@@ -120,18 +121,28 @@ class CpuDecoding:
             last = start + CHUNK >= len(ids)
             yield from self._run(chunk, len(chunk) if every_row else int(last))
         self._sample()
+        self._waiting = True
+
+    @property
+    def depth(self) -> int:
+        """See the interface: a step runs while it is collected."""
+        return 1
 
     def launch(self) -> None:
         """See the interface."""
-        self._pending = False
+        if self._token is None or self._waiting:
+            raise RuntimeError("launch() before the last token was collected")
+        self._waiting = self._launched = True
 
     def collect(self) -> Generator[None, None, int]:
         """See the interface."""
         if self._token is None:
             raise RuntimeError("collect() before prefill()")
-        if not self._pending:
+        if self._launched:
             yield from self._run(np.array([self._token], np.intp), 1)
+            self._launched = False
             self._sample()
+        self._waiting = False
         return self._token
 
     def logits(self) -> NDArray[np.float32]:
@@ -159,4 +170,3 @@ class CpuDecoding:
 
     def _sample(self) -> None:
         self._token = self._sampler.next(self._logits)
-        self._pending = True

@@ -177,16 +177,25 @@ class Decoding(Protocol):
         """Run the prompt; yields between chunks and layers. Afterwards the first sampled token is pending."""
         ...
 
+    @property
+    def depth(self) -> int:
+        """Tokens that may be launched and not yet collected: a device of 2 has its next step lined up at any time."""
+        ...
+
     def launch(self) -> None:
-        """Start the next decode step from the last sampled token; returns at once."""
+        """Line up one more decode step, from the last token sampled or being sampled; returns at once.
+
+        Raises:
+            RuntimeError: `depth` tokens wait to be collected.
+        """
         ...
 
     def collect(self) -> Generator[None, None, int]:
-        """Wait for the pending token and return it; yields while it is not ready."""
+        """Wait for the oldest token that was not collected, and return it; yields while it is not ready."""
         ...
 
     def logits(self) -> NDArray[np.float32]:
-        """Logits that the last token was sampled from, (n_vocab,), a copy on the host."""
+        """Logits that the last token was sampled from, (n_vocab,), a copy on the host; to be asked before a launch."""
         ...
 
     def close(self) -> None:

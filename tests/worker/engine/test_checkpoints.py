@@ -35,6 +35,7 @@ def record(found: Settings, model: Any, prompt: list[int], n: int) -> list[dict[
     tap = Recorder(found, model="m").job("job-1")
     job = model.open(len(prompt) + n, GREEDY, seed=0, tap=tap)
     drain(job.prefill(prompt))
+    drain(job.collect())
     for _ in range(n):
         next_token(job)
     job.close()

@@ -140,8 +140,11 @@ def test_work_is_cut_into_steps(miniature: Any) -> None:
     model = load(miniature("llama"))
     job = model.open(400, GREEDY, seed=0)
     assert sum(1 for _ in job.prefill(list(range(300)))) >= 6  # three chunks of two layers
-    job.launch()
+    with pytest.raises(RuntimeError, match="before the last token was collected"):
+        job.launch()
     drain(job.collect())
+    job.launch()
+    assert sum(1 for _ in job.collect()) == 2  # once a layer
     job.close()
 
 

@@ -149,6 +149,7 @@ def test_being_watched_changes_no_bit(architecture: str, miniature: Any) -> None
     for tap in (None, Seen(all_rows=False)):
         job = model.open(40, GREEDY, seed=0, tap=tap)
         drain(job.prefill(tokens))
+        drain(job.collect())
         next_token(job)
         results.append(job.logits())
         job.close()

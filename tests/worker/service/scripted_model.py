@@ -53,6 +53,7 @@ class ScriptedModel:
     closed: int = 0
     launched: int = 0
     positions: int = 0
+    depth: int = 1
 
     def kv_bytes(self, n_tokens: int) -> int:
         return n_tokens * self.bytes_per_position
@@ -75,18 +76,19 @@ class ScriptedDecoding:
     def __init__(self, model: ScriptedModel) -> None:
         self.model = model
         self.at = -1
-        self.pending = False
+        self.depth = model.depth
+        self.pending = 0
         self.fed = 0
 
     def prefill(self, tokens: Sequence[int]) -> Iterator[None]:
         assert tokens
         self.fed = len(tokens)
         yield None
-        self.pending = True
+        self.pending = 1
 
     def launch(self) -> None:
-        assert not self.pending, "launched twice"
-        self.pending = True
+        assert self.pending < self.depth, "launched too many"
+        self.pending += 1
         self.fed += 1
         self.model.launched += 1
         assert self.fed <= self.model.positions, "more positions than were asked for"
@@ -94,7 +96,7 @@ class ScriptedDecoding:
     def collect(self) -> Generator[None, None, int]:
         assert self.pending, "collected what was never launched"
         yield None
-        self.pending = False
+        self.pending -= 1
         self.at += 1
         return self.model.script[self.at] if self.at < len(self.model.script) else EOS
 

@@ -79,6 +79,17 @@ def test_the_context_ends_a_generation_and_no_position_is_used_twice() -> None:
     assert model.positions == 5
 
 
+@pytest.mark.parametrize("depth", [1, 2, 5])
+@pytest.mark.parametrize("max_tokens", [1, 2, 3, 4, 10])
+def test_a_device_always_has_as_many_steps_lined_up_as_it_can(depth: int, max_tokens: int) -> None:
+    model = ScriptedModel(b"abcdef", depth=depth)
+    texts, _ = run(model, max_tokens=max_tokens)
+    assert "".join(texts) == "abcdef"[:max_tokens]
+    # Behind a sixth token that is not the last, `depth` more are under way: one is the end that the model makes, and
+    # those behind it were for nothing. Never more than may be written: the cache has no room for them.
+    assert model.launched == min(max_tokens - 1, 5 + depth)
+
+
 def test_a_prompt_as_long_as_the_context_gives_one_token() -> None:
     texts, ending = run(ScriptedModel(b"ab", n_ctx=3), prompt_tokens=(1, 2, 3))
     assert (texts, ending) == (["a"], Ending(StopReason.CONTEXT_LENGTH))

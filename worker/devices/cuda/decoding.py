@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     CudaStep = RecordStep
 
+# Steps that the device has lined up while the host waits for one: it goes from each to the next by itself, and what the
+# host needs for a launch is hidden behind the one that runs.
+DEPTH = 2
 # Prompts of so few tokens run faster one by one.
 FEW = 2
 
@@ -41,7 +44,7 @@ class CudaDecoding:
         self._collected = 0
         self._last = 0  # token collected last
         self._closed = False
-        self._event = driver.new_event()
+        self._events = [driver.new_event() for _ in range(DEPTH)]  # of result n at n % DEPTH
         self._greedy = sampling.greedy and sampling.repetition_penalty == 1.0
         cache = engine.model.cache
         self._kv = self._device.pool.allocate(cache.nbytes(n_tokens), "kv")
@@ -100,7 +103,6 @@ class CudaDecoding:
                     yield
         if not self._greedy:
             engine.sample(program.logits)
-        self._drawn = 1
         self._finish()
 
     def _prefill_chunks(self, tokens: Sequence[int]) -> Iterator[None]:
@@ -166,10 +168,15 @@ class CudaDecoding:
         if count > done:
             self._engine.decode(program, done, count - done)
 
+    @property
+    def depth(self) -> int:
+        """See the interface; a watched step starts from a token that the tap was told."""
+        return DEPTH if self._tap is None else 1
+
     def launch(self) -> None:
         """See the interface."""
-        if self._drawn == 0 or self._drawn > self._collected:
-            raise RuntimeError("launch() before the last token was collected")
+        if self._drawn == 0 or self._drawn - self._collected >= self.depth:
+            raise RuntimeError(f"launch() with {self._drawn - self._collected} tokens to collect, {self.depth} at most")
         self._room(1)
         with driver.Errors("a decode step failed"):
             if self._tap is None:
@@ -181,8 +188,7 @@ class CudaDecoding:
                     self._engine.sample(program.logits)
                 self._engine.fetch()
             self._position += 1
-            self._drawn += 1
-            self._event.record(self._stream)
+            self._record()
 
     def collect(self) -> Generator[None, None, int]:
         """See the interface."""
@@ -191,7 +197,7 @@ class CudaDecoding:
         if self._drawn == self._collected:
             return self._last
         with driver.Errors("a decode step failed"):
-            while not driver.finished(self._event):
+            while not driver.finished(self._events[self._collected % DEPTH]):
                 yield
         n = self._collected
         result = self._engine.results[n % RING]
@@ -233,4 +239,9 @@ class CudaDecoding:
         offset = int(STATE.fields["greedy"][1]) if STATE.fields is not None else 0
         driver.upload(self._engine.state.address + offset, np.array([int(self._greedy)], np.int32), self._stream)
         self._engine.fetch()
-        self._event.record(self._stream)
+        self._record()
+
+    def _record(self) -> None:
+        """Mark where the stream has brought the next result to the host."""
+        self._events[self._drawn % DEPTH].record(self._stream)
+        self._drawn += 1

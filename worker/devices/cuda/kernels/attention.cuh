@@ -50,18 +50,8 @@ struct Kv8 {
 #endif
 };
 
-// Feature j of a head after rotation. row: n_rot/2 cosines, then as many sines.
-DEV float rotated(const float* x, int j, const float* row, int n_rot, int pairing) {
-    if (j >= n_rot) return await(x + j);
-    int half = n_rot / 2, pair = pairing ? (j < half ? j : j - half) : j >> 1;
-    bool second = pairing ? j >= half : j & 1;
-    const float* partner = x + (pairing ? (second ? j - half : j + half) : j ^ 1);
-    float v = glance(x + j), other = glance(partner), c = constant(row + pair), s = constant(row + half + pair);
-    v = await(x + j, v), other = await(partner, other);
-    return second ? fmaf(v, c, other * s) : fmaf(v, c, -other * s);
-}
-
 // Two features of a head after rotation, those that are rotated together; behind the first n_rot, neighbours as they are.
+// row: n_rot/2 cosines, then as many sines.
 struct Pair {
     int a, b;                   // which
     float first, second;
@@ -130,6 +120,11 @@ DEV void prefetch_cache(const Instruction& I) {
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"((const u8*)keys + st.value_offset), "r"(bytes) : "memory");
 }
 
+// What a split's block leaves for do_combine. Eight features of a head, split beside split:
+DEV float* partial_sums(const Instruction& I, int head, int eight) { return I.partial + (head * (HEAD_DIM / 8) + eight) * I.max_splits * 8; }
+// and behind those of all heads each split's maximum and denominator.
+DEV float* partial_counts(const Instruction& I, int head) { return I.partial + (I.n_head * HEAD_DIM + head * 2) * I.max_splits; }
+
 CALL void do_attend(int instruction) {
     const Instruction& I = record_at(instruction).instruction;
     const State& st = block().state;
@@ -142,8 +137,6 @@ CALL void do_attend(int instruction) {
     float* red = q + HEADS * 32 * CHUNKS;       // (WARPS, HEADS, 32 CHUNKS)
     float* warp_m = red + WARPS * HEADS * 32 * CHUNKS;
     float* warp_l = warp_m + WARPS * HEADS;
-    float* tops = warp_l + WARPS * HEADS;
-    float* totals = tops + HEADS;
     const int n_rot = I.rotate ? I.n_rot : 0;
     const float* row = st.tables[I.table] + (u64)st.position * n_rot;
 
@@ -155,19 +148,20 @@ CALL void do_attend(int instruction) {
         Kv* keys = (Kv*)(st.cache + (u64)I.layer * st.layer_bytes) + (u64)kvh * st.capacity * HEAD_DIM;
         Kv* values = (Kv*)((u8*)keys + st.value_offset);
         if (unit != attending()) block_sync();
+        // Registers are scarce here: with a few more in use ptxas spills, and each layer waits for a local load. So `l` is
+        // read anew in load(), and values are found from keys.
         // Four lanes a token, eight tokens a warp: each group of lanes keeps its own running maximum, sum and output. What
         // the cache holds is asked for before the step's own values are awaited, and each part of the next tokens as soon
         // as its registers are free.
         const int warps = min(WARPS, (n + 8 * TOKENS - 1) / (8 * TOKENS)), stride = warps * 8 * TOKENS;
         const bool newest = to == span.to && n > 0;
         const Kv* kp = keys + (u64)from * HEAD_DIM;
-        const Kv* vp = values + (u64)from * HEAD_DIM;
         int i0 = w * 8 * TOKENS + sub;
         Features key[TOKENS], value[TOKENS];
         auto load = [&](Features (&to)[TOKENS], const Kv* p, bool last_only) {
 #pragma unroll
             for (int d = 0; d < TOKENS; ++d)
-                if (!last_only || i0 + 8 * d >= n - 1) to[d].load(p + (u64)min(i0 + 8 * d, n - 1) * HEAD_DIM, l);
+                if (!last_only || i0 + 8 * d >= n - 1) to[d].load(p + (u64)min(i0 + 8 * d, n - 1) * HEAD_DIM, thread() & 3);
         };
         if (w < warps) load(key, kp, false);
 
@@ -198,7 +192,7 @@ CALL void do_attend(int instruction) {
 
         if (w < warps) {
             if (newest) load(key, kp, true);    // its row was written only now
-            load(value, vp, false);
+            load(value, (const Kv*)((const u8*)kp + st.value_offset), false);
             float acc[HEADS * CHUNKS * 8], m[HEADS], denominator[HEADS];
 #pragma unroll
             for (int i = 0; i < HEADS * CHUNKS * 8; ++i) acc[i] = 0.f;
@@ -267,7 +261,7 @@ CALL void do_attend(int instruction) {
                         }
                 }
                 if (!more) break;
-                load(value, vp, false);
+                load(value, (const Kv*)((const u8*)kp + st.value_offset), false);
             }
             // The warp's eight groups of lanes, brought to one maximum, then summed by halves.
 #pragma unroll
@@ -293,23 +287,21 @@ CALL void do_attend(int instruction) {
             }
         }
         block_sync();
-        // Warp h: what each warp's part of head h counts, and the denominator.
-        if (w < heads) {
-            const float m = lane < warps ? warp_m[lane * HEADS + w] : -1e30f, top = warp_max(m), f = __expf(m - top);
-            const float total = warp_sum(lane < warps ? f * warp_l[lane * HEADS + w] : 0.f);
-            if (lane < warps) warp_m[lane * HEADS + w] = f;
-            if (lane == 0) tops[w] = top, totals[w] = total;
-        }
-        block_sync();
         for (int i = tid; i < heads * HEAD_DIM; i += THREADS) {
             const int h = i / HEAD_DIM, j = i % HEAD_DIM, head = h0 + h;
-            const float top = tops[h];
-            float total = totals[h], sum = 0.f;
+            // What each warp's part counts, every thread for itself: cheaper than one more barrier.
+            float top = -1e30f, total = 0.f, sum = 0.f;
+#pragma unroll
+            for (int v = 0; v < WARPS; ++v) top = fmaxf(top, v < warps ? warp_m[v * HEADS + h] : -1e30f);
 #pragma unroll 1
             for (int v = 0; v < warps; v += 5)
 #pragma unroll
                 for (int d = 0; d < 5; ++d)
-                    if (v + d < warps) sum = fmaf(warp_m[(v + d) * HEADS + h], red[((v + d) * HEADS + h) * (32 * CHUNKS) + j], sum);
+                    if (v + d < warps) {
+                        const float f = __expf(warp_m[(v + d) * HEADS + h] - top);
+                        total = fmaf(f, warp_l[(v + d) * HEADS + h], total);
+                        sum = fmaf(f, red[((v + d) * HEADS + h) * (32 * CHUNKS) + j], sum);
+                    }
             if (span.splits == 1) {
                 if (I.sinks) {
                     float sink = I.sinks[head], all = fmaxf(top, sink), f = __expf(top - all);
@@ -318,45 +310,59 @@ CALL void do_attend(int instruction) {
                 }
                 publish(I.out + (u64)head * HEAD_DIM + j, sets, sum / total);
             } else {
-                float* partial = I.partial + ((u64)head * I.max_splits + split) * (HEAD_DIM + 2);
-                publish(partial + 2 + j, sets, sum);
-                if (j == 0) publish(partial, sets, top), publish(partial + 1, sets, total);
+                publish(partial_sums(I, head, j / 8) + split * 8 + j % 8, sets, sum);
+                if (j < 2) publish(partial_counts(I, head) + split * 2 + j, sets, j ? total : top);
             }
         }
     }
 }
 
-// The splits of each head put together: a group of lanes for each feature, a lane for each split.
+// The splits of each head put together: two lanes for each split of eight features, which lie side by side in memory.
 CALL void do_combine(int instruction) {
     const Instruction& I = record_at(instruction).instruction;
-    const State& st = block().state;
     const Sets sets = block().sets;
-    const Span span = span_of(I, st);
+    const Span span = span_of(I, block().state);
     if (span.splits == 1) return;
-    int from, to, lanes = 2;
-    while (lanes < span.splits && lanes < 32) lanes *= 2;
-    share(I.n_head * HEAD_DIM, from, to);
-    const int first = thread() & (lanes - 1), at_once = THREADS / lanes;
+    constexpr int EIGHTS = HEAD_DIM / 8;
+    int from, to, lanes = 8;
+    while (lanes < 2 * span.splits && lanes < 32) lanes *= 2;
+    share(I.n_head * EIGHTS, from, to);
+    const int r = thread() & (lanes - 1), half = r & 1, at_once = THREADS / lanes;
     for (int base = from; base < to; base += at_once) {
-        const int i = min(base + (int)thread() / lanes, to - 1), head = i / HEAD_DIM, j = i % HEAD_DIM;
-        const float* partial = I.partial + sets.here + (u64)head * I.max_splits * (HEAD_DIM + 2);
-        float top = -1e30f, total = 0.f, sum = 0.f;
-        for (int split = first; split < span.splits; split += lanes) {
-            const float* p = partial + split * (HEAD_DIM + 2);
-            float m = glance(p), l = glance(p + 1), v = glance(p + 2 + j);
-            m = await(p, m), l = await(p + 1, l), v = await(p + 2 + j, v);
+        const int mine = base + (int)thread() / lanes, i = min(mine, to - 1), head = i / EIGHTS;
+        const float* sums = partial_sums(I, head, i % EIGHTS) + sets.here + half * 4;
+        const float* counts = partial_counts(I, head) + sets.here + half;
+        float top = -1e30f, total = 0.f;
+        float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
+#pragma unroll 1
+        for (int begin = 0; begin < span.splits; begin += lanes / 2) {
+            const int split = begin + (r >> 1), at = min(split, span.splits - 1);
+            float4 v = glance4(sums + at * 8);
+            float count = glance(counts + at * 2);
+            v = await4(sums + at * 8, v), count = await(counts + at * 2, count);
+            __syncwarp();
+            const float m = __shfl_sync(FULL, count, r & ~1, lanes), l = __shfl_sync(FULL, count, r | 1, lanes);
+            if (split >= span.splits) continue;
             const float all = fmaxf(top, m), a = __expf(top - all), b = __expf(m - all);
             total = fmaf(total, a, l * b);
-            sum = fmaf(sum, a, v * b);
+            sum = plus(times(sum, a), times(v, b));
             top = all;
         }
         float all = top;
-        for (int d = lanes / 2; d; d >>= 1) all = fmaxf(all, __shfl_xor_sync(FULL, all, d));
+        for (int d = lanes / 2; d > 1; d >>= 1) all = fmaxf(all, __shfl_xor_sync(FULL, all, d));
         const float sink = I.sinks ? constant(I.sinks + head) : all;
         all = fmaxf(all, sink);
-        total *= __expf(top - all), sum *= __expf(top - all);
-        for (int d = lanes / 2; d; d >>= 1) total += __shfl_xor_sync(FULL, total, d), sum += __shfl_xor_sync(FULL, sum, d);
+        const float f = __expf(top - all);
+        total *= f, sum = times(sum, f);
+        for (int d = lanes / 2; d > 1; d >>= 1) {
+            total += __shfl_xor_sync(FULL, total, d);
+            sum.x += __shfl_xor_sync(FULL, sum.x, d), sum.y += __shfl_xor_sync(FULL, sum.y, d);
+            sum.z += __shfl_xor_sync(FULL, sum.z, d), sum.w += __shfl_xor_sync(FULL, sum.w, d);
+        }
         if (I.sinks) total += __expf(sink - all);
-        if (first == 0 && base + (int)thread() / lanes < to) publish(I.out + i, sets, sum / total);
+        // The four values of a half, by four of its lanes.
+        const int e = r >> 1;
+        const float v = e == 0 ? sum.x : e == 1 ? sum.y : e == 2 ? sum.z : sum.w;
+        if (e < 4 && mine < to) publish(I.out + i * 8 + half * 4 + e, sets, v / total);
     }
 }

@@ -39,12 +39,16 @@ DEV void do_add(const Instruction& I, Sets sets) {
 }
 
 DEV void do_rope(const Instruction& I, const State& st, Sets sets) {
+    constexpr int PAIRS = HEAD_DIM / 2;         // of a head
     int from, to;
-    share(I.k, from, to);
+    share(I.k / 2, from, to);
     const float* row = st.tables[I.table] + (u64)st.position * I.n_rot;
 #pragma unroll 1
-    for (int k = from + threadIdx.x; k < to; k += THREADS)
-        publish(I.out + k, sets, rotated(I.x + sets.here + k / HEAD_DIM * HEAD_DIM, k % HEAD_DIM, row, I.n_rot, I.pairing));
+    for (int k = from + threadIdx.x; k < to; k += THREADS) {
+        const int head = k / PAIRS * HEAD_DIM;
+        const Pair p(I.x + sets.here + head, k % PAIRS, row, I.n_rot, I.pairing);
+        publish(I.out + head + p.a, sets, p.first), publish(I.out + head + p.b, sets, p.second);
+    }
 }
 
 DEV void do_act(const Instruction& I, Sets sets) {

@@ -39,11 +39,11 @@ DEV float await(const float* p, float v) {
     return v;
 }
 DEV float await(const float* p) { return await(p, glance(p)); }
-DEV float4 await4(const float* p) {
-    float4 v = glance4(p);
+DEV float4 await4(const float* p, float4 v) {
     for (u32 n = 0; armed(v); spun(n)) v = glance4(p);
     return v;
 }
+DEV float4 await4(const float* p) { return await4(p, glance4(p)); }
 
 struct Sets { u32 here, there; };       // floats from an address of the program to this step's set and to the other
 

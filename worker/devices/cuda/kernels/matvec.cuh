@@ -158,14 +158,12 @@ DEV void put(const Kept& kept, float v) {
     else *kept.here = v;
 }
 
-// Rows of stored matrices, or gate and up of chosen experts, from sums to output.
 // What can be known of a product before its x is there: warps' shares of the weights, and all about the first rows. Threads
-// from `first` on, at least KEPT. Ahead of its time (`first` is not 0), a product is told that this was done.
+// from `first` on, at least KEPT.
 DEV void find_out_first(int at, int slot, int first) {
     const Record& record = record_at(at);
     const bool down = record.instruction.op == EXPERTS_DOWN;
     const int t = thread() - first;
-    if (t == 0 && first) block().found[slot] = at;
     if (t < 0 || t >= KEPT) return;
     if (t < WARPS) block().stretch[slot][t] = stretch_of(record.plan.runs[0], t);
     int r = down ? t >> 3 : t, i = down ? t & 7 : 0;
@@ -174,21 +172,19 @@ DEV void find_out_first(int at, int slot, int first) {
     find_out(record, i, r, false, block().kept[slot][t]);
 }
 
-// While the first warps finish a product, others find out about the next.
+// While the first warps finish a product, others find out about the next if it follows at once. Attention is not kept
+// waiting for that: the product behind it has time for it while its x is still on its way.
 DEV void find_out_next(int at, int slot) {
-    if (thread() < KEPT) return;
-    for (int next = at + 1; next < min(at + 4, block().count); ++next) {
-        barrier_wait(block().arrived + next % RECORDS, next / RECORDS);
-        const Record& record = record_at(next);
-        if (record.instruction.op != MATVEC) {
-            if (record.instruction.op == ATTEND || record.instruction.op == COMBINE) continue;
-            return;
-        }
-        if (record.plan.n) find_out_first(next, slot ^ 1, KEPT);
-        return;
-    }
+    const int next = at + 1;
+    if (thread() < KEPT || next >= block().count) return;
+    barrier_wait(block().arrived + next % RECORDS, next / RECORDS);
+    const Record& record = record_at(next);
+    if (record.instruction.op != MATVEC || record.plan.n == 0) return;
+    if (thread() == KEPT) block().found[slot ^ 1] = next;
+    find_out_first(next, slot ^ 1, KEPT);
 }
 
+// Rows of stored matrices, or gate and up of chosen experts, from sums to output.
 CALL void finish_rows(int instruction, int slot) {
     const Record& record = record_at(instruction);
     const float* sums = sums_at();
@@ -272,7 +268,7 @@ DEV void do_product(int at) {
     __syncwarp();
     if ((thread() & 31) == 0) here().slot = slot;
     const bool found = block().found[slot] == at;
-    if (plan.n && !found && I.op != EXPERTS_UP) find_out_first(at, slot, 0);
+    if (plan.n && !found && I.op != EXPERTS_UP) find_out_first(at, slot, THREADS - KEPT);
     prepare(I, inputs, x);
     if (I.op == EXPERTS_UP) {
         await_choice(at);

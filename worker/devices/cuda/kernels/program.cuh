@@ -39,7 +39,7 @@ struct Instruction {
     const float* k_in;
     const float* v_in;
     const float* sinks;
-    float* partial;             // by head and split: maximum, denominator, unnormalized sums
+    float* partial;             // of attention's splits: unnormalized sums, then maximum and denominator (attention.cuh)
     int n_head, n_kv_head, layer, window;
     int table, n_rot, pairing, rotate;  // table: index into State::tables; pairing 0: (2j, 2j+1), 1: (j, j + n_rot/2)
     float scale;
