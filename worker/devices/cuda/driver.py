@@ -200,23 +200,19 @@ def source(name: str) -> str:
     return "\n".join(lines(name)) + "\n"
 
 
+def options(defines: Mapping[str, int]) -> tuple[str, ...]:
+    """NVRTC's options for our kernels, but for the architecture."""
+    macros = (f"-D{key}={value}ull" if value >> 31 else f"-D{key}={value}" for key, value in sorted(defines.items()))
+    return ("-std=c++17", "-ftz=true", "-default-device", "-minimal", *macros)
+
+
 class Kernels:
     """The kernels of one source file. They compile in the background; the first that is needed waits for them."""
 
     def __init__(
         self, name: str, defines: Mapping[str, int] | None = None, *, cooperative: bool = False, exact: bool = False
     ) -> None:
-        options = (
-            "-std=c++17",
-            "-ftz=true",
-            "-default-device",
-            "-minimal",
-            *(
-                f"-D{key}={value}ull" if value >> 31 else f"-D{key}={value}"
-                for key, value in sorted((defines or {}).items())
-            ),
-        )
-        self._code = compiler.start(source(name), options, capability(), exact=exact)
+        self._code = compiler.start(source(name), options(defines or {}), capability(), exact=exact)
         self._cooperative = cooperative
         self._module: Any = None
         self._functions: dict[str, Any] = {}

@@ -148,8 +148,8 @@ CALL void do_attend(int instruction) {
         Kv* keys = (Kv*)(st.cache + (u64)I.layer * st.layer_bytes) + (u64)kvh * st.capacity * HEAD_DIM;
         Kv* values = (Kv*)((u8*)keys + st.value_offset);
         if (unit != attending()) block_sync();
-        // Registers are scarce here: with a few more in use ptxas spills, and each layer waits for a local load. So `l` is
-        // read anew in load(), and values are found from keys.
+        // Registers are scarce here, and spilled ones slow the whole step down (tests/cuda/test_registers.py): `l` is read
+        // anew in load(), and values are found from keys.
         // Four lanes a token, eight tokens a warp: each group of lanes keeps its own running maximum, sum and output. What
         // the cache holds is asked for before the step's own values are awaited, and each part of the next tokens as soon
         // as its registers are free.

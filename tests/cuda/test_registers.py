@@ -1,0 +1,69 @@
+"""ptxas keeps the decode step in registers: what it spills, each layer loads through the little L1 that rings leave.
+
+Needs NVRTC and no device.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import NamedTuple
+
+import pytest
+
+from worker.gguf import GgmlType
+
+
+class Shape(NamedTuple):
+    """What the step is compiled for, and the bytes of registers that its functions may spill."""
+
+    head_dim: int
+    group: int
+    types: tuple[str, ...]
+    ring_bytes: int
+    spilled: int
+
+
+SHAPES = {
+    "qwen2.5-0.5b": Shape(64, 7, ("Q4_K", "Q5_0", "Q6_K", "Q8_0"), 11264, 0),
+    "gpt-oss-20b": Shape(64, 8, ("MXFP4", "Q8_0", "BF16"), 9216, 0),
+    # Three chunks of a head's features a lane: 20 bytes, saved once a layer, which cost nothing that was seen.
+    "phi-3-mini": Shape(96, 1, ("Q4_K", "Q6_K"), 9216, 20),
+}
+
+
+def spills(log: str) -> dict[str, int]:
+    """Bytes that each function stores to local memory, from ptxas's words."""
+    found: dict[str, int] = {}
+    for name, numbers in pairwise(log.splitlines()):
+        function = re.search(r"Function properties for (\w+)", name)
+        stored = re.search(r"(\d+) bytes spill stores", numbers)
+        if function and stored:
+            found[function[1]] = int(stored[1])
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES))
+def test_the_decode_step_does_not_spill(name: str) -> None:
+    from cupy_backends.cuda.libs import nvrtc  # noqa: PLC0415 - with CuPy only
+
+    from worker.devices.cuda import driver  # noqa: PLC0415 - the same
+    from worker.devices.cuda.program import DEFINES  # noqa: PLC0415 - the same
+
+    shape = SHAPES[name]
+    defines = {
+        **DEFINES,
+        "HEAD_DIM": shape.head_dim,
+        "GROUP": shape.group,
+        "KV_F32": 0,
+        "TYPES": sum(1 << GgmlType[kind] for kind in shape.types),
+        "RING_BYTES": shape.ring_bytes,
+    }
+    program = nvrtc.createProgram(driver.source("decode.cu"), "decode.cu", [], [])
+    try:
+        nvrtc.compileProgram(program, (*driver.options(defines), "-arch=sm_90", "--ptxas-options=-v"))
+        found = spills(nvrtc.getProgramLog(program))
+    finally:
+        nvrtc.destroyProgram(program)
+    assert {"decode", "plan_program"} <= set(found), "ptxas says it in other words"
+    assert max(found.values()) <= shape.spilled, {k: v for k, v in found.items() if v}
