@@ -187,7 +187,7 @@ class CudaDevice:
 
     def rope(self, x: Node, table: CudaRotation, step: CudaStep, *, head_dim: int) -> Node:  # noqa: ARG002 - the interface's signature
         """See the interface."""
-        return x.trace.rope(x, table, head_dim)
+        return x.trace.rope(x, table)
 
     def attend(
         self,

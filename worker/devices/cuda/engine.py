@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.devices.cuda import driver
-from worker.devices.cuda.prefill import PASS, Arena, PassDone, Prefill, PrefillStep
+from worker.devices.cuda.arena import Arena
+from worker.devices.cuda.prefill import PASS, PassDone, Prefill, PrefillStep
 from worker.devices.cuda.program import DEFINES, PLAN_BYTES, RESULT, RING, STATE, WARPS, Op, ring_bytes, vector_bytes
 from worker.devices.cuda.recorder import Recorder
 from worker.gguf import GgmlType

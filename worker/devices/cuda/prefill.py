@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from worker.devices.cuda import driver
 from worker.devices.cuda.program import Act, Norm, can_pair
+from worker.devices.cuda.rows import ChosenRows, EmbeddedRows, NormedRows, ProductRows, RotatedRows, Rows
 from worker.devices.cuda.weights import FLOATS, octet_bytes
 from worker.gguf import GgmlType
 
 if TYPE_CHECKING:
+    from worker.devices.cuda.arena import Arena
     from worker.devices.cuda.engine import Engine
-    from worker.devices.cuda.memory import Buffer, Pool
     from worker.devices.cuda.rotation import CudaRotation
     from worker.devices.cuda.weights import Matrix, Part
     from worker.devices.interface import Tap
@@ -43,110 +43,6 @@ _ATTEND = np.dtype(
 PASS = np.dtype(
     [("keys", "u8"), ("values", "u8"), ("layer_bytes", "u8"), ("capacity", "i4"), ("start", "i4")], align=True
 )
-
-
-@dataclass(eq=False, slots=True)
-class Rows:
-    """(n, width) float32 on the device, rows ``ld`` floats apart; address 0 while it waits for its consumer."""
-
-    trace: Prefill
-    width: int
-    address: int = 0
-    ld: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class NormedRows(Rows):
-    """A norm that waits; ``half`` and ``scales`` once it was made for a product."""
-
-    x: int = 0
-    kind: Norm = Norm.NONE
-    weight: int = 0
-    bias: int = 0
-    eps: float = 0.0
-    half: int = 0
-    scales: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class ProductRows(Rows):
-    """A product that waits for its activation."""
-
-    x: Rows | None = None
-    matrix: Matrix | None = None
-    bias: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class RotatedRows(Rows):
-    """A rotation that waits for attention."""
-
-    x: Rows | None = None
-    table: CudaRotation | None = None
-    head_dim: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class EmbeddedRows(Rows):
-    """Embedding rows that wait for the positions' rows."""
-
-    table: Matrix | None = None
-    positions: Matrix | None = None
-
-
-@dataclass(eq=False, slots=True)
-class ChosenRows(Rows):
-    """The router's choice: ids (int32) or weights."""
-
-    n_experts: int = 0
-    ids: int = 0
-    weights: int = 0
-    integers: bool = False
-
-
-class Arena:
-    """Memory of passes: two halves that layers use in turn, so that a layer still finds what the one before it left."""
-
-    def __init__(self, pool: Pool) -> None:
-        self.buffer: Buffer | None = None
-        self.peak = 0  # bytes of a half that the hungriest layer needs
-        self._pool = pool
-        self._used = 0
-        self._half = 0
-        self._spills = False
-        self._spilled: list[Buffer] = []
-
-    def begin(self, *, spills: bool) -> None:
-        """A pass starts. One that is watched keeps what others never write: where it spills, it gets more memory."""
-        self._used = self._half = 0
-        self._spills = spills
-        self.release()
-
-    def release(self) -> None:
-        """Give back what the last pass spilled; waits until the device is done with it."""
-        while self._spilled:
-            self._spilled.pop().free()
-
-    def flip(self) -> None:
-        """The next layer starts: what the layer before the last left is forgotten."""
-        self._used = 0
-        self._half ^= 1
-
-    def take(self, nbytes: int) -> int:
-        """The next piece; only its size counts as long as there is no buffer."""
-        at = self._used
-        self._used += -(-nbytes // 256) * 256
-        self.peak = max(self.peak, self._used)
-        if self.buffer is None:
-            return at + 256
-        size = self.buffer.nbytes // 2 // 256 * 256
-        if self._used <= size:
-            return self.buffer.address + self._half * size + at
-        if not self._spills:
-            raise RuntimeError(f"a layer needs {self._used} bytes, more than the {size} set aside")
-        self._used = at  # later, smaller pieces may still fit
-        self._spilled.append(self._pool.allocate(nbytes, "intermediates"))
-        return self._spilled[-1].address
 
 
 class PassDone(Exception):  # noqa: N818 - no error: the rest of the pass is the decode program's head
@@ -219,12 +115,8 @@ class Prefill:
             case NormedRows():
                 self._prepare(node.x, node, half=0, pitch=0, scales=0, full=node.address, n=self._n)
             case ProductRows():
-                assert node.x is not None  # noqa: S101 - made so by linear()
-                assert node.matrix is not None  # noqa: S101 - made so by the recorder
                 self._product(node.x, node.matrix, node.bias, 0, node.address, Act.NONE)
             case RotatedRows():
-                assert node.x is not None  # noqa: S101 - made so by rope()
-                assert node.table is not None  # noqa: S101 - made so by the recorder
                 self._launch(
                     "rope_rows", (self._n,), 256, np.uint64(self.force(node.x)), np.int32(node.x.ld),
                     np.int32(node.width), np.uint64(node.table.address), np.uint64(self._pass),
@@ -235,7 +127,6 @@ class Prefill:
         return node.address
 
     def _embed(self, node: EmbeddedRows) -> None:
-        assert node.table is not None  # noqa: S101 - made so by embed()
         part, second = node.table.parts[0], node.positions.parts[0] if node.positions else None
         self._launch(
             "embed_rows", (self._n,), 256, np.uint64(self._tokens), np.int32(part.kind),
@@ -381,8 +272,7 @@ class Prefill:
     def activate(self, x: Rows, act: Act) -> Rows:
         """An activation, fused into the product before it if that still waits."""
         width = x.width if act == Act.GELU else x.width // 2
-        fits = isinstance(x, ProductRows) and not x.address and x.matrix is not None and x.x is not None
-        if fits and isinstance(x, ProductRows) and x.matrix is not None and x.x is not None:
+        if isinstance(x, ProductRows) and not x.address:
             kinds = {part.kind for part in x.matrix.parts}
             alike = GgmlType.F32 not in kinds and len(kinds) == 1 and can_pair(x.matrix) and width % 8 == 0
             if act == Act.GELU or alike:
@@ -394,18 +284,16 @@ class Prefill:
         self._launch("act_rows", (self._n,), 256, np.uint64(address), np.int32(width), np.int32(act), np.uint64(out))
         return Rows(self, width, out, width)
 
-    def rope(self, x: Rows, table: CudaRotation, head_dim: int) -> Rows:
+    def rope(self, x: Rows, table: CudaRotation) -> Rows:
         """A rotation, fused into attention's preparation."""
         self.force(x)
-        return RotatedRows(self, x.width, x=x, table=table, head_dim=head_dim)
+        return RotatedRows(self, x.width, x=x, table=table)
 
     def attend(self, q: Rows, k: Rows, v: Rows, layer: int, *, scale: float, window: int | None, sinks: int) -> Rows:
         """Rotation and cache write, then causal attention."""
         table = None
         if isinstance(q, RotatedRows) and isinstance(k, RotatedRows) and not q.address and not k.address:
             table = q.table
-            assert q.x is not None  # noqa: S101 - made so by rope()
-            assert k.x is not None  # noqa: S101 - made so by the recorder
             q, k = q.x, k.x
         shape, n_head = self._engine.model.cache, self._engine.n_head
         args = np.zeros(1, _ATTEND)

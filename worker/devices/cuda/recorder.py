@@ -46,11 +46,11 @@ class Node:
     address: int = 0
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class Embedded(Node):
     """Embedding rows that wait for the positions' rows."""
 
-    instruction: Any = None
+    instruction: Any
 
 
 @dataclass(eq=False, slots=True)
@@ -64,39 +64,38 @@ class Normed(Node):
     eps: float = 0.0
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class Product(Node):
     """A product that waits for its activation."""
 
-    instruction: Any = None
-    matrix: Matrix | None = None
+    instruction: Any
+    matrix: Matrix
     pieces: list[Any] = field(default_factory=list)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class View(Node):
     """Columns of another node."""
 
-    parent: Node | None = None
-    offset: int = 0
+    parent: Node
+    offset: int
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class Rotated(Node):
     """A rotation that waits for attention."""
 
-    x: Node | None = None
-    table: CudaRotation | None = None
-    head_dim: int = 0
+    x: Node
+    table: CudaRotation
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class Chosen(Node):
     """The router's choice: ids or weights."""
 
-    logits: Node | None = None
-    n_experts: int = 0
-    k: int = 0
+    logits: Node
+    n_experts: int
+    k: int
     weights: bool = False
 
 
@@ -156,7 +155,6 @@ class Recorder:
             return node.address
         match node:
             case View():
-                assert node.parent is not None  # noqa: S101 - made so by split()
                 return self.force(node.parent) + 4 * node.offset
             case Embedded():
                 node.address = self._buffer(node.width)
@@ -173,8 +171,6 @@ class Recorder:
                 self._put_input(instruction, node, fuse=True)
                 self._emit(instruction)
             case Rotated():
-                assert node.x is not None  # noqa: S101 - made so by rope()
-                assert node.table is not None  # noqa: S101 - made so where the node was
                 instruction = empty(Op.ROPE)
                 instruction["x"] = self.force(node.x)
                 node.address = self._buffer(node.width)
@@ -186,7 +182,6 @@ class Recorder:
         return node.address
 
     def _choose(self, node: Chosen) -> None:
-        assert node.logits is not None  # noqa: S101 - made so by top_experts()
         instruction = empty(Op.CHOOSE)
         instruction["x2"] = self.force(node.logits)
         instruction["n_experts"], instruction["n_chosen"] = node.n_experts, node.k
@@ -265,12 +260,7 @@ class Recorder:
     def activate(self, x: Node, act: Act) -> Node:
         """An activation, fused into the product before it if that still waits."""
         width = x.width if act == Act.GELU else x.width // 2
-        if (
-            isinstance(x, Product)
-            and not x.address
-            and x.matrix is not None
-            and (act == Act.GELU or can_pair(x.matrix))
-        ):
+        if isinstance(x, Product) and not x.address and (act == Act.GELU or can_pair(x.matrix)):
             instruction = x.instruction
             instruction["act"] = act
             if act != Act.GELU:
@@ -287,18 +277,15 @@ class Recorder:
         self._emit(instruction)
         return Node(self, width, address)
 
-    def rope(self, x: Node, table: CudaRotation, head_dim: int) -> Node:
+    def rope(self, x: Node, table: CudaRotation) -> Node:
         """A rotation, to be fused into attention."""
         self.force(x)
-        return Rotated(self, x.width, x=x, table=table, head_dim=head_dim)
+        return Rotated(self, x.width, x=x, table=table)
 
     def attend(self, q: Node, k: Node, v: Node, layer: int, *, scale: float, window: int | None, sinks: int) -> Node:
         """Cache write and attention, in two instructions of which short contexts skip the second."""
         instruction = empty(Op.ATTEND)
         if isinstance(q, Rotated) and isinstance(k, Rotated) and not q.address and not k.address:
-            assert q.x is not None  # noqa: S101 - made so by rope()
-            assert k.x is not None  # noqa: S101 - made so where the node was
-            assert q.table is not None  # noqa: S101 - made so where the node was
             self._put_rotation(instruction, q.table)
             q, k = q.x, k.x
         instruction["x"], instruction["k_in"], instruction["v_in"] = self.force(q), self.force(k), self.force(v)
@@ -335,7 +322,7 @@ class Recorder:
         residual: Node | None,
     ) -> Node:
         """The chosen experts' gate and up with their activation, then their weighted sum."""
-        if not isinstance(chosen, Chosen) or chosen.logits is None:
+        if not isinstance(chosen, Chosen):
             raise TypeError("experts() wants what top_experts() returned")
         if not can_pair(gate_up):
             raise ValueError("experts' gate and up must have equally many rows")
