@@ -19,7 +19,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cupy
 import numpy as np
+import pynvml
 
 from bench import gpu_report, gpu_service, sse
 from models import bulk
@@ -52,8 +54,6 @@ def drain(generator: Any) -> Any:
 
 def copy_bandwidth() -> float:
     """Bytes a second of a device-to-device copy, read and written."""
-    import cupy  # noqa: PLC0415 - only where there is a device
-
     n = 1 << 30
     a, b = cupy.empty(n, cupy.uint8), cupy.empty(n, cupy.uint8)
     a[:] = 1
@@ -172,8 +172,6 @@ def engine(path: Path, context: int) -> dict[str, Any]:
 
 def device_bytes() -> int:
     """Memory of device 0 in use by anybody, as the driver tells it."""
-    import pynvml  # noqa: PLC0415 - only where there is a device
-
     pynvml.nvmlInit()
     return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
 

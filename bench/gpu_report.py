@@ -119,7 +119,7 @@ def _figure(value: float) -> str:
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Ratios to llama.cpp as bars, a group a shape."""
-    import matplotlib as mpl  # noqa: PLC0415 - slow to import
+    import matplotlib as mpl  # noqa: PLC0415 - only the picture needs it
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 - after the backend is chosen

@@ -50,7 +50,7 @@ def test_equal_arguments_give_equal_bytes_and_other_seeds_other_weights(tmp_path
 
 def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown architecture 'bert'"):
-        miniatures.write(tmp_path / "model.gguf", "bert")  # type: ignore[arg-type]  # wrong on purpose, or parametrized
+        miniatures.write(tmp_path / "model.gguf", "bert")  # type: ignore[arg-type]  # no architecture, on purpose
     with pytest.raises((ValueError, KeyError), match="Q3_K"):
         miniatures.write(tmp_path / "model.gguf", "llama", "Q3_K")
     with pytest.raises(TypeError, match="depth"):
@@ -74,7 +74,7 @@ def test_zeros_stay_zeros(kind: str) -> None:
 
 
 def types(shape: object, recipe: str) -> dict[str, str]:
-    return {spec.name: tensor_type(recipe, spec, shape) for spec in layout.specs(shape)}  # type: ignore[arg-type]  # wrong on purpose, or parametrized
+    return {spec.name: tensor_type(recipe, spec, shape) for spec in layout.specs(shape)}  # type: ignore[arg-type]  # one of the shapes of tests
 
 
 def test_q4_k_m_of_the_0_5b_shape_is_mostly_q5_0_and_q8_0() -> None:

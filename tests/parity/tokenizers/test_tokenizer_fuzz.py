@@ -142,7 +142,7 @@ def _specials_are_text(tokenizer: ByteBpe | SentencePiece) -> None:
 def _no_stripping(tokenizer: SentencePiece) -> None:
     vocabulary = tokenizer.vocabulary
     vocabulary.specials = tuple(
-        SimpleNamespace(id=s.id, spelling=s.spelling, control=s.control, strips_right=False)  # type: ignore[misc]  # a stand-in, or a case of the test
+        SimpleNamespace(id=s.id, spelling=s.spelling, control=s.control, strips_right=False)  # type: ignore[misc]  # stands in for a special
         for s in vocabulary.specials
     )
 
@@ -175,7 +175,7 @@ DEFECTS = [
 @pytest.mark.parametrize(("name", "break_it"), DEFECTS)
 def test_a_planted_defect_is_found_and_shrunk(name: str, break_it: object) -> None:
     with opened(name) as pair:
-        break_it(pair.ours)  # type: ignore[operator]  # a stand-in, or a case of the test
+        break_it(pair.ours)  # type: ignore[operator]  # parametrized
         mismatch = fuzz(pair, 2000)
     assert mismatch is not None
     assert len(mismatch.shrunk) <= 24
@@ -196,7 +196,7 @@ def test_a_character_class_of_another_unicode_version_is_found(monkeypatch: pyte
 
 def test_a_wrong_piece_is_found() -> None:
     with opened("qwen2") as pair:
-        pair.ours.vocabulary.spellings[300] = "wrong"  # type: ignore[attr-defined]  # a stand-in, or a case of the test
+        pair.ours.vocabulary.spellings[300] = "wrong"  # type: ignore[attr-defined]  # of a byte BPE, which qwen2 is
         assert [number for number, _, _ in pieces_that_differ(pair)] == [300]
         found = decoding_that_differs(pair, 2000)
     assert found is not None
@@ -212,5 +212,5 @@ def test_shrinking_keeps_what_fails_and_nothing_else() -> None:
 def test_vocabularies_have_what_the_texts_need() -> None:
     for name in vocabularies.NAMES:
         whole = vocabularies.make(name)
-        assert len(whole.metadata["tokenizer.ggml.tokens"]) > 900  # type: ignore[arg-type]  # a stand-in, or a case of the test
-        assert len(set(whole.metadata["tokenizer.ggml.token_type"])) >= 3  # type: ignore[call-overload]  # a stand-in, or a case of the test
+        assert len(whole.metadata["tokenizer.ggml.tokens"]) > 900  # type: ignore[arg-type]  # this key is a list
+        assert len(set(whole.metadata["tokenizer.ggml.token_type"])) >= 3  # type: ignore[call-overload]  # this one too

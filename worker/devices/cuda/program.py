@@ -176,7 +176,7 @@ def vector_bytes(instruction: np.void, head_dim: int, group: int) -> int:
     if instruction["op"] == Op.ATTEND:
         chunks = -(-head_dim // 32)
         heads = _heads(head_dim, group)
-        work = (WARPS + 1) * heads * 32 * chunks + 2 * (WARPS + 1) * heads
+        work = (WARPS + 1) * heads * 32 * chunks + 2 * WARPS * heads
         nbytes = max(nbytes, 4 * work)
     return SHARED_FIXED + nbytes
 

@@ -134,9 +134,9 @@ CALL void do_attend(int instruction) {
     const Span span = span_of(I, st);
     const int units = I.n_kv_head * SUBGROUPS * span.splits;
     float* q = work;                            // (HEADS, 32 CHUNKS), rotated and scaled
-    float* red = q + HEADS * 32 * CHUNKS;       // (WARPS, HEADS, 32 CHUNKS)
-    float* warp_m = red + WARPS * HEADS * 32 * CHUNKS;
-    float* warp_l = warp_m + WARPS * HEADS;
+    float* warp_sums = q + HEADS * 32 * CHUNKS; // (WARPS, HEADS, 32 CHUNKS)
+    float* warp_tops = warp_sums + WARPS * HEADS * 32 * CHUNKS;
+    float* warp_totals = warp_tops + WARPS * HEADS;
     const int n_rot = I.rotate ? I.n_rot : 0;
     const float* row = st.tables[I.table] + (u64)st.position * n_rot;
 
@@ -148,14 +148,14 @@ CALL void do_attend(int instruction) {
         Kv* keys = (Kv*)(st.cache + (u64)I.layer * st.layer_bytes) + (u64)kvh * st.capacity * HEAD_DIM;
         Kv* values = (Kv*)((u8*)keys + st.value_offset);
         if (unit != attending()) block_sync();
-        // Registers are scarce here, and spilled ones slow the whole step down (tests/cuda/test_registers.py): `l` is read
-        // anew in load(), and values are found from keys.
         // Four lanes a token, eight tokens a warp: each group of lanes keeps its own running maximum, sum and output. What
         // the cache holds is asked for before the step's own values are awaited, and each part of the next tokens as soon
-        // as its registers are free.
+        // as its registers are free. These are scarce (tests/cuda/test_registers.py): so load() reads `l` anew, and values
+        // are found from keys.
         const int warps = min(WARPS, (n + 8 * TOKENS - 1) / (8 * TOKENS)), stride = warps * 8 * TOKENS;
         const bool newest = to == span.to && n > 0;
-        const Kv* kp = keys + (u64)from * HEAD_DIM;
+        const Kv* block_keys = keys + (u64)from * HEAD_DIM;
+        auto block_values = [&] { return (const Kv*)((const u8*)block_keys + st.value_offset); };
         int i0 = w * 8 * TOKENS + sub;
         Features key[TOKENS], value[TOKENS];
         auto load = [&](Features (&to)[TOKENS], const Kv* p, bool last_only) {
@@ -163,7 +163,7 @@ CALL void do_attend(int instruction) {
             for (int d = 0; d < TOKENS; ++d)
                 if (!last_only || i0 + 8 * d >= n - 1) to[d].load(p + (u64)min(i0 + 8 * d, n - 1) * HEAD_DIM, thread() & 3);
         };
-        if (w < warps) load(key, kp, false);
+        if (w < warps) load(key, block_keys, false);
 
         // Eight warps rotate queries; if this unit sees the new token, the others bring it into the cache.
         if (tid < 256) {
@@ -191,13 +191,13 @@ CALL void do_attend(int instruction) {
         block_sync();
 
         if (w < warps) {
-            if (newest) load(key, kp, true);    // its row was written only now
-            load(value, (const Kv*)((const u8*)kp + st.value_offset), false);
-            float acc[HEADS * CHUNKS * 8], m[HEADS], denominator[HEADS];
+            if (newest) load(key, block_keys, true);    // its row was written only now
+            load(value, block_values(), false);
+            float acc[HEADS * CHUNKS * 8], tops[HEADS], totals[HEADS];
 #pragma unroll
             for (int i = 0; i < HEADS * CHUNKS * 8; ++i) acc[i] = 0.f;
 #pragma unroll
-            for (int h = 0; h < HEADS; ++h) m[h] = -1e30f, denominator[h] = 0.f;
+            for (int h = 0; h < HEADS; ++h) tops[h] = -1e30f, totals[h] = 0.f;
 #pragma unroll 1
             for (;;) {
                 const int i = i0;
@@ -224,11 +224,11 @@ CALL void do_attend(int instruction) {
                         }
                     }
                 }
-                if (more) load(key, kp, false);
+                if (more) load(key, block_keys, false);
                 float old[HEADS];
 #pragma unroll
                 for (int h = 0; h < HEADS; ++h) {
-                    float top = m[h];
+                    float top = tops[h];
 #pragma unroll
                     for (int d = 0; d < TOKENS; ++d) {
                         dot[d][h] += __shfl_xor_sync(FULL, dot[d][h], 1);
@@ -236,14 +236,14 @@ CALL void do_attend(int instruction) {
                         if (i + 8 * d >= n) dot[d][h] = -1e30f;
                         top = fmaxf(top, dot[d][h]);
                     }
-                    old[h] = __expf(m[h] - top);
-                    denominator[h] *= old[h];
+                    old[h] = __expf(tops[h] - top);
+                    totals[h] *= old[h];
 #pragma unroll
                     for (int d = 0; d < TOKENS; ++d) {
                         dot[d][h] = i + 8 * d < n ? __expf(dot[d][h] - top) : 0.f;
-                        denominator[h] += dot[d][h];
+                        totals[h] += dot[d][h];
                     }
-                    m[h] = top;
+                    tops[h] = top;
                 }
 #pragma unroll
                 for (int c = 0; c < CHUNKS; ++c) {
@@ -261,17 +261,17 @@ CALL void do_attend(int instruction) {
                         }
                 }
                 if (!more) break;
-                load(value, (const Kv*)((const u8*)kp + st.value_offset), false);
+                load(value, block_values(), false);
             }
             // The warp's eight groups of lanes, brought to one maximum, then summed by halves.
 #pragma unroll
             for (int h = 0; h < HEADS; ++h) {
-                const float top = warp_max(m[h]), f = __expf(m[h] - top);
-                float d = denominator[h] * f;
+                const float top = warp_max(tops[h]), f = __expf(tops[h] - top);
+                float d = totals[h] * f;
                 d += __shfl_xor_sync(FULL, d, 4);
                 d += __shfl_xor_sync(FULL, d, 8);
                 d += __shfl_xor_sync(FULL, d, 16);
-                if (lane == 0) warp_m[w * HEADS + h] = top, warp_l[w * HEADS + h] = d;
+                if (lane == 0) warp_tops[w * HEADS + h] = top, warp_totals[w * HEADS + h] = d;
 #pragma unroll
                 for (int i = 0; i < CHUNKS * 8; ++i) acc[h * CHUNKS * 8 + i] *= f;
             }
@@ -283,7 +283,7 @@ CALL void do_attend(int instruction) {
 #pragma unroll
             for (int i = 0; i < N / 8; ++i) {
                 int at = offset + i, h = at / (CHUNKS * 8), c = at / 8 % CHUNKS, e = at % 8;
-                red[(w * HEADS + h) * (32 * CHUNKS) + (c * 4 + l) * 8 + e] = acc[i];
+                warp_sums[(w * HEADS + h) * (32 * CHUNKS) + (c * 4 + l) * 8 + e] = acc[i];
             }
         }
         block_sync();
@@ -292,15 +292,15 @@ CALL void do_attend(int instruction) {
             // What each warp's part counts, every thread for itself: cheaper than one more barrier.
             float top = -1e30f, total = 0.f, sum = 0.f;
 #pragma unroll
-            for (int v = 0; v < WARPS; ++v) top = fmaxf(top, v < warps ? warp_m[v * HEADS + h] : -1e30f);
+            for (int v = 0; v < WARPS; ++v) top = fmaxf(top, v < warps ? warp_tops[v * HEADS + h] : -1e30f);
 #pragma unroll 1
             for (int v = 0; v < warps; v += 5)
 #pragma unroll
                 for (int d = 0; d < 5; ++d)
                     if (v + d < warps) {
-                        const float f = __expf(warp_m[(v + d) * HEADS + h] - top);
-                        total = fmaf(f, warp_l[(v + d) * HEADS + h], total);
-                        sum = fmaf(f, red[((v + d) * HEADS + h) * (32 * CHUNKS) + j], sum);
+                        const float f = __expf(warp_tops[(v + d) * HEADS + h] - top);
+                        total = fmaf(f, warp_totals[(v + d) * HEADS + h], total);
+                        sum = fmaf(f, warp_sums[((v + d) * HEADS + h) * (32 * CHUNKS) + j], sum);
                     }
             if (span.splits == 1) {
                 if (I.sinks) {
