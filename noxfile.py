@@ -49,7 +49,7 @@ def conformance(session: nox.Session) -> None:
     install(session, "runtime")
     if has_nvidia_device():
         session.install("-r", "requirements/cuda.in")
-    session.run("python", "-m", "conformance", "run", *session.posargs)
+    session.run("python", "-P", "-m", "m0_conformance", "run", *session.posargs)
 
 
 @nox.session
@@ -73,14 +73,14 @@ def lint(session: nox.Session) -> None:
 def selftest(session: nox.Session) -> None:
     """Prove the suite: every seeded defect caught with its exact clauses, no oddity flagged."""
     install(session, "dev")
-    session.run("python", "-m", "conformance", "selftest", *session.posargs)
+    session.run("python", "-P", "-m", "m0_conformance", "selftest", *session.posargs)
 
 
 @nox.session
 def parity(session: nox.Session) -> None:
     """Climb the tolerance ladder against llama.cpp with the whole zoo of models."""
     install(session, "dev")
-    session.run("python", "-m", "parity", *(session.posargs or ["ladder"]))
+    session.run("python", "-P", "-m", "m0_parity", *(session.posargs or ["ladder"]))
 
 
 @nox.session

@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models import bulk
-from parity.llamacpp.engine import Context, Settings
-from parity.llamacpp.engine import Model as Reference
-from worker.devices import open_device
-from worker.engine import load_model
-from worker.gguf import GgufFile
-from worker.sampling import SamplingParams
+from m0_models import bulk
+from m0_parity.llamacpp.engine import Context, Settings
+from m0_parity.llamacpp.engine import Model as Reference
+from m0_worker.devices import open_device
+from m0_worker.engine import load_model
+from m0_worker.gguf import GgufFile
+from m0_worker.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The CUDA worker on the three real shapes, beside llama.cpp: its llama-bench and its server, where they are given.
 
 `python -m bench.gpu [--llama-bench PATH] [--llama-server PATH] [--models DIR] [--output DIR] [SHAPE ...]` on a machine
-with an NVIDIA device. Models are made by code (`models.bulk`). Speeds are tokens a second of one sequence; "GB/s" is
+with an NVIDIA device. Models are made by code (`m0_models.bulk`). Speeds are tokens a second of one sequence; "GB/s" is
 the weights that a token reads times tokens a second.
 """
 
@@ -22,20 +22,20 @@ from typing import TYPE_CHECKING, Any
 import cupy
 import numpy as np
 import pynvml
+from m0_models import bulk
+from m0_worker.devices import open_device
+from m0_worker.devices.cuda.device import describe
+from m0_worker.engine import load_model
+from m0_worker.gguf import GgufFile
+from m0_worker.sampling import SamplingParams
 
 from bench import gpu_report, gpu_service, sse
-from models import bulk
-from worker.devices import open_device
-from worker.devices.cuda.device import describe
-from worker.engine import load_model
-from worker.gguf import GgufFile
-from worker.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker.devices.interface import Decoding
-    from worker.engine import Model
+    from m0_worker.devices.interface import Decoding
+    from m0_worker.engine import Model
 
 CONTEXTS = (0, 512, 4000)
 PROMPTS = (512, 2048)
@@ -68,7 +68,7 @@ def copy_bandwidth() -> float:
 
 
 def decode(job: Decoding, n: int) -> None:
-    """Bring n tokens to the host, lined up as the worker's jobs do it (worker.generation)."""
+    """Bring n tokens to the host, lined up as the worker's jobs do it (m0_worker.generation)."""
     launched = 0
     for collected in range(n):
         while launched < min(n, collected + job.depth):

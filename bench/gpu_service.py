@@ -12,9 +12,10 @@ from itertools import pairwise
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Final
 
+from m0_worker.gguf import GgufFile
+from m0_worker.tokenizers import load_tokenizer
+
 from bench import sse
-from worker.gguf import GgufFile
-from worker.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from m0_models import probes
 
 from bench import llama_server
-from models import probes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ class Worker:
         arguments = ["--worker-id", str(uuid.uuid4()), "--model", str(model), "--gpu-device", "0", "--device", device]
         begun = time.perf_counter()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "worker", *arguments, "--port", str(self.port)],
+            [sys.executable, "-P", "-m", "m0_worker", *arguments, "--port", str(self.port)],
             stdout=subprocess.PIPE,
             text=True,
             env=None if environment is None else os.environ | environment,

@@ -6,7 +6,7 @@
 set -u
 OUT=${OUT:-reports/gpu}
 mkdir -p "$OUT"
-export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+export PYTHONPATH="$PWD:$PWD/worker:$PWD/conformance:$PWD/parity:$PWD/models${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 unset PYTHONDONTWRITEBYTECODE
 failed=0
 
@@ -38,8 +38,8 @@ parts=${*:-tests sanitizer leak t2 t4 bench conformance}
 part tests python3 -m pytest -q -o addopts= -p no:cacheprovider -p no:benchmark ${PYTEST:-} tests/cuda
 part sanitizer sanitizer
 part leak python3 ci/gpu_small.py --jobs 1000
-part t2 python3 -m parity ladder --only T2 --report-dir "$OUT/t2"
-part t4 python3 -m parity ladder --only T4 --report-dir "$OUT/t4"
+part t2 python3 -m m0_parity ladder --only T2 --report-dir "$OUT/t2"
+part t4 python3 -m m0_parity ladder --only T4 --report-dir "$OUT/t4"
 part bench python3 -m bench.gpu ${MODELS:+--models "$MODELS"} --output "$OUT"
-part conformance python3 -m conformance run --profile m0 --report-dir "$OUT/conformance"
+part conformance python3 -m m0_conformance run --profile m0 --report-dir "$OUT/conformance"
 exit "$failed"

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from models import miniatures
-from worker.devices import open_device
-from worker.engine import load_model
-from worker.gguf import GgufFile
-from worker.sampling import SamplingParams
+from m0_models import miniatures
+from m0_worker.devices import open_device
+from m0_worker.engine import load_model
+from m0_worker.gguf import GgufFile
+from m0_worker.sampling import SamplingParams
 
 SMALL = ["llama-q4_k_m", "qwen2-q4_0", "phi3-q6_k", "gpt2-q8_0", "gpt-oss-mxfp4"]
 

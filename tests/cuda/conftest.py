@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.devices.cuda import CudaDevice
+    from m0_worker.devices.cuda import CudaDevice
 
 
 COMPILE_ONLY = {"test_registers.py"}
@@ -18,7 +18,7 @@ COMPILE_ONLY = {"test_registers.py"}
 def _why_not() -> tuple[str | None, str | None]:
     """Why tests cannot compile here, and why they cannot run."""
     try:
-        from worker.devices.cuda import driver  # noqa: PLC0415 - CuPy may be missing
+        from m0_worker.devices.cuda import driver  # noqa: PLC0415 - CuPy may be missing
     except ImportError:
         return ("CuPy is not installed",) * 2
     return None, None if driver.count() else "this machine has no CUDA device"
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def cuda() -> Iterator[CudaDevice]:
-    from worker.devices import open_device  # noqa: PLC0415 - with the driver only
+    from m0_worker.devices import open_device  # noqa: PLC0415 - with the driver only
 
     device: Any = open_device("cuda")
     yield device

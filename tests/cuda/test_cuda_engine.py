@@ -6,21 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-
-from models import miniatures
-from parity.capture import Work
-from parity.rungs import device as ladder
-from worker.devices import open_device
-from worker.devices.interface import OutOfMemory
-from worker.engine import load_model
-from worker.gguf import GgufFile
-from worker.sampling import SamplingParams
+from m0_models import miniatures
+from m0_parity.capture import Work
+from m0_parity.rungs import device as ladder
+from m0_worker.devices import open_device
+from m0_worker.devices.interface import OutOfMemory
+from m0_worker.engine import load_model
+from m0_worker.gguf import GgufFile
+from m0_worker.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
-    from worker.engine import Model
+    from m0_worker.engine import Model
 
 RECIPES = {recipe.name: recipe for recipe in miniatures.zoo()}
 # T4 of the parity ladder: float32 kernels, and FP16 ones for the prompt and the KV cache.
@@ -200,7 +199,7 @@ def test_steps_lined_up_say_what_single_ones_say(model: Model, sampling: Samplin
 
 def test_blocks_of_64_and_128_tokens_make_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which of them a short prompt gets depends on what is compiled yet."""
-    from worker.devices.cuda import driver  # noqa: PLC0415 - CuPy may be missing
+    from m0_worker.devices.cuda import driver  # noqa: PLC0415 - CuPy may be missing
 
     device: Any = open_device("cuda")
     if not device.wgmma:

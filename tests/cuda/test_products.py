@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-
-from models.quantize import quantize
-from worker.devices.interface import CacheShape, StoredTensor
-from worker.gguf import GgmlType, dequantize
+from m0_models.quantize import quantize
+from m0_worker.devices.interface import CacheShape, StoredTensor
+from m0_worker.gguf import GgmlType, dequantize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from m0_worker.devices.cuda import CudaDevice
     from numpy.typing import NDArray
-
-    from worker.devices.cuda import CudaDevice
 
     Floats = NDArray[np.float32]
 
@@ -39,10 +37,10 @@ def bits(kinds: list[str]) -> int:
 @pytest.fixture
 def product(cuda: CudaDevice) -> Callable[..., Floats]:
     """Rows of several matrices, one below the other, times x; all by one recorded instruction or its pieces."""
-    from worker.devices.cuda import driver  # noqa: PLC0415 - CuPy may be missing
-    from worker.devices.cuda.engine import THREADS  # noqa: PLC0415 - the same
-    from worker.devices.cuda.program import DEFINES, PLAN_BYTES, STATE, WARPS, vector_bytes  # noqa: PLC0415 - the same
-    from worker.devices.cuda.recorder import Node, Recorder  # noqa: PLC0415 - the same
+    from m0_worker.devices.cuda import driver  # noqa: PLC0415 - CuPy may be missing
+    from m0_worker.devices.cuda.engine import THREADS  # noqa: PLC0415 - the same
+    from m0_worker.devices.cuda.program import DEFINES, PLAN_BYTES, STATE, WARPS, vector_bytes  # noqa: PLC0415 - the same
+    from m0_worker.devices.cuda.recorder import Node, Recorder  # noqa: PLC0415 - the same
 
     def run(tensors: list[StoredTensor], x: Floats, ring: int, repeats: int = 1) -> Floats:
         matrix = cuda.weight(tensors)
@@ -132,7 +130,7 @@ def test_more_rows_than_a_block_looks_up_ahead(product: Callable[..., Floats], k
 
 
 def test_a_product_too_tall_for_one_instruction(product: Callable[..., Floats], cuda: CudaDevice) -> None:
-    from worker.devices.cuda.program import BATCH_GROUPS  # noqa: PLC0415 - CuPy may be missing
+    from m0_worker.devices.cuda.program import BATCH_GROUPS  # noqa: PLC0415 - CuPy may be missing
 
     rows = BATCH_GROUPS * cuda.multiprocessors + 77
     tensor, weights = stored("F16", rows, 64, 2)

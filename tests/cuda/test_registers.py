@@ -10,8 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
-
-from worker.gguf import GgmlType
+from m0_worker.gguf import GgmlType
 
 
 class Shape(NamedTuple):
@@ -46,9 +45,8 @@ def spills(log: str) -> dict[str, int]:
 @pytest.mark.parametrize("name", sorted(SHAPES))
 def test_the_decode_step_does_not_spill(name: str) -> None:
     from cupy_backends.cuda.libs import nvrtc  # noqa: PLC0415 - with CuPy only
-
-    from worker.devices.cuda import driver  # noqa: PLC0415 - the same
-    from worker.devices.cuda.program import DEFINES  # noqa: PLC0415 - the same
+    from m0_worker.devices.cuda import driver  # noqa: PLC0415 - the same
+    from m0_worker.devices.cuda.program import DEFINES  # noqa: PLC0415 - the same
 
     shape = SHAPES[name]
     defines = {

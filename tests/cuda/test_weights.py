@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-
-from models.quantize import quantize
-from worker.devices.interface import StoredTensor
-from worker.gguf import GgmlType, dequantize
+from m0_models.quantize import quantize
+from m0_worker.devices.interface import StoredTensor
+from m0_worker.gguf import GgmlType, dequantize
 
 if TYPE_CHECKING:
-    from worker.devices.cuda import CudaDevice
+    from m0_worker.devices.cuda import CudaDevice
 
 SMALL_BLOCKS = [(24, 64), (40, 2880), (9, 896)]
 ALL = [(16, 256), (300, 768), (9, 512)]
@@ -25,7 +24,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "rows", "k"), CASES)
 def test_weights_on_the_device_are_those_of_the_file(cuda: CudaDevice, name: str, rows: int, k: int) -> None:
-    from worker.devices.cuda import driver  # noqa: PLC0415 - CuPy may be missing
+    from m0_worker.devices.cuda import driver  # noqa: PLC0415 - CuPy may be missing
 
     kind = GgmlType[name]
     values = np.random.default_rng(rows * k).standard_normal((rows, k)).astype(np.float32)

@@ -4,11 +4,10 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-
-from models import container
-from models.corrupt import CORRUPT, read_back
-from models.probes import metronome
-from parity.llamacpp import Model, ReferenceUnavailableError, library
+from m0_models import container
+from m0_models.corrupt import CORRUPT, read_back
+from m0_models.probes import metronome
+from m0_parity.llamacpp import Model, ReferenceUnavailableError, library
 
 if TYPE_CHECKING:
     from pathlib import Path

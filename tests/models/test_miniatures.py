@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-
-from models import bulk, layout, miniatures
-from models.__main__ import main
-from models.container import FILE_TYPES
-from models.quantize import TYPES, dequantize, quantize
-from models.recipes import tensor_type
-from models.shapes import ARCHITECTURES, GPT_OSS_20B, PHI_3_MINI_4K, QWEN2_5_0_5B, Architecture, miniature
-from parity.llamacpp import Context, Model
-from parity.llamacpp.blocks import dequantize_row
-from parity.llamacpp.blocks import quantize as ggml_quantize
+from m0_models import bulk, layout, miniatures
+from m0_models.__main__ import main
+from m0_models.container import FILE_TYPES
+from m0_models.quantize import TYPES, dequantize, quantize
+from m0_models.recipes import tensor_type
+from m0_models.shapes import ARCHITECTURES, GPT_OSS_20B, PHI_3_MINI_4K, QWEN2_5_0_5B, Architecture, miniature
+from m0_parity.llamacpp import Context, Model
+from m0_parity.llamacpp.blocks import dequantize_row
+from m0_parity.llamacpp.blocks import quantize as ggml_quantize
 
 if TYPE_CHECKING:
     from pathlib import Path

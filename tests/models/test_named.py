@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from models import named
+from m0_models import named
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models import oversized
-from worker.gguf import GgufFile
+from m0_models import oversized
+from m0_worker.gguf import GgufFile
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-
-from models import probes
-from models.probes.alphabet import CHARACTERS
-from models.probes.form import FORMS, QUANTS, Form
-from models.probes.position import position
-from parity.llamacpp import Chain, Context, Model
+from m0_models import probes
+from m0_models.probes.alphabet import CHARACTERS
+from m0_models.probes.form import FORMS, QUANTS, Form
+from m0_models.probes.position import position
+from m0_parity.llamacpp import Chain, Context, Model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-
-from models import miniatures
-from parity import overhead
-from parity.cli import main
-from parity.llamacpp import abi
-from parity.overhead import Overhead
-from parity.rungs import dequantization, products, sampler
-from parity.rungs.base import Bench
-from worker.checkpoints import JobRecorder, Recorder, Settings
-from worker.devices import open_device
-from worker.engine import load_model
-from worker.gguf import GgufFile
-from worker.sampling import SamplingParams
+from m0_models import miniatures
+from m0_parity import overhead
+from m0_parity.cli import main
+from m0_parity.llamacpp import abi
+from m0_parity.overhead import Overhead
+from m0_parity.rungs import dequantization, products, sampler
+from m0_parity.rungs.base import Bench
+from m0_worker.checkpoints import JobRecorder, Recorder, Settings
+from m0_worker.devices import open_device
+from m0_worker.engine import load_model
+from m0_worker.gguf import GgufFile
+from m0_worker.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from parity.compare import IncomparableError, compare
-from parity.metrics import cosine, logit_gap, max_abs, nmse, row_nmse
-from parity.names import Place, from_llamacpp, from_worker, rank
-from parity.recording import Recording, Request, Rows
-from parity.validate import suspicions
+from m0_parity.compare import IncomparableError, compare
+from m0_parity.metrics import cosine, logit_gap, max_abs, nmse, row_nmse
+from m0_parity.names import Place, from_llamacpp, from_worker, rank
+from m0_parity.recording import Recording, Request, Rows
+from m0_parity.validate import suspicions
 
 PLACES: tuple[Place, ...] = ((-1, "embd"), (0, "attn_norm"), (0, "l_out"), (1, "attn_norm"), (1, "l_out"))
 TOKENS = 24

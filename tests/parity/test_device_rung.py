@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-
-from models.miniatures import Recipe
-from parity import capture
-from parity.capture import WorkerSettings, workload
-from parity.recording import Rows
-from parity.rungs import device
+from m0_models.miniatures import Recipe
+from m0_parity import capture
+from m0_parity.capture import WorkerSettings, workload
+from m0_parity.recording import Rows
+from m0_parity.rungs import device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from parity.recording import Recording
+    from m0_parity.recording import Recording
 
 
 def disturbed(path: Path, work: Any, place: tuple[int, str], change: Callable[[Any], Any]) -> Recording:

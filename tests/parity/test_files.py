@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-
-from models import miniatures
-from parity import files
-from parity.capture import Work, record_worker, workload
-from parity.compare import IncomparableError, compare
-from worker.checkpoints import Recorder, Settings
-from worker.devices import open_device
-from worker.engine import load_model
-from worker.gguf import GgufFile
-from worker.sampling import SamplingParams
+from m0_models import miniatures
+from m0_parity import files
+from m0_parity.capture import Work, record_worker, workload
+from m0_parity.compare import IncomparableError, compare
+from m0_worker.checkpoints import Recorder, Settings
+from m0_worker.devices import open_device
+from m0_worker.engine import load_model
+from m0_worker.gguf import GgufFile
+from m0_worker.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from parity.recording import Recording
+    from m0_parity.recording import Recording
 
 
 @pytest.fixture(scope="module")

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-
-from models import miniatures
-from models.shapes import ARCHITECTURES
-from parity import golden
-from parity.capture import sha256
-from parity.change import Patch, other_pairing
-from parity.compare import IncomparableError
-from parity.divergence import free_bound
-from parity.metrics import nmse
-from parity.names import LOGITS
+from m0_models import miniatures
+from m0_models.shapes import ARCHITECTURES
+from m0_parity import golden
+from m0_parity.capture import sha256
+from m0_parity.change import Patch, other_pairing
+from m0_parity.compare import IncomparableError
+from m0_parity.divergence import free_bound
+from m0_parity.metrics import nmse
+from m0_parity.names import LOGITS
 
 if TYPE_CHECKING:
-    from parity.golden import Gap, Golden
+    from m0_parity.golden import Gap, Golden
 
 FILES = sorted((Path(__file__).parent / "golden").glob("*.jsonl"))
 

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-
-from parity.metrics import nmse
-from worker.devices.cpu import CpuDevice
-from worker.devices.cpu_cache import KvCache
-from worker.devices.interface import CacheShape, StoredTensor
-from worker.gguf import GgmlType, dequantize
+from m0_parity.metrics import nmse
+from m0_worker.devices.cpu import CpuDevice
+from m0_worker.devices.cpu_cache import KvCache
+from m0_worker.devices.interface import CacheShape, StoredTensor
+from m0_worker.gguf import GgmlType, dequantize
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-
-from parity import commands, report
-from parity.compare import IncomparableError, compare
-from parity.divergence import Divergence
-from parity.llamacpp import ReferenceUnavailableError
-from parity.names import LOGITS
-from parity.recording import Recording, Request, Rows
-from parity.report import heatmap, view
-from parity.rungs.base import Row
+from m0_parity import commands, report
+from m0_parity.compare import IncomparableError, compare
+from m0_parity.divergence import Divergence
+from m0_parity.llamacpp import ReferenceUnavailableError
+from m0_parity.names import LOGITS
+from m0_parity.recording import Recording, Request, Rows
+from m0_parity.report import heatmap, view
+from m0_parity.rungs.base import Row
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-
-from models import miniatures
-from models.shapes import ARCHITECTURES, Architecture
-from parity.capture import WorkerSettings, record_llamacpp, record_worker
-from parity.compare import compare
-from parity.divergence import free_bound, locate
-from parity.perturb import PERTURBATIONS
-from parity.selftest import Bench
+from m0_models import miniatures
+from m0_models.shapes import ARCHITECTURES, Architecture
+from m0_parity.capture import WorkerSettings, record_llamacpp, record_worker
+from m0_parity.compare import compare
+from m0_parity.divergence import free_bound, locate
+from m0_parity.perturb import PERTURBATIONS
+from m0_parity.selftest import Bench
 
 if TYPE_CHECKING:
     from pathlib import Path

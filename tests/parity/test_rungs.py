@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-
-from models.miniatures import Recipe
-from models.shapes import ARCHITECTURES, Architecture
-from parity.rungs import checkpoints, quantized
-from parity.rungs.base import Bench
+from m0_models.miniatures import Recipe
+from m0_models.shapes import ARCHITECTURES, Architecture
+from m0_parity.rungs import checkpoints, quantized
+from m0_parity.rungs.base import Bench
 
 if TYPE_CHECKING:
     from pathlib import Path

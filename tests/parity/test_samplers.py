@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-
-from worker.sampling import SamplingParams, distribution, pick
+from m0_worker.sampling import SamplingParams, distribution, pick
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 pytest.importorskip("xllamacpp", reason="the reference is an optional package")
-from parity.llamacpp import Chain
+from m0_parity.llamacpp import Chain
 
 VOCABULARY = 600
 CLOSE = 1e-5

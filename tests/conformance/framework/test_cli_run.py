@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-
-from conformance.cli import main
-from conformance.rejudge import judge_again
-from conformance.report.document import TruncatedRunError, read_report, read_stream
-from conformance.store import StoreError
-from conformance.targets import free_port
-from conformance.verdict import statuses
+from m0_conformance.cli import main
+from m0_conformance.rejudge import judge_again
+from m0_conformance.report.document import TruncatedRunError, read_report, read_stream
+from m0_conformance.store import StoreError
+from m0_conformance.targets import free_port
+from m0_conformance.verdict import statuses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,13 +35,13 @@ STREAM_CHECK = "--requirement=M0-W-1311/started-once"
 
 def run(folder: Path, *words: str, timeout: float = 60.0) -> tuple[int, str, dict[str, Any]]:
     done = subprocess.run(
-        [sys.executable, "-m", "conformance", "run", "--report-dir", str(folder), *words],
+        [sys.executable, "-P", "-m", "m0_conformance", "run", "--report-dir", str(folder), *words],
         capture_output=True,
         text=True,
         check=False,
         timeout=timeout,
         cwd=folder.parent,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=dict(os.environ),
     )
     path = folder / "report.json"
     return done.returncode, done.stdout + done.stderr, json.loads(path.read_text()) if path.exists() else {}
@@ -179,12 +178,12 @@ def test_usage_errors_are_one_sentence_and_exit_2(
 def test_an_interrupted_run_leaves_no_worker_behind(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "conformance", "run", "--report-dir", str(tmp_path / "out")),
+            *(sys.executable, "-P", "-m", "m0_conformance", "run", "--report-dir", str(tmp_path / "out")),
             *("--worker-command", fake(), STREAM_CHECK, "--requirement=M0-W-1320/*"),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=dict(os.environ),
     )
     workers: list[psutil.Process] = []
     deadline = time.monotonic() + 30

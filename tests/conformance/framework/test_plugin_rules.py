@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from conformance.frozen import FrozenError, freeze, frozen_checks, members
-from conformance.judges.registry import judged_clauses, load_all
-from conformance.registry import load_registry
-from conformance.session import CHECKS, collect_checks
+from m0_conformance.frozen import FrozenError, freeze, frozen_checks, members
+from m0_conformance.judges.registry import judged_clauses, load_all
+from m0_conformance.registry import load_registry
+from m0_conformance.session import CHECKS, collect_checks
 
 ROOT = Path(__file__).parents[3]
-HEAD = "import pytest\nfrom conformance.situation import requirement, Situation\n"
+HEAD = "import pytest\nfrom m0_conformance.situation import requirement, Situation\n"
 FINE = '@requirement("M0-W-1300/job-id")\nasync def test_x(situation: Situation) -> None:\n    pass\n'
 
 
@@ -34,13 +33,13 @@ def test_dishonest_checks_are_collection_errors(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-c", str(CHECKS / "pytest.ini"), "--rootdir", str(tmp_path)),
-            *("-p", "pytest_asyncio.plugin", "-p", "conformance.plugin", "--import-mode=importlib"),
+            *("-p", "pytest_asyncio.plugin", "-p", "m0_conformance.plugin", "--import-mode=importlib"),
             *("--worker-url", "http://127.0.0.1:9", "--report-dir", str(tmp_path / "out"), str(tmp_path)),
         ],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )
     assert done.returncode == 4
     for _, word in BAD.values():

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from framework_samples import GOOD, execute, recording, sse
-
-from conformance.store import RunStore, StoreError, cleaned, read_recording
-from conformance.wire.transcript import Launch, LogLine
+from m0_conformance.store import RunStore, StoreError, cleaned, read_recording
+from m0_conformance.wire.transcript import Launch, LogLine
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from conformance.targets import (
+from m0_conformance.targets import (
     Command,
     CommandError,
     UrlError,
@@ -21,7 +20,7 @@ from conformance.targets import (
     parse_command,
     parse_url,
 )
-from conformance.wire.client import Clock
+from m0_conformance.wire.client import Clock
 
 ROOT = Path(__file__).parents[3]
 VALUES = {"worker_id": "id", "model": "/m/a.gguf", "gpu_device": "0", "port": "8000"}
@@ -63,7 +62,7 @@ def test_unusable_commands(line: str) -> None:
 
 
 def test_the_bundled_command_names_this_interpreter() -> None:
-    assert bundled_command().words[:3] == (sys.executable, "-m", "worker")
+    assert bundled_command().words[:4] == (sys.executable, "-P", "-m", "m0_worker")
 
 
 def test_ports_are_free_and_never_given_twice() -> None:
@@ -140,16 +139,14 @@ def test_a_worker_does_not_outlive_a_killed_harness(tmp_path: Path) -> None:
     harness = tmp_path / "harness.py"
     harness.write_text(
         "import asyncio, sys\n"
-        "from conformance.targets import WorkerProcess\n"
+        "from m0_conformance.targets import WorkerProcess\n"
         "async def main():\n"
         "    w = await WorkerProcess.start([sys.executable, '-c', 'import time; time.sleep(60)'], label='w', port=1)\n"
         "    print(w.pid, flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, str(harness)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    process = subprocess.Popen([sys.executable, str(harness)], stdout=subprocess.PIPE, text=True, env={**os.environ})
     assert process.stdout is not None
     pid = int(process.stdout.readline())
     process.kill()

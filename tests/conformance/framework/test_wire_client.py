@@ -5,10 +5,9 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 import pytest
-
-from conformance.targets import free_port
-from conformance.wire.client import Clock, Live, Request, json_request, start
-from conformance.wire.transcript import Exchange, Recording
+from m0_conformance.targets import free_port
+from m0_conformance.wire.client import Clock, Live, Request, json_request, start
+from m0_conformance.wire.transcript import Exchange, Recording
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from m0_conformance.finding import Status
+from m0_conformance.wire.transcript import LogLine, Recording
 from process_recordings import (
     MODEL,
     Spoil,
@@ -20,9 +22,6 @@ from process_recordings import (
     spoiled,
     statuses,
 )
-
-from conformance.finding import Status
-from conformance.wire.transcript import LogLine, Recording
 
 CASES = {
     "no worker id": ("required", "--worker-id"),

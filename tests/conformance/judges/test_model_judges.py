@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from m0_conformance.finding import Status
+from m0_conformance.wire.transcript import LogLine, Recording
 from process_recordings import (
     MODEL,
     Spoil,
@@ -22,9 +24,6 @@ from process_recordings import (
     statuses,
     without,
 )
-
-from conformance.finding import Status
-from conformance.wire.transcript import LogLine, Recording
 
 FILES: dict[str, tuple[str, list[str]]] = {
     "version-4": ("M0-W-1200/other-versions", ["version"]),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from m0_conformance.finding import Status
+from m0_conformance.judges.launches import log_event
+from m0_conformance.wire.transcript import LogLine, Recording
 from process_recordings import (
     MODEL,
     WORKER_ID,
@@ -25,10 +28,6 @@ from process_recordings import (
     statuses,
     without,
 )
-
-from conformance.finding import Status
-from conformance.judges.launches import log_event
-from conformance.wire.transcript import LogLine, Recording
 
 START = [
     log("startup", 0.1),

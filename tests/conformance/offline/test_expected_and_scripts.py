@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from conformance import scripts
-from conformance.cli import main
-from conformance.finding import Finding, Status
+from m0_conformance import scripts
+from m0_conformance.cli import main
+from m0_conformance.finding import Finding, Status
 
 ROOT = Path(__file__).parents[3]
 FAKE = ROOT / "tests/conformance/framework/fake_m0.py"
@@ -52,12 +51,12 @@ def fake(sin: str = "") -> str:
 
 def run(folder: Path, *words: str) -> tuple[int, dict[str, Any]]:
     done = subprocess.run(
-        [sys.executable, "-m", "conformance", "run", "--report-dir", str(folder), *words],
+        [sys.executable, "-P", "-m", "m0_conformance", "run", "--report-dir", str(folder), *words],
         capture_output=True,
         check=False,
         timeout=60,
         cwd=folder.parent,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=dict(os.environ),
     )
     return done.returncode, json.loads((folder / "report.json").read_text())
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-
-from conformance.frozen import ANY, FrozenError, freeze, frozen_checks
-from conformance.verdict import RunFacts, unlike_frozen
-from conformance.wire.transcript import Outcome, Recording
+from m0_conformance.frozen import ANY, FrozenError, freeze, frozen_checks
+from m0_conformance.verdict import RunFacts, unlike_frozen
+from m0_conformance.wire.transcript import Outcome, Recording
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,10 +6,9 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from m0_conformance.judges.views import is_execute, stream_of
+from m0_conformance.wire.transcript import Chunk, Exchange, Recording
 from transcript_edits import Sites, edited, json_object, on_exchanges, operator, place, put, streams, with_body, written
-
-from conformance.judges.views import is_execute, stream_of
-from conformance.wire.transcript import Chunk, Exchange, Recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

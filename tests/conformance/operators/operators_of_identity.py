@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from m0_conformance.judges.views import Event, Stream, is_execute
+from m0_conformance.wire.transcript import Chunk, Exchange, Recording
 from operators_of_events import CONTRACT, Variants
 from operators_of_exchanges import HEALTH
 from transcript_edits import (
@@ -18,9 +20,6 @@ from transcript_edits import (
     with_payload,
     written,
 )
-
-from conformance.judges.views import Event, Stream, is_execute
-from conformance.wire.transcript import Chunk, Exchange, Recording
 
 
 def _is_stream(exchange: Exchange) -> bool:

@@ -1,6 +1,6 @@
 """Picks the corpus of the transcript operators out of a finished run of the bundled worker.
 
-    python -m conformance run --profile m0-wire --report-dir DIR
+    python -m m0_conformance run --profile m0-wire --report-dir DIR
     PYTHONPATH=. python tests/conformance/operators/record_corpus.py DIR
 
 Recordings are kept byte for byte, but without the worker's process (its arguments are paths of the machine) and with
@@ -12,8 +12,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from conformance.report.document import read_report
-from conformance.store import read_recording
+from m0_conformance.report.document import read_report
+from m0_conformance.store import read_recording
 
 CORPUS = Path(__file__).parent / "corpus"
 CHECKS = {

@@ -10,15 +10,14 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from m0_conformance.finding import Finding, Status
+from m0_conformance.judges.registry import evaluate, judged_clauses, load_all
+from m0_conformance.registry import load_registry
+from m0_conformance.store import RunStore, cleaned, read_recording
+from m0_conformance.verdict import _judge_clause
+from m0_conformance.wire.sse import SseParser, parse_sse
+from m0_conformance.wire.transcript import Chunk, Exchange, Recording
 from transcript_edits import corpus
-
-from conformance.finding import Finding, Status
-from conformance.judges.registry import evaluate, judged_clauses, load_all
-from conformance.registry import load_registry
-from conformance.store import RunStore, cleaned, read_recording
-from conformance.verdict import _judge_clause
-from conformance.wire.sse import SseParser, parse_sse
-from conformance.wire.transcript import Chunk, Exchange, Recording
 
 QUICK = settings(
     max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import operator_results
+from m0_conformance.finding import Status
 from operator_results import Results
 from transcript_edits import OPERATORS, corpus
-
-from conformance.finding import Status
 
 
 def test_the_corpus_is_kept_by_every_judge() -> None:

@@ -10,9 +10,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from conformance.contract import parse_json
-from conformance.judges.views import Event, Stream, is_execute, stream_of
-from conformance.wire.transcript import Chunk, Exchange, Recording
+from m0_conformance.contract import parse_json
+from m0_conformance.judges.views import Event, Stream, is_execute, stream_of
+from m0_conformance.wire.transcript import Chunk, Exchange, Recording
 
 CORPUS = Path(__file__).parent / "corpus"
 Splice: TypeAlias = tuple[int, int, bytes]

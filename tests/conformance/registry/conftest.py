@@ -3,13 +3,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import m0_conformance
 import pytest
-
-import conformance
 
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
     """A copy of the shipped registry that a test may break."""
-    shutil.copytree(Path(conformance.__file__).parent / "spec", tmp_path / "spec")
+    shutil.copytree(Path(m0_conformance.__file__).parent / "spec", tmp_path / "spec")
     return tmp_path / "spec"

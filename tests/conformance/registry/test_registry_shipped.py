@@ -8,12 +8,11 @@ import tomllib
 from pathlib import Path
 
 import jsonschema
+import m0_conformance
 import pytest
+from m0_conformance.registry import Disposition, Level, Mode, Observable, load_registry
 
-import conformance
-from conformance.registry import Disposition, Level, Mode, Observable, load_registry
-
-SPEC = Path(conformance.__file__).parent / "spec"
+SPEC = Path(m0_conformance.__file__).parent / "spec"
 AREAS = sorted((SPEC / "registry").glob("*.toml"))
 REGISTRY = load_registry()
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import report_sample
-
-from conformance.report.document import Report, write_report
-from conformance.report.evidence import folder_store
-from conformance.report.html import render_html
+from m0_conformance.report.document import Report, write_report
+from m0_conformance.report.evidence import folder_store
+from m0_conformance.report.html import render_html
 
 if TYPE_CHECKING:
     from pathlib import Path

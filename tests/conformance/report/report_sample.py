@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from m0_conformance.registry import Clause, load_registry
+from m0_conformance.report.document import Report, seal
 from report_streams import (
     HOSTILE,
     START_UP,
@@ -23,13 +25,10 @@ from report_streams import (
     words,
 )
 
-from conformance.registry import Clause, load_registry
-from conformance.report.document import Report, seal
-
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conformance.wire.transcript import Recording
+    from m0_conformance.wire.transcript import Recording
 
 JUDGED = ("m0-wire", "m0-process")
 PASSING_RECORDINGS = 16
@@ -338,7 +337,7 @@ def document(kind: str, requirements: list[dict[str, Any]], stored: dict[str, st
         "target": {
             "kind": "command",
             "url": None,
-            "command": "python -m worker",
+            "command": "python -m m0_worker",
             "device": "cpu",
             "device_note": "a CPU holds no VRAM: residency and VRAM clauses are not tested",
             "identity": {

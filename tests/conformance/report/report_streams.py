@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from conformance.wire.transcript import Chunk, Exchange, Launch, LogLine, Recording, seconds
+from m0_conformance.wire.transcript import Chunk, Exchange, Launch, LogLine, Recording, seconds
 
 if TYPE_CHECKING:
     import random
@@ -148,7 +148,7 @@ def process(
 ) -> Launch:
     return Launch(
         label=label,
-        argv=["python", "-m", "worker", "--model", "/home/ann/models/script.gguf", "--port", "41233"],
+        argv=["python", "-m", "m0_worker", "--model", "/home/ann/models/script.gguf", "--port", "41233"],
         model="script",
         started=1795168799.0,
         t0=-0.7,

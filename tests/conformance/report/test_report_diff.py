@@ -4,10 +4,9 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from conformance.report import views
-from conformance.report.diff import compare, render_diff
-from conformance.report.matrix import build_matrix, render_matrix
+from m0_conformance.report import views
+from m0_conformance.report.diff import compare, render_diff
+from m0_conformance.report.matrix import build_matrix, render_matrix
 
 if TYPE_CHECKING:
     from report_pages import Made
@@ -90,7 +89,7 @@ def test_the_matrix_lines_up_reports_that_know_different_requirements(good: Made
     del short["requirements"][5:]
     matrix = build_matrix([("good", good.report), ("", short)])
     assert len(matrix.rows) == 98
-    assert matrix.names == ["good", "python -m worker"]
+    assert matrix.names == ["good", "python -m m0_worker"]
     assert matrix.rows[50][2][1] is None
     text = render_matrix(matrix)
     assert "1  good: Conformant in m0-process" in text

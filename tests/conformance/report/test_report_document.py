@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import Draft202012Validator
-
-from conformance.report.document import (
+from m0_conformance.report.document import (
     InvalidReportError,
     TruncatedRunError,
     UnknownVersionError,

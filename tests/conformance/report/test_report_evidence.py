@@ -7,18 +7,16 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from m0_conformance.report.evidence import embed, folder_store, weight
+from m0_conformance.report.shown import Row, pick_rows, rhythm, show_recording
+from m0_conformance.report.timeline import TALL, WIDTH, draw, nice_axis
 from report_sample import replayed_stream
 from report_streams import START_UP, answer, execute, process, recording, steady, words
 
-from conformance.report.evidence import embed, folder_store, weight
-from conformance.report.shown import Row, pick_rows, rhythm, show_recording
-from conformance.report.timeline import TALL, WIDTH, draw, nice_axis
-
 if TYPE_CHECKING:
+    from m0_conformance.report.timeline import Timeline
+    from m0_conformance.wire.transcript import Recording
     from report_pages import Made
-
-    from conformance.report.timeline import Timeline
-    from conformance.wire.transcript import Recording
 
 
 def drawing(item: Recording, mark_at: float | None = None) -> Timeline:

@@ -10,13 +10,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from m0_conformance.report.context import Limits
+from m0_conformance.report.document import seal
+from m0_conformance.report.evidence import folder_store
+from m0_conformance.report.html import MAX_BYTES, render_html
 from report_pages import find_browser
 from report_streams import execute, recording, steady, words
-
-from conformance.report.context import Limits
-from conformance.report.document import seal
-from conformance.report.evidence import folder_store
-from conformance.report.html import MAX_BYTES, render_html
 
 if TYPE_CHECKING:
     from pathlib import Path

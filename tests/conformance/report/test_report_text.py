@@ -4,10 +4,9 @@ import time
 import unicodedata
 
 import pytest
+from m0_conformance.report.redact import redact, redact_headers, redact_json
+from m0_conformance.report.text import duration, one_line, size, visible
 from report_streams import SECRET
-
-from conformance.report.redact import redact, redact_headers, redact_json
-from conformance.report.text import duration, one_line, size, visible
 
 
 def test_ordinary_text_of_any_script_is_left_alone() -> None:

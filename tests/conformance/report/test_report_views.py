@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
+from m0_conformance.report import problems, view, views
+from m0_conformance.report.badge import render_badge
+from m0_conformance.report.document import seal
+from m0_conformance.report.junit import render_junit
+from m0_conformance.report.markdown import render_markdown, write_step_summary
+from m0_conformance.report.terminal import print_report
 from report_streams import HOSTILE, SECRET
-
-from conformance.report import problems, view, views
-from conformance.report.badge import render_badge
-from conformance.report.document import seal
-from conformance.report.junit import render_junit
-from conformance.report.markdown import render_markdown, write_step_summary
-from conformance.report.terminal import print_report
 
 if TYPE_CHECKING:
     from pathlib import Path

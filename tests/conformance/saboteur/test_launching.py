@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-from conformance.saboteur.catalogue import Truth, catalogue, find
-from conformance.saboteur.defect import Exit
-from conformance.saboteur.defects.gguf import NibblesOfQ4, swapped_nibbles
-from conformance.saboteur.launching import Accepts, Refuses, given, replaced, without
-from models import corrupt, probes
+from m0_conformance.saboteur.catalogue import Truth, catalogue, find
+from m0_conformance.saboteur.defect import Exit
+from m0_conformance.saboteur.defects.gguf import NibblesOfQ4, swapped_nibbles
+from m0_conformance.saboteur.launching import Accepts, Refuses, given, replaced, without
+from m0_models import corrupt, probes
 
 if TYPE_CHECKING:
-    from models.container import Tensor
+    from m0_models.container import Tensor
 
 ARGV = ["--worker-id", "w", "--model", "m.gguf", "--port", "20000"]
 

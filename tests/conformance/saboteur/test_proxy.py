@@ -8,15 +8,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from conformance.saboteur.catalogue import catalogue
-from conformance.saboteur.defect import Defect, Event
-from conformance.saboteur.proxy import FAULT, Proxy
+from m0_conformance.saboteur.catalogue import catalogue
+from m0_conformance.saboteur.defect import Defect, Event
+from m0_conformance.saboteur.proxy import FAULT, Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from conformance.saboteur.http import Answer, Request
+    from m0_conformance.saboteur.http import Answer, Request
 
 # Unusual spacing, key order, a comment and letters outside ASCII: nothing an encoder would reproduce by chance.
 STREAM = (

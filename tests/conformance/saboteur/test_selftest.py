@@ -7,14 +7,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from conformance.options import RunOptions
-from conformance.registry import load_registry
-from conformance.saboteur import matrix, runner
-from conformance.saboteur.catalogue import catalogue
-from conformance.saboteur.defect import Defect
-from conformance.saboteur.proxy import FAULT
-from conformance.saboteur.selftest import (
+from m0_conformance.options import RunOptions
+from m0_conformance.registry import load_registry
+from m0_conformance.saboteur import matrix, runner
+from m0_conformance.saboteur.catalogue import catalogue
+from m0_conformance.saboteur.defect import Defect
+from m0_conformance.saboteur.proxy import FAULT
+from m0_conformance.saboteur.selftest import (
     SENTINELS,
     Result,
     ended_by_itself,
@@ -24,7 +23,7 @@ from conformance.saboteur.selftest import (
     trouble,
     unfalsified,
 )
-from conformance.wire.transcript import Launch, LogLine, Recording
+from m0_conformance.wire.transcript import Launch, LogLine, Recording
 
 if TYPE_CHECKING:
     from pathlib import Path

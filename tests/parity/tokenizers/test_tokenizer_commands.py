@@ -2,10 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
-
-from models import vocabularies
-from parity.llamacpp import Model
-from parity.tokenizers import cli, golden, vectors
+from m0_models import vocabularies
+from m0_parity.llamacpp import Model
+from m0_parity.tokenizers import cli, golden, vectors
 
 
 def test_fuzz_says_equal(capsys: pytest.CaptureFixture[str]) -> None:

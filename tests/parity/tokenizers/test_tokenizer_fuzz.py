@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-
-from models import vocabularies
-from parity.llamacpp import library
-from parity.tokenizers.fuzz import (
+from m0_models import vocabularies
+from m0_parity.llamacpp import library
+from m0_parity.tokenizers.fuzz import (
     BACKENDS,
     HF_JSON,
     Pair,
@@ -20,10 +19,10 @@ from parity.tokenizers.fuzz import (
     pieces_that_differ,
     shrink,
 )
-from worker.tokenizers import unicode_classes
-from worker.tokenizers.byte_bpe import ByteBpe
-from worker.tokenizers.pretokenizers import Splitter
-from worker.tokenizers.sentencepiece import SentencePiece
+from m0_worker.tokenizers import unicode_classes
+from m0_worker.tokenizers.byte_bpe import ByteBpe
+from m0_worker.tokenizers.pretokenizers import Splitter
+from m0_worker.tokenizers.sentencepiece import SentencePiece
 
 COUNTS = dict.fromkeys(BACKENDS, 600) | {
     "gpt-4o": 200,

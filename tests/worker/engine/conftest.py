@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from models import miniatures
+from m0_models import miniatures
 
 if TYPE_CHECKING:
     from pathlib import Path

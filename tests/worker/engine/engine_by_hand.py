@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-
-from worker.devices.cpu import CpuDevice
-from worker.engine import Decoding, Model, load_model
-from worker.gguf import GgufFile
-from worker.sampling import SamplingParams
+from m0_worker.devices.cpu import CpuDevice
+from m0_worker.engine import Decoding, Model, load_model
+from m0_worker.gguf import GgufFile
+from m0_worker.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from worker.devices.cuda_capability import require_hopper
-from worker.errors import CudaStatus, DeviceError
+from m0_worker.devices.cuda_capability import require_hopper
+from m0_worker.errors import CudaStatus, DeviceError
 
 
 @pytest.mark.parametrize("capability", [90, 100, 120])

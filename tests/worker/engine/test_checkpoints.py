@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from engine_by_hand import GREEDY, drain, load, next_token
-
-from worker import checkpoints
-from worker.checkpoint_copies import Copies
-from worker.checkpoints import JobRecorder, Recorder, Settings
+from m0_worker import checkpoints
+from m0_worker.checkpoint_copies import Copies
+from m0_worker.checkpoints import JobRecorder, Recorder, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_by_hand import nmse
-
-from models.quantize import quantize
-from worker.adapters.rope import Rope, Yarn
-from worker.devices.cpu import CpuDevice
-from worker.devices.cpu_cache import KvCache
-from worker.devices.interface import CacheShape, StoredTensor
-from worker.gguf import GgmlType, dequantize
+from m0_models.quantize import quantize
+from m0_worker.adapters.rope import Rope, Yarn
+from m0_worker.devices.cpu import CpuDevice
+from m0_worker.devices.cpu_cache import KvCache
+from m0_worker.devices.interface import CacheShape, StoredTensor
+from m0_worker.gguf import GgmlType, dequantize
 
 DEVICE = CpuDevice()
 RNG = np.random.default_rng(3)

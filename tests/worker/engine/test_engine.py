@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_by_hand import GREEDY, drain, generate, load, next_token
-
-from worker.adapters import ADAPTERS, ModelError
-from worker.devices import open_device
-from worker.devices.cpu import CpuDevice
-from worker.devices.cpu_cache import KvCache
-from worker.devices.interface import CacheShape
-from worker.engine import load_model
-from worker.errors import DeviceError, OutOfMemory
-from worker.gguf import GgufFile
-from worker.gguf.dequantize import widen
-from worker.sampling import SamplingParams
+from m0_worker.adapters import ADAPTERS, ModelError
+from m0_worker.devices import open_device
+from m0_worker.devices.cpu import CpuDevice
+from m0_worker.devices.cpu_cache import KvCache
+from m0_worker.devices.interface import CacheShape
+from m0_worker.engine import load_model
+from m0_worker.errors import DeviceError, OutOfMemory
+from m0_worker.gguf import GgufFile
+from m0_worker.gguf.dequantize import widen
+from m0_worker.sampling import SamplingParams
 
 
 def test_progress_is_told_at_the_quarters(miniature: Any) -> None:

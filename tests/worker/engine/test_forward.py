@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from engine_by_hand import GREEDY, Seen, drain, generate, load, next_token, nmse
 from float64_models import logits as float64_logits
-
-from models.shapes import ARCHITECTURES
+from m0_models.shapes import ARCHITECTURES
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("llama", {}),

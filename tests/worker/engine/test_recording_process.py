@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.probes import script
+from m0_models.probes import script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ def worker(model: Path, environment: dict[str, str]) -> Iterator[int]:
         port = int(probe.getsockname()[1])
     arguments = ["--worker-id", str(uuid.uuid4()), "--model", str(model), "--gpu-device", "0", "--port", str(port)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "worker", *arguments, "--device", "cpu"],
+        [sys.executable, "-P", "-m", "m0_worker", *arguments, "--device", "cpu"],
         cwd=ROOT,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
@@ -119,7 +119,7 @@ def test_a_recording_that_cannot_be_written_stops_the_start(tmp_path: Path) -> N
     model = script(tmp_path / "script.gguf").path
     arguments = ["--worker-id", str(uuid.uuid4()), "--model", str(model), "--gpu-device", "0", "--port", "28931"]
     started = subprocess.run(
-        [sys.executable, "-m", "worker", *arguments, "--device", "cpu"],
+        [sys.executable, "-P", "-m", "m0_worker", *arguments, "--device", "cpu"],
         cwd=ROOT,
         env={**os.environ, "ORCH_LOG_FILE": str(tmp_path / "absent" / "log")},
         capture_output=True,

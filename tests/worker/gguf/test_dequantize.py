@@ -6,8 +6,7 @@ import gguf
 import numpy as np
 import pytest
 from gguf import quants
-
-from worker.gguf import GgmlType, dequantize
+from m0_worker.gguf import GgmlType, dequantize
 
 ROWS, BLOCKS = 7, 3
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import gguf
 import numpy as np
 import pytest
-
-from models import miniatures
-from models.corrupt import CORRUPT, Corrupt
-from models.probes import metronome
-from worker.devices import open_device
-from worker.engine import load_model
-from worker.errors import OutOfMemory
-from worker.gguf import GgmlType, GgufError, GgufFile
+from m0_models import miniatures
+from m0_models.corrupt import CORRUPT, Corrupt
+from m0_models.probes import metronome
+from m0_worker.devices import open_device
+from m0_worker.engine import load_model
+from m0_worker.errors import OutOfMemory
+from m0_worker.gguf import GgmlType, GgufError, GgufFile
 
 if TYPE_CHECKING:
     from pathlib import Path

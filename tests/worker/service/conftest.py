@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from m0_models import probes
 from worker_process import Worker
-
-from models import probes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from models.probes import Probe
+    from m0_models.probes import Probe
 
 
 @pytest.fixture(scope="session")

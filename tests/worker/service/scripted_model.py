@@ -1,13 +1,13 @@
-"""A model that says what it is told, in memory: the seam of worker.generation without an engine behind it."""
+"""A model that says what it is told, in memory: the seam of m0_worker.generation without an engine behind it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from worker.errors import OutOfMemory
-from worker.generation import Ending, Request, generate
-from worker.sampling import SamplingParams
+from m0_worker.errors import OutOfMemory
+from m0_worker.generation import Ending, Request, generate
+from m0_worker.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

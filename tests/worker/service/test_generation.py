@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from m0_worker.errors import OutOfMemory
+from m0_worker.generation import Ending, StopReason, generate
 from scripted_model import EOS, ByteTokenizer, ScriptedModel, request, run
-
-from worker.errors import OutOfMemory
-from worker.generation import Ending, StopReason, generate
 
 
 def test_one_text_a_token_and_the_end_of_sequence_is_none() -> None:

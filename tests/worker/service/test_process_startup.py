@@ -10,15 +10,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from m0_models import probes
+from m0_worker.cli import UsageError, bind, parse
 from worker_process import ROOT, WORKER_ID, command, free_port
-
-from models import probes
-from worker.cli import UsageError, bind, parse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.probes import Probe
+    from m0_models.probes import Probe
 
 
 @pytest.fixture
@@ -139,13 +138,13 @@ def test_a_missing_model_is_exit_1(tmp_path: Path) -> None:
 
 
 def test_a_refusal_imports_nothing_heavy() -> None:
-    code = "import sys; sys.argv[1:]=['--port','80']; from worker.__main__ import main; assert main() == 2; "
+    code = "import sys; sys.argv[1:]=['--port','80']; from m0_worker.__main__ import main; assert main() == 2; "
     code += "assert not {'numpy', 'uvicorn', 'asyncio'} & set(sys.modules), sorted(sys.modules)"
     assert run([sys.executable, "-c", code])[0] == 0
 
 
 def test_help_names_every_argument() -> None:
-    code, out, _, _ = run([sys.executable, "-m", "worker", "--help"])
+    code, out, _, _ = run([sys.executable, "-P", "-m", "m0_worker", "--help"])
     assert code == 0
     assert all(name in out for name in ("--worker-id", "--kv-cache-size-mb", "--callback-url", "/execute"))
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from m0_models.probes import Probe
     from worker_process import Worker
-
-    from models.probes import Probe
 
 
 def expected(probe: Probe, name: str, count: int) -> list[bytes]:

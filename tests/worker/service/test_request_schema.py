@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from worker.http.exchange import HttpError
-from worker.http.schema import Limits, parse_cancel, parse_execute
+from m0_worker.http.exchange import HttpError
+from m0_worker.http.schema import Limits, parse_cancel, parse_execute
 
 if TYPE_CHECKING:
-    from worker.generation import Request
+    from m0_worker.generation import Request
 
 LIMITS = Limits(
     vocab_size=1000,

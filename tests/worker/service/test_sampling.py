@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from worker.sampling import NonFiniteLogitsError, Sampler, SamplingParams, distribution, mix64, pick, uniform
+from m0_worker.sampling import NonFiniteLogitsError, Sampler, SamplingParams, distribution, mix64, pick, uniform
 
 LOGITS = st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=40)
 PARAMS = st.builds(

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-
-from worker.stopping import StopMatcher
+from m0_worker.stopping import StopMatcher
 
 LETTERS = st.text(alphabet="abé", min_size=0, max_size=6)
 

@@ -5,9 +5,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from worker.http.exchange import HttpError
-from worker.http.strict_json import check_content_type, parse_object
+from m0_worker.http.exchange import HttpError
+from m0_worker.http.strict_json import check_content_type, parse_object
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -5,10 +5,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from m0_worker.generation import Ending, StopReason, generate
+from m0_worker.jobs import Abort, Aborted, DrainingError, DuplicateJobError, Job, LineFullError, Turnstile, drive
 from scripted_model import ByteTokenizer, ScriptedModel, request
-
-from worker.generation import Ending, StopReason, generate
-from worker.jobs import Abort, Aborted, DrainingError, DuplicateJobError, Job, LineFullError, Turnstile, drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator

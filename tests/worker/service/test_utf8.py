@@ -5,8 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from worker.http.utf8 import Utf8Buffer
+from m0_worker.http.utf8 import Utf8Buffer
 
 # Whole characters, single bytes and the notorious sequences, glued together at random.
 PIECES = st.one_of(

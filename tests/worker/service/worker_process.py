@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 def command(model: Path | str, port: int | str, *more: str) -> list[str]:
-    base = [sys.executable, "-m", "worker", "--worker-id", WORKER_ID, "--model", str(model)]
+    base = [sys.executable, "-P", "-m", "m0_worker", "--worker-id", WORKER_ID, "--model", str(model)]
     return [*base, "--gpu-device", "0", "--port", str(port), "--device", "cpu", *more]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from models import vocabularies
+from m0_models import vocabularies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,12 +3,11 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from m0_models import vocabularies
+from m0_models.bytelevel import byte_characters
+from m0_worker.tokenizers import TokenizerError
+from m0_worker.tokenizers.byte_bpe import ByteBpe
 from made_source import Source, Spellings, made
-
-from models import vocabularies
-from models.bytelevel import byte_characters
-from worker.tokenizers import TokenizerError
-from worker.tokenizers.byte_bpe import ByteBpe
 
 MADE = {name: ByteBpe(made(name)) for name in vocabularies.BYTE_BPE}
 

@@ -1,6 +1,5 @@
 import pytest
-
-from worker.tokenizers.byte_level import CHARACTER_OF_BYTE, from_alphabet, to_alphabet
+from m0_worker.tokenizers.byte_level import CHARACTER_OF_BYTE, from_alphabet, to_alphabet
 
 
 def test_the_alphabet_is_one_to_one_and_printable() -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from m0_models import tokenizer_json, vocabularies
+from m0_worker.tokenizers import Tokenizer, load_tokenizer
 from made_source import made
-
-from models import tokenizer_json, vocabularies
-from worker.tokenizers import Tokenizer, load_tokenizer
 
 FOLDER = Path(__file__).parent / "golden"
 FILES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}

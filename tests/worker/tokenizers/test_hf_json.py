@@ -5,10 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from m0_models import tokenizer_json, vocabularies
+from m0_worker.tokenizers import Tokenizer, TokenizerError, load_tokenizer
 from made_source import Source, made
-
-from models import tokenizer_json, vocabularies
-from worker.tokenizers import Tokenizer, TokenizerError, load_tokenizer
 
 Load = Callable[..., Tokenizer]
 
@@ -164,5 +163,5 @@ def test_a_lone_surrogate_is_refused(load: Load) -> None:
 
 
 def test_the_library_is_only_imported_for_this_backend() -> None:
-    script = "import sys, worker.tokenizers; sys.exit('tokenizers' in sys.modules)"
+    script = "import sys, m0_worker.tokenizers; sys.exit('tokenizers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

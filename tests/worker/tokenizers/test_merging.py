@@ -5,8 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from worker.tokenizers.merging import merge
+from m0_worker.tokenizers.merging import merge
 
 
 def naive(symbols: list[str], priorities: dict[str, float]) -> list[str]:

@@ -1,9 +1,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from worker.tokenizers import TokenizerError
-from worker.tokenizers.pretokenizers import PRE_TOKENIZERS, Splitter, pre_tokenizer
+from m0_worker.tokenizers import TokenizerError
+from m0_worker.tokenizers.pretokenizers import PRE_TOKENIZERS, Splitter, pre_tokenizer
 
 
 def split(name: str, text: str) -> list[str]:

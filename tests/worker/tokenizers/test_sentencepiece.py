@@ -3,11 +3,10 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from m0_worker.tokenizers import TokenizerError
+from m0_worker.tokenizers.sentencepiece import SPACE_MARK as S
+from m0_worker.tokenizers.sentencepiece import SentencePiece
 from made_source import Spellings, made
-
-from worker.tokenizers import TokenizerError
-from worker.tokenizers.sentencepiece import SPACE_MARK as S
-from worker.tokenizers.sentencepiece import SentencePiece
 
 UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6
 SPM, PHI3 = SentencePiece(made("spm")), SentencePiece(made("phi-3"))

@@ -1,13 +1,12 @@
 """What spellings and types imply, and how special tokens are found."""
 
 import pytest
+from m0_worker.tokenizers import TokenizerError
+from m0_worker.tokenizers.byte_bpe import ByteBpe
+from m0_worker.tokenizers.end_rules import TokenType
+from m0_worker.tokenizers.sentencepiece import SentencePiece
+from m0_worker.tokenizers.vocabulary import Vocabulary
 from made_source import Spellings
-
-from worker.tokenizers import TokenizerError
-from worker.tokenizers.byte_bpe import ByteBpe
-from worker.tokenizers.end_rules import TokenType
-from worker.tokenizers.sentencepiece import SentencePiece
-from worker.tokenizers.vocabulary import Vocabulary
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 

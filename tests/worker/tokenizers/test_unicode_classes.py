@@ -3,8 +3,7 @@
 import unicodedata
 
 import pytest
-
-from worker.tokenizers.unicode_classes import (
+from m0_worker.tokenizers.unicode_classes import (
     LETTER,
     NUMBER,
     OTHER,

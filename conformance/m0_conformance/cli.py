@@ -1,0 +1,234 @@
+"""The command line: run, list, explain, doctor, report, rejudge, diff, matrix, replay, selftest, spec.
+
+Exit codes: 0 conformant, or every deviation expected · 1 unexpected deviation or stale expectation · 2 usage or
+registry error · 3 inconclusive, partial, or never ready.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m0_conformance.explain import UnknownNameError
+from m0_conformance.options import DEFAULT_REPORT_DIR, RunOptions, add_options
+from m0_conformance.registry import load_registry
+from m0_conformance.report.document import ReportError
+from m0_conformance.run import EXIT_CONFORMANT, EXIT_OPEN, EXIT_USAGE, Run, print_crashes
+from m0_conformance.saboteur.selftest import add_arguments as saboteur_arguments
+from m0_conformance.session import collect_checks, run_checks
+from m0_conformance.store import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, do, and return the exit code; every foreseeable trouble is one sentence on stderr."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    try:
+        return int(options.action(options))
+    except (ValueError, ReportError, StoreError, UnknownNameError) as error:  # every own usage error is a ValueError
+        return complain(str(error))
+    except OSError as error:
+        return complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
+    except KeyboardInterrupt:
+        return complain("interrupted", EXIT_OPEN)
+
+
+def complain(sentence: str, code: int = EXIT_USAGE) -> int:
+    """One sentence on stderr, and the exit code."""
+    sys.stderr.write(f"m0-conformance: {sentence}\n")
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole grammar of the command line."""
+    parser = argparse.ArgumentParser(prog="m0-conformance", description="Judge an M0 inference worker from outside.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, action: Callable[[Any], int], words: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=words, description=words)
+        sub.set_defaults(action=action)
+        return sub
+
+    add_options(command("run", run, "judge a worker and write the report").add_argument)
+    add_options(command("doctor", doctor, "five quick looks at a worker, a sentence each").add_argument)
+    listing = command("list", list_clauses, "every requirement and clause")
+    listing.add_argument("pattern", nargs="?", default="*", help="glob over ids, as 'M0-W-13*'")
+    listing.add_argument("--profile", default=None, help="only clauses of this profile")
+    listing.add_argument("--status", default=None, help="only clauses of this status: active, deferred, …")
+    explain = command("explain", explain_id, "what a requirement or clause demands and how it is judged")
+    explain.add_argument("id", help="M0-W-1311 or M0-W-1311/one-terminal")
+    report = command("report", render, "render a finished run again")
+    report.add_argument("report", type=Path, nargs="?", default=Path(DEFAULT_REPORT_DIR))
+    report.add_argument("--format", default="html,junit,md,badge", help="default: %(default)s; also: terminal")
+    report.add_argument("--output", type=Path, default=None, help="folder; default: beside the report")
+    again = command("rejudge", rejudge_report, "judge stored recordings again, without any socket")
+    again.add_argument("report", type=Path, nargs="?", default=Path(DEFAULT_REPORT_DIR))
+    again.add_argument("--output", type=Path, default=None, help="write the new report.json here")
+    compare = command("diff", diff_reports, "what changed between two reports")
+    compare.add_argument("a", type=Path)
+    compare.add_argument("b", type=Path)
+    replay = command("replay", replay_recording, "send a recording's requests again")
+    replay.add_argument("recording", type=Path, help="transcripts/<sha>.json or repro/<id>.json of a report folder")
+    where = replay.add_mutually_exclusive_group()
+    where.add_argument("--worker-url", metavar="URL", default=None)
+    where.add_argument("--worker-command", metavar="CMD", default=None, help="for scripts; default: the bundled worker")
+    table = command("matrix", matrix, "several reports side by side")
+    table.add_argument("reports", type=Path, nargs="+")
+    table.add_argument("--markdown", action="store_true")
+    proof = command("selftest", selftest, "prove the suite: seeded defects caught, oddities not flagged")
+    saboteur_arguments(proof)
+    spec = command("spec", spec_command, "the registry against the spec, and the frozen check sets")
+    spec.add_argument("what", choices=("check", "freeze"))
+    spec.add_argument("--against", type=Path, default=None, help="a newer spec file")
+    return parser
+
+
+# ---- run ----------------------------------------------------------------------------------------------------------
+
+
+def run(options: Any) -> int:
+    """`conformance run`."""
+    chosen = RunOptions.of(options)
+    session = Run.begin(chosen)
+    code = run_checks(session, chosen)
+    if session.outcome is None or session.report is None:
+        print_crashes()
+        return complain("the suite could not run its checks; see above", EXIT_USAGE)
+    print_crashes()
+    show(session.report, chosen.report_dir)
+    return code
+
+
+def show(report: dict[str, Any], folder: Path) -> None:
+    """Write every view and print the terminal summary."""
+    from m0_conformance.report import views  # noqa: PLC0415 - jinja2 and the page templates are only needed at the end
+
+    views.write_all(report, folder)
+    sys.stdout.write(views.terminal(report, folder, colour=sys.stdout.isatty()))
+    sys.stdout.flush()
+
+
+# ---- doctor -------------------------------------------------------------------------------------------------------
+
+
+def doctor(options: Any) -> int:
+    """`conformance doctor`."""
+    from m0_conformance.doctor import examine  # noqa: PLC0415 - the start of every other command stays light
+    from m0_conformance.harness import Harness  # noqa: PLC0415 - a command pays for its own imports only
+    from m0_conformance.marks import DEFAULT_LAUNCH  # noqa: PLC0415 - a command pays for its own imports only
+
+    chosen = RunOptions.of(options)
+    chosen.report_dir = chosen.report_dir / "doctor"
+    session = Run.begin(chosen)
+
+    async def look() -> int:
+        harness = Harness(chosen, session.store, command=session.command, address=session.address)
+        try:
+            diagnosis = await examine(harness, DEFAULT_LAUNCH)
+        finally:
+            await harness.close()
+        for fine, sentence in diagnosis.sentences:
+            sys.stdout.write(f"{'ok  ' if fine else 'LOOK'} {sentence}\n")
+        return EXIT_CONFORMANT if diagnosis.usable else EXIT_OPEN
+
+    with contextlib.closing(session.store):
+        return asyncio.run(look())
+
+
+# ---- reading reports ----------------------------------------------------------------------------------------------
+
+
+def render(options: Any) -> int:
+    """`conformance report`."""
+    from m0_conformance.report import views  # noqa: PLC0415 - a command pays for its own imports only
+    from m0_conformance.report.document import read_report  # noqa: PLC0415 - a command pays for its own imports only
+
+    report = read_report(options.report)
+    folder = options.report if options.report.is_dir() else options.report.parent
+    names = [name.strip() for name in options.format.split(",") if name.strip()]
+    if "terminal" in names:
+        names.remove("terminal")
+        sys.stdout.write(views.terminal(report, folder, colour=sys.stdout.isatty()))
+    for path in views.write(report, folder, names, output=options.output or folder):
+        sys.stdout.write(f"{path}\n")
+    return EXIT_CONFORMANT
+
+
+def rejudge_report(options: Any) -> int:
+    """`conformance rejudge`."""
+    from m0_conformance.rejudge import rejudge  # noqa: PLC0415 - a command pays for its own imports only
+
+    return rejudge(options.report, options.output)
+
+
+def diff_reports(options: Any) -> int:
+    """`conformance diff`."""
+    from m0_conformance.report import views  # noqa: PLC0415 - a command pays for its own imports only
+    from m0_conformance.report.document import read_report  # noqa: PLC0415 - a command pays for its own imports only
+
+    text, changed = views.diff(read_report(options.a), read_report(options.b))
+    sys.stdout.write(text)
+    return 1 if changed else 0
+
+
+def matrix(options: Any) -> int:
+    """`conformance matrix`."""
+    from m0_conformance.report import views  # noqa: PLC0415 - a command pays for its own imports only
+    from m0_conformance.report.document import read_report  # noqa: PLC0415 - a command pays for its own imports only
+
+    reports = [
+        (path.parent.name if path.name == "report.json" else path.name, read_report(path)) for path in options.reports
+    ]
+    sys.stdout.write(views.matrix(reports, markdown=options.markdown))
+    return EXIT_CONFORMANT
+
+
+def selftest(options: Any) -> int:
+    """`conformance selftest`."""
+    from m0_conformance.saboteur.selftest import main as prove  # noqa: PLC0415 - a command pays for its own imports only
+
+    return prove(options)
+
+
+def replay_recording(options: Any) -> int:
+    """`conformance replay`."""
+    from m0_conformance.replay import replay  # noqa: PLC0415 - a command pays for its own imports only
+
+    return replay(options.recording, options.worker_url, options.worker_command)
+
+
+# ---- the registry -------------------------------------------------------------------------------------------------
+
+
+def list_clauses(options: Any) -> int:
+    """`conformance list`."""
+    from m0_conformance.explain import list_clauses as listed  # noqa: PLC0415 - a command pays for its own imports only
+
+    text = listed(load_registry(), pattern=options.pattern, profile=options.profile, status=options.status)
+    sys.stdout.write(text)
+    return EXIT_CONFORMANT
+
+
+def explain_id(options: Any) -> int:
+    """`conformance explain`."""
+    from m0_conformance.explain import explain  # noqa: PLC0415 - a command pays for its own imports only
+
+    checks = {name: check.clauses for name, check in collect_checks().items()}
+    text = explain(load_registry(), options.id, checks)
+    sys.stdout.write(text)
+    return EXIT_CONFORMANT
+
+
+def spec_command(options: Any) -> int:
+    """`conformance spec`."""
+    from m0_conformance.spec_commands import check, freeze_checks  # noqa: PLC0415 - a command pays for its own imports only
+
+    checks = collect_checks()
+    return freeze_checks(checks) if options.what == "freeze" else check(options.against, checks)

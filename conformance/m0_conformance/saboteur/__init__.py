@@ -1,0 +1,26 @@
+"""The suite proves itself: a launcher and proxy that starts any M0 worker behind it and lies about one thing.
+
+A defect is a small class in `defects/`, an oddity one in `oddities.py`; both are found by themselves:
+
+    class IndexGap(Defect):
+        name = "index-gap"
+        about = "i skips a number after the third token."            # what a worker with this defect does
+        kills = ("M0-W-1312/token-index",)                           # exactly these clauses must turn red
+        collateral = ()                                              # these may, with them
+        source = "UTF-8 buffering that counts swallowed tokens"      # where such a thing was seen
+
+        def event(self, request: Request, event: Event) -> list[Event]:
+            ...
+
+Hooks see arguments, log lines, exit codes and signals (`launching.py`), requests and answers (`lies.py`), single
+events, the stream's bytes and its timing (`defect.py`); what no hook touches goes through byte for byte. By hand:
+
+    python -m m0_conformance run --worker-command
+        'python -m m0_conformance.saboteur --defect index-gap --worker "python -m m0_worker --device cpu"'
+
+`m0-conformance selftest --only index-gap` runs the checks of its clauses and the sentinels; `nox -s selftest` runs all
+of them and fails unless every defect turned red exactly what it says, no oddity did, and every clause owns a defect or
+a reason in `unfalsified.toml`. A worker that died, a check that was blocked, a run without a report and a defect that
+raised are never a catch. `--publish` puts a clean matrix into the suite's reports, for as long as no check, judge or
+clause changes.
+"""

@@ -1,0 +1,314 @@
+"""What the commands of m0-parity do; each returns the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from m0_worker.gguf import GgufFile
+
+from m0_parity import files, overhead, report
+from m0_parity.capture import Work, WorkerSettings, record_llamacpp, record_worker, sha256, workload
+from m0_parity.compare import Comparison, IncomparableError, compare
+from m0_parity.divergence import free_bound, locate
+from m0_parity.ladder import Plan, climb
+from m0_parity.llamacpp import ReferenceUnavailableError, Settings, provenance
+from m0_parity.perturb import PERTURBATIONS
+from m0_parity.rungs import checkpoints, perturbations
+from m0_parity.rungs.base import Bench, Row
+from m0_parity.rungs.quantized import BOUND
+from m0_parity.selftest import selftest
+from m0_parity.twin import write_twin
+from m0_parity.validate import suspicions
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Sequence
+
+    from m0_parity.recording import Recording
+
+RUNGS = ("T0", "T1", "T2", "T3", "T4", "T5", "T6", "T7", "selftest")
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """A line of the command's output, at once."""
+    out = stream or sys.stdout
+    out.write(f"{text}\n")
+    out.flush()
+
+
+def _reference() -> dict[str, object]:
+    """What llama.cpp is here; T4 and stored recordings need none."""
+    try:
+        return dict(provenance())
+    except ReferenceUnavailableError as error:
+        return {"engine": f"none ({error})", "package": ""}
+
+
+def _finish(options: argparse.Namespace, rows: Iterable[Row], reference: dict[str, object] | None = None) -> int:
+    """Print rows as they come, write report and page, and return the exit code."""
+    start, kept = time.perf_counter(), []
+    for row in rows:
+        found = report.finding(row) if row.rung == "run" else ""
+        say(report.line(replace(row, note="") if found else row))
+        if found:
+            say(found)
+        kept.append(row)
+    seconds = time.perf_counter() - start
+    say(report.summary(kept, seconds))
+    results = report.document(options.command, kept, reference or _reference(), seconds)
+    saved = report.save(results, options.report_dir / "parity.json")
+    html = options.report_dir / "parity.html"
+    html.write_text(report.page(results), encoding="utf-8")
+    say(f"report: {html} (data: {saved.name})")
+    if any(not row.passed for row in kept if row.ran):
+        return 1
+    return 0 if any(row.ran for row in kept) else 2
+
+
+def run(options: argparse.Namespace) -> int:
+    """The worker beside llama.cpp, on one model, the zoo or a perturbed model."""
+    with tempfile.TemporaryDirectory(prefix="m0-parity-") as folder:
+        if options.plant:
+            code = _finish(options, _planted([options.plant], Path(folder)))
+            say(f"exit code {code}: {'the difference planted here was found' if code == 1 else 'nothing was found'}")
+            return code
+        settings = WorkerSettings(kv=options.kv_cache_type, half_attention=options.kv_cache_type == "f16")
+        if options.model is None:
+            bench = Bench(Path(folder), options.length, options.decode)
+            return _finish(options, (checkpoints.measure(bench, recipe, settings) for recipe in checkpoints.recipes()))
+        return _finish(options, [_one_model(options, settings, Path(folder))])
+
+
+def _one_model(options: argparse.Namespace, settings: WorkerSettings, folder: Path) -> Row:
+    path: Path = options.model
+    model = _look(path)
+    work = _work(options, model)
+    settings = replace(settings, context=_context(work))
+    reference = _ask_llamacpp(path, model, work, Settings(kv=settings.kv), folder)
+    if doubts := suspicions(reference):
+        raise IncomparableError(f"reference suspect: {doubts[0]}")
+    free = compare(reference, record_worker(path, work, settings))
+    bound = free_bound(model.architecture) if settings.kv == "f32" else checkpoints.HALF_BOUND
+    row = Row("run", path.name, free.worst().nmse, bound, _covered(free), free)
+    if not row.passed:
+        row.divergence = locate(path, work, reference, free, settings, bound=bound)
+        row.note = row.divergence.sentence() if row.divergence else row.note
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    architecture: str
+    vocabulary: int
+    context: int
+    quantized: bool
+
+
+def _look(path: Path) -> _Model:
+    """What a run must know of a model beforehand.
+
+    Raises:
+        GgufError: no readable GGUF file.
+        IncomparableError: no model.
+    """
+    with GgufFile.open(path) as gguf:
+        embeddings = gguf.tensors.get("token_embd.weight")
+        context = gguf.metadata.get(f"{gguf.architecture}.context_length")
+        if embeddings is None or not isinstance(context, int):
+            raise IncomparableError(f"{path.name} holds no whole model, only {len(gguf.tensors)} tensors; give another")
+        quantized = any(tensor.type.name != "F32" for tensor in gguf.tensors.values())
+        return _Model(gguf.architecture, embeddings.shape[0], context, quantized)
+
+
+def _work(options: argparse.Namespace, model: _Model) -> list[Work]:
+    """What to feed: the standard work, or what another recording was fed.
+
+    Raises:
+        IncomparableError: it does not fit the model.
+    """
+    like = getattr(options, "like", None)
+    if like is not None:
+        work = [Work(r.id, tuple(r.tokens[: r.prompt]), tuple(r.tokens[r.prompt :])) for r in files.read(like)]
+        if any(not item.prompt or max(item.tokens) >= model.vocabulary for item in work):
+            raise IncomparableError(f"{like.name} has no token ids, or ids beyond the model's {model.vocabulary}")
+    else:
+        if options.length < 1 or options.decode < 0:
+            raise IncomparableError(
+                f"a prompt of {options.length} and {options.decode} decode steps: give 1 and 0 or more"
+            )
+        work = workload(model.vocabulary, length=options.length, decode=options.decode, seed=options.seed)
+    longest = max(len(item.tokens) for item in work) + 1
+    if longest > model.context:
+        raise IncomparableError(
+            f"{longest} positions are needed, the model has {model.context}; give a smaller --length"
+        )
+    return work
+
+
+def _context(work: Sequence[Work]) -> int:
+    return 256 * -(-(max(len(item.tokens) for item in work) + 1) // 256)
+
+
+def _ask_llamacpp(
+    path: Path, model: _Model, work: Sequence[Work], settings: Settings, folder: Path, *, native: bool = False
+) -> Recording:
+    """llama.cpp on the float32 twin of a quantized file: the same weights, without its rounding of activations."""
+    twin = model.quantized and not native
+    oracle = write_twin(path, folder / "twin.gguf") if twin else path
+    recording = record_llamacpp(oracle, work, settings, context=_context(work))
+    weights = "float32 twin" if twin else "quantized" if model.quantized else "float32"
+    recording.provenance["settings"] |= {"weights": weights}
+    recording.provenance |= {"model": path.name, **({"twin_of": sha256(path)} if twin else {})}
+    return recording
+
+
+def _planted(names: Sequence[str], folder: Path) -> Iterable[Row]:
+    """The planted divergence as a row of its own, which of course fails."""
+    for outcome in selftest([PERTURBATIONS[name] for name in names], folder):
+        p, found = outcome.perturbation, outcome.divergence
+        worst = outcome.comparison.worst().nmse
+        note = found.sentence() if found else "nothing found"
+        yield Row("run", f"{p.architecture} with {p.name}", worst, free_bound(p.architecture), note,
+                  outcome.comparison, found)  # fmt: skip
+
+
+def record(options: argparse.Namespace) -> int:
+    """One engine's checkpoints into a file."""
+    model = _look(options.model)
+    work = _work(options, model)
+    recording: Recording
+    if options.engine == "worker":
+        settings = WorkerSettings(kv=options.kv_cache_type, device=options.device, context=_context(work))
+        recording = record_worker(options.model, work, settings)
+    else:
+        with tempfile.TemporaryDirectory(prefix="m0-parity-") as folder:
+            kv = Settings(kv=options.kv_cache_type)
+            recording = _ask_llamacpp(options.model, model, work, kv, Path(folder), native=options.native)
+    path = files.write(recording, options.output, values=options.values, vectors=not options.no_vectors)
+    of = "its float32 twin" if "twin_of" in recording.provenance else options.model.name
+    say(
+        f"{recording.provenance['engine']} on {of}: {sum(len(r.rows) for r in recording)} checkpoints of "
+        f"{len(recording.requests)} requests, {sum(len(r.tokens) for r in recording)} tokens, in {path}"
+    )
+    return 0
+
+
+def compare_recordings(options: argparse.Namespace) -> int:
+    """Two recordings, whoever made them."""
+    reference, candidate = files.read(options.reference), files.read(options.candidate)
+    doubts = suspicions(reference)
+    if doubts and not options.trust_reference:
+        raise IncomparableError("reference suspect: " + "; ".join(doubts[:3]) + "; --trust-reference goes on")
+    result = compare(reference, candidate)
+    first = result.first_step(lambda _: options.bound)
+    note = _covered(result) + _partial(reference, candidate) + _told(result, first, options.bound)
+    row = Row("compare", options.candidate.name, result.worst().nmse, options.bound, note, result)
+    code = _finish(options, [row], {"engine": str(reference.provenance.get("engine")), "package": ""})
+    if code and (hint := _hint(row.measured, reference)):
+        say(hint)
+    return code
+
+
+def _hint(measured: float, reference: Recording) -> str:
+    """What makes differences of this size without anybody's mistake."""
+    half = checkpoints.HALF_BOUND
+    if measured <= half:
+        return (
+            f"up to {half:.0e} is what an FP16 cache of keys and values makes: record both sides with "
+            f"--kv-cache-type f32 (the worker has this flag too), or give --bound {half:.0e}"
+        )
+    if measured <= BOUND and reference.provenance.get("settings", {}).get("weights") == "quantized":
+        return (
+            f"up to {BOUND:.0e} is what llama.cpp's 8-bit activations make on a quantized file: record it without "
+            f"--native, or give --bound {BOUND:.0e}"
+        )
+    return ""
+
+
+def _covered(result: Comparison) -> str:
+    """How much was compared, and what one side alone has."""
+    note = f"{len(result.cells)} checkpoints of {len(result.tokens)} requests"
+    if result.only_reference:
+        note += f", {len(result.only_reference)} in the reference only"
+    if result.skipped:
+        note += f"; recorded on one side only: {', '.join(result.skipped[:4])}"
+    return note
+
+
+def _told(result: Comparison, first: object, bound: float) -> str:
+    told = f"; positions seem shifted by {result.shift:+d}" if result.shift else ""
+    cell = next((c for c in result.cells if c is first), None)
+    if cell is None:
+        return told
+    layer, name = cell.place
+    where = name if layer < 0 else f"{name} of layer {layer}"
+    return f"{told}; first step at {where}, request {cell.request!r}, position {cell.first_position(bound)}"
+
+
+def _partial(*recordings: Recording) -> str:
+    short = any(rows.partial for recording in recordings for request in recording for rows in request.rows.values())
+    return ", leading values only" if short else ""
+
+
+def ladder(options: argparse.Namespace) -> int:
+    """The tolerance ladder."""
+    unknown = set(options.only) - set(RUNGS)
+    if unknown:
+        raise IncomparableError(f"no rung {', '.join(sorted(unknown))}: there are {', '.join(RUNGS)}")
+    with tempfile.TemporaryDirectory(prefix="m0-parity-") as folder:
+        plan = Plan(options.strings, options.vocab_dir, os.cpu_count() or 1)
+        return _finish(options, climb(Bench(Path(folder)), plan, options.only))
+
+
+def perturbed(options: argparse.Namespace) -> int:
+    """The toolkit's own proof."""
+    unknown = set(options.name) - PERTURBATIONS.keys()
+    if unknown:
+        raise IncomparableError(f"no perturbation {', '.join(sorted(unknown))}")
+    chosen = [PERTURBATIONS[name] for name in options.name] or list(PERTURBATIONS.values())
+    with tempfile.TemporaryDirectory(prefix="m0-parity-") as folder:
+        return _finish(options, perturbations.rung(chosen, Path(folder)))
+
+
+def recording_cost(options: argparse.Namespace) -> int:
+    """0: recording costs no more than the bound; 1: it costs more; 2: the machine is too busy to tell."""
+    verdicts = []
+    models = dict(overhead.MODELS) if options.model is None else {options.model.name: None}
+    end = time.perf_counter() + options.seconds
+    with tempfile.TemporaryDirectory(prefix="m0-parity-") as folder:
+        for number, (name, shape) in enumerate(models.items()):
+            say(name)
+            path = options.model if shape is None else overhead.write_model(shape, Path(folder) / "model.gguf")
+            share = (end - time.perf_counter()) / (len(models) - number)
+            found = overhead.measure(
+                path, seconds=share, bound=options.bound, progress=lambda text: say(f"  so far {text}")
+            )
+            verdict = found.verdict(options.bound)
+            verdicts.append(verdict)
+            word = {True: "within", False: "over", None: "too busy to tell whether within"}[verdict]
+            say(f"  recording adds {found}: {word} {options.bound:.2%}\n  {found.apart()}")
+    return 1 if False in verdicts else 2 if None in verdicts else 0
+
+
+def draw(options: argparse.Namespace) -> int:
+    """A saved run as a page or a picture."""
+    from m0_parity.report.heatmap import figure  # noqa: PLC0415  # matplotlib only where a picture is asked for
+
+    found = report.load(options.results)
+    html = options.html or (None if options.png else options.results.with_suffix(".html"))
+    if html is not None:
+        html.write_text(report.page(found), encoding="utf-8")
+        say(f"wrote {html}")
+    if options.png is not None:
+        try:
+            figure(found, options.png, options.label)
+        except ValueError as error:
+            raise IncomparableError(str(error)) from error
+        say(f"wrote {options.png}")
+    return 0

@@ -1,0 +1,31 @@
+"""`python -m m0_worker`, `m0-worker`: check the command line, take the port, and only then load anything heavy."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from m0_worker.cli import UsageError, bind, parse
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a worker.
+
+    The exit code is 0 after a shutdown, 1 after a failed start-up or for want of a model file, 2 after a
+    command line that cannot be obeyed.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))  # until there is something to shut down
+    try:
+        config = parse(sys.argv[1:] if arguments is None else arguments)
+        listener = bind(config.host, config.port)
+    except UsageError as error:
+        sys.stderr.write(f"m0-worker: {error}\n")
+        return error.exit_code
+    from m0_worker.lifecycle import run  # noqa: PLC0415 - a refusal must not wait for NumPy
+
+    return run(config, listener)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

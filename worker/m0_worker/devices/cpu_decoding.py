@@ -1,0 +1,172 @@
+"""One job on the CPU device: prompt in chunks, then a token a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from m0_worker.devices.cpu_cache import KvCache
+from m0_worker.sampling import Sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from m0_worker.devices.cpu import CpuDevice
+    from m0_worker.devices.interface import Adapter, Array, Tap
+    from m0_worker.sampling import SamplingParams
+
+# Prompt tokens of one pass: enough for BLAS to run at speed, few enough that a layer ends soon.
+CHUNK = 128
+
+
+class _Wanted(dict[str, bool]):
+    """Which checkpoints a tap asked for, each asked about once; a lookup is all that an unwatched one costs."""
+
+    def __init__(self, tap: Tap | None) -> None:
+        super().__init__()
+        self._tap = tap
+
+    def __missing__(self, name: str) -> bool:
+        wanted = self[name] = self._tap is not None and self._tap.wants(name)
+        return wanted
+
+
+class CpuStep:
+    """One forward pass. Implements :class:`m0_worker.devices.interface.Step`.
+
+    Attributes:
+        tokens: (T,) ids.
+        position: absolute position of the first.
+        n_out: rows at the end whose logits are wanted.
+    """
+
+    __slots__ = ("_tap", "_wanted", "cache", "device", "model", "n_out", "n_tokens", "position", "tokens")
+
+    def __init__(
+        self,
+        device: CpuDevice,
+        model: Adapter,
+        cache: KvCache,
+        tap: Tap | None,
+        wanted: _Wanted,
+        tokens: NDArray[np.intp],
+        position: int,
+        n_out: int,
+    ) -> None:
+        self.device = device
+        self.model = model
+        self.cache = cache
+        self.tokens = tokens
+        self.n_tokens = len(tokens)
+        self.position = position
+        self.n_out = n_out
+        self._tap = tap
+        self._wanted = wanted
+
+    def tap(self, name: str, layer: int, array: Array) -> None:
+        """See the interface."""
+        if self._wanted[name] and self._tap is not None:
+            self._tap(name, layer, array)
+
+    def watches(self, name: str) -> bool:
+        """See the interface."""
+        return self._wanted[name]
+
+
+class CpuDecoding:
+    """Implements :class:`m0_worker.devices.interface.Decoding`."""
+
+    def __init__(
+        self,
+        device: CpuDevice,
+        model: Adapter,
+        n_tokens: int,
+        sampling: SamplingParams,
+        *,
+        seed: int,
+        tap: Tap | None,
+    ) -> None:
+        self._device = device
+        self._model = model
+        self._capacity = n_tokens
+        self._sampler = Sampler(sampling, seed)
+        self._tap = tap
+        self._wanted = _Wanted(tap)
+        self._position = 0
+        self._token: int | None = None  # sampled last
+        self._waiting = False  # for its collection: the last sampled token, or the one of the step that is launched
+        self._launched = False  # a step is to be run by collect()
+        self._logits = np.empty(0, np.float32)
+        self._kv_bytes = KvCache.size(model.cache, n_tokens)
+        device.reserve("kv", self._kv_bytes)
+        try:
+            self._cache: KvCache | None = KvCache(model.cache, n_tokens)
+        except MemoryError:
+            device.release("kv", self._kv_bytes)
+            raise
+
+    def prefill(self, tokens: Sequence[int]) -> Iterator[None]:
+        """See the interface."""
+        if not tokens:
+            raise ValueError("a prompt needs at least one token")
+        ids = np.asarray(tokens, np.intp)
+        if ids.min() < 0 or ids.max() >= self._model.n_vocab:
+            raise ValueError(f"prompt token outside the vocabulary of {self._model.n_vocab}")
+        every_row = self._tap is not None and self._tap.all_rows
+        for start in range(0, len(ids), CHUNK):
+            chunk = ids[start : start + CHUNK]
+            last = start + CHUNK >= len(ids)
+            yield from self._run(chunk, len(chunk) if every_row else int(last))
+        self._sample()
+        self._waiting = True
+
+    @property
+    def depth(self) -> int:
+        """See the interface: a step runs while it is collected."""
+        return 1
+
+    def launch(self) -> None:
+        """See the interface."""
+        if self._token is None or self._waiting:
+            raise RuntimeError("launch() before the last token was collected")
+        self._waiting = self._launched = True
+
+    def collect(self) -> Generator[None, None, int]:
+        """See the interface."""
+        if self._token is None:
+            raise RuntimeError("collect() before prefill()")
+        if self._launched:
+            yield from self._run(np.array([self._token], np.intp), 1)
+            self._launched = False
+            self._sample()
+        self._waiting = False
+        return self._token
+
+    def logits(self) -> NDArray[np.float32]:
+        """See the interface."""
+        return self._logits.copy()
+
+    def close(self) -> None:
+        """See the interface."""
+        if self._cache is not None:
+            self._cache = None
+            self._device.release("kv", self._kv_bytes)
+
+    def _run(self, tokens: NDArray[np.intp], n_out: int) -> Generator[None, None, None]:
+        if self._cache is None:
+            raise RuntimeError("the job is closed")
+        if self._position + len(tokens) > self._capacity:
+            raise ValueError(f"the job was opened for {self._capacity} positions, no more fit")
+        if self._tap is not None:
+            self._tap.begin(tokens.tolist(), self._position)
+        step = CpuStep(self._device, self._model, self._cache, self._tap, self._wanted, tokens, self._position, n_out)
+        logits = yield from self._model.forward(step)
+        self._position += len(tokens)
+        if n_out:
+            self._logits = logits[-1]
+
+    def _sample(self) -> None:
+        self._token = self._sampler.next(self._logits)

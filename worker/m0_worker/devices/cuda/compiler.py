@@ -1,0 +1,94 @@
+"""CUDA source to machine code, in threads beside the loading of weights, kept on disk for the next start.
+
+NVRTC takes one to three seconds for each of a model's modules. They are compiled at the same time, only those that the
+model's storage types need, and a start that finds them all on disk compiles nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from m0_worker.errors import CudaStatus, DeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Future
+
+_THREADS = 8
+
+
+def folder() -> Path | None:
+    """Where machine code is kept: below XDG_CACHE_HOME, or ~/.cache; None where there is no home."""
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
+    return base / "m0-worker" / "kernels"
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), thread_name_prefix="nvrtc")
+
+
+def start(source: str, options: Sequence[str], capability: int, *, exact: bool = False) -> Future[bytes]:
+    """Begin to compile for a device of this compute capability (90 for 9.0).
+
+    Args:
+        source: CUDA C++ with its includes put in place.
+        options: NVRTC's, without the architecture.
+        capability: of the device.
+        exact: allow instructions that only this very architecture has (sm_90a).
+
+    Returns:
+        What to wait on: a cubin, or PTX where NVRTC is older than the device. Its ``result()`` raises DeviceError.
+    """
+    return _pool().submit(_machine_code, source, tuple(options), capability, exact)
+
+
+def _machine_code(source: str, options: tuple[str, ...], capability: int, exact: bool) -> bytes:
+    from cupy_backends.cuda.libs import nvrtc  # noqa: PLC0415 - loads the library
+
+    try:
+        version, known = nvrtc.getVersion(), nvrtc.getSupportedArchs()
+    except Exception as error:
+        raise DeviceError(f"NVRTC cannot be loaded: {error}; install CuPy's CUDA libraries") from error
+    if capability in known:
+        target = f"sm_{capability}a" if exact else f"sm_{capability}"
+    else:
+        target = f"compute_{max(arch for arch in known if arch <= capability)}"
+    options = (*options, f"-arch={target}")
+    name = hashlib.sha256("\0".join([source, *options, str(version)]).encode()).hexdigest()
+    kept = folder()
+    if kept is not None:
+        with suppress(OSError):
+            return (kept / name).read_bytes()
+    program = nvrtc.createProgram(source, "kernels.cu", [], [])
+    try:
+        nvrtc.compileProgram(program, options)
+        code: bytes = nvrtc.getCUBIN(program) if target.startswith("sm_") else nvrtc.getPTX(program)
+    except nvrtc.NVRTCError as error:
+        log = " ".join(nvrtc.getProgramLog(program).split())
+        raise DeviceError(f"a kernel does not compile: {error}: {log:.500}", status=CudaStatus.UNKNOWN) from error
+    finally:
+        nvrtc.destroyProgram(program)
+    if kept is not None:
+        _keep(kept / name, code)
+    return code
+
+
+def _keep(path: Path, code: bytes) -> None:
+    """Write a file in one step; a folder that cannot be written only costs the next start its time."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(code)
+        Path(name).replace(path)
