@@ -20,6 +20,11 @@ def split(name: str, text: str) -> list[str]:
         ("llama-bpe", "IT'S", ["IT", "'S"]),
         ("llama-bpe", "!\n\nx (y)", ["!\n\n", "x", " (", "y", ")"]),
         ("llama-bpe", "a  \n  b", ["a", "  \n", " ", " b"]),
+        ("smollm", "it's 123 days  ²", ["it", "'s", " ", "1", "2", "3", " days", "  ", "²"]),
+        ("starcoder", "a1 b22", ["a", "1", " b", "2", "2"]),
+        ("dbrx", "it's 12345 days", ["it", "'s", " ", "123", "45", " days"]),
+        ("stablelm2", "12 IT'S", ["1", "2", " IT", "'S"]),
+        ("llama4", "camelCaseABC's", ["camel", "Case", "ABC's"]),
         ("qwen2", "12345", ["1", "2", "3", "4", "5"]),
         ("qwen2", "中文abc e\u0301", ["中文abc", " e", "\u0301"]),
         ("qwen2", "\u3000中", ["\u3000中"]),
@@ -40,6 +45,13 @@ def test_nothing_is_lost(name: str, text: str) -> None:
     pieces = split(name, text)
     assert "".join(pieces) == text
     assert "" not in pieces
+
+
+def test_what_a_name_implies_where_the_file_does_not_say() -> None:
+    whole_and_begun = {name for name, rule in PRE_TOKENIZERS.items() if rule.ignore_merges and rule.add_bos}
+    llama_3 = {"llama-bpe", "llama-v3", "llama3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"}
+    assert whole_and_begun == llama_3
+    assert not any(PRE_TOKENIZERS[name].ignore_merges or PRE_TOKENIZERS[name].add_bos for name in ("dbrx", "smollm"))
 
 
 def test_an_unknown_name_is_refused_by_name() -> None:

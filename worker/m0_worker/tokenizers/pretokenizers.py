@@ -55,24 +55,33 @@ class PreTokenizer:
     """The default where the file does not say."""
 
 
-_LLAMA_BPE: Final = PreTokenizer((_llama3(rf"[{_N}]{{1,3}}"),), ignore_merges=True, add_bos=True)
-_QWEN2: Final = PreTokenizer((_llama3(rf"[{_N}]"),))
+_DIGIT: Final = rf"[{_N}]"
+
 _GPT_2: Final = PreTokenizer((_GPT2,))
+_STARCODER: Final = PreTokenizer((_DIGIT, _GPT2))
+_LLAMA_3: Final = PreTokenizer((_llama3(rf"[{_N}]{{1,3}}"),), ignore_merges=True, add_bos=True)
+_DBRX: Final = PreTokenizer(_LLAMA_3.patterns)
+_QWEN2: Final = PreTokenizer((_llama3(_DIGIT),))
 _GPT_4O: Final = PreTokenizer((_gpt4o(),))
 _DEFAULT: Final = PreTokenizer((rf"[{_P}$+<=>^~|]+", _GPT2, rf"[{_N}]+", "[0-9][0-9][0-9]"))
 
 PRE_TOKENIZERS: Final = {
     "default": _DEFAULT,
-    "deepseek-r1-qwen": _QWEN2,
-    "falcon3": _LLAMA_BPE,
-    "gpt-2": _GPT_2,
-    "gpt-4o": _GPT_4O,
-    "llama-bpe": _LLAMA_BPE,
-    "llama-v3": _LLAMA_BPE,
-    "llama3": _LLAMA_BPE,
-    "megrez": _QWEN2,
-    "phi-2": _GPT_2,
-    "qwen2": _QWEN2,
+    **dict.fromkeys(
+        ("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "exaone4", "gigachat", "mellum", "granite-docling"),
+        _GPT_2,
+    ),
+    **dict.fromkeys(
+        ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"), _STARCODER
+    ),
+    **dict.fromkeys(
+        ("llama-bpe", "llama-v3", "llama3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"), _LLAMA_3
+    ),
+    **dict.fromkeys(("dbrx", "smaug-bpe"), _DBRX),
+    **dict.fromkeys(
+        ("qwen2", "deepseek-r1-qwen", "megrez", "stablelm2", "hunyuan", "kormo", "grok-2", "solar-open"), _QWEN2
+    ),
+    **dict.fromkeys(("gpt-4o", "llama4", "kanana2", "minimax-m2"), _GPT_4O),
 }
 
 
