@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from m0_parity.metrics import nmse
 from m0_worker.devices.cpu import CpuDevice
-from m0_worker.devices.cpu_cache import KvCache
+from m0_worker.devices.cpu.cache import KvCache
 from m0_worker.devices.interface import CacheShape, StoredTensor
 from m0_worker.gguf import GgmlType, dequantize
 

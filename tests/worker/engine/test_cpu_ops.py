@@ -12,7 +12,7 @@ from engine_by_hand import nmse
 from m0_models.quantize import quantize
 from m0_worker.adapters.rope import Rope, Yarn
 from m0_worker.devices.cpu import CpuDevice
-from m0_worker.devices.cpu_cache import KvCache
+from m0_worker.devices.cpu.cache import KvCache
 from m0_worker.devices.interface import CacheShape, StoredTensor
 from m0_worker.gguf import GgmlType, dequantize
 

@@ -10,7 +10,7 @@ from engine_by_hand import GREEDY, drain, generate, load, next_token
 from m0_worker.adapters import ADAPTERS, ModelError
 from m0_worker.devices import open_device
 from m0_worker.devices.cpu import CpuDevice
-from m0_worker.devices.cpu_cache import KvCache
+from m0_worker.devices.cpu.cache import KvCache
 from m0_worker.devices.interface import CacheShape
 from m0_worker.engine import load_model
 from m0_worker.errors import DeviceError, OutOfMemory

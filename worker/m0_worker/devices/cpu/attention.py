@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from m0_worker.devices.cpu_cache import KvCache
+    from m0_worker.devices.cpu.cache import KvCache
     from m0_worker.devices.interface import CacheShape
 
     Floats = NDArray[np.float32]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from m0_worker.devices.cpu_cache import KvCache
+from m0_worker.devices.cpu.cache import KvCache
+from m0_worker.devices.cpu.step import CpuStep, Wanted
 from m0_worker.sampling import Sampler
 
 if TYPE_CHECKING:
@@ -14,66 +15,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from m0_worker.devices.cpu import CpuDevice
-    from m0_worker.devices.interface import Adapter, Array, Tap
+    from m0_worker.devices.cpu.account import Account
+    from m0_worker.devices.interface import Adapter, Device, Tap
     from m0_worker.sampling import SamplingParams
 
 # Prompt tokens of one pass: enough for BLAS to run at speed, few enough that a layer ends soon.
 CHUNK = 128
-
-
-class _Wanted(dict[str, bool]):
-    """Which checkpoints a tap asked for, each asked about once; a lookup is all that an unwatched one costs."""
-
-    def __init__(self, tap: Tap | None) -> None:
-        super().__init__()
-        self._tap = tap
-
-    def __missing__(self, name: str) -> bool:
-        wanted = self[name] = self._tap is not None and self._tap.wants(name)
-        return wanted
-
-
-class CpuStep:
-    """One forward pass. Implements :class:`m0_worker.devices.interface.Step`.
-
-    Attributes:
-        tokens: (T,) ids.
-        position: absolute position of the first.
-        n_out: rows at the end whose logits are wanted.
-    """
-
-    __slots__ = ("_tap", "_wanted", "cache", "device", "model", "n_out", "n_tokens", "position", "tokens")
-
-    def __init__(
-        self,
-        device: CpuDevice,
-        model: Adapter,
-        cache: KvCache,
-        tap: Tap | None,
-        wanted: _Wanted,
-        tokens: NDArray[np.intp],
-        position: int,
-        n_out: int,
-    ) -> None:
-        self.device = device
-        self.model = model
-        self.cache = cache
-        self.tokens = tokens
-        self.n_tokens = len(tokens)
-        self.position = position
-        self.n_out = n_out
-        self._tap = tap
-        self._wanted = wanted
-
-    def tap(self, name: str, layer: int, array: Array) -> None:
-        """See the interface."""
-        if self._wanted[name] and self._tap is not None:
-            self._tap(name, layer, array)
-
-    def watches(self, name: str) -> bool:
-        """See the interface."""
-        return self._wanted[name]
 
 
 class CpuDecoding:
@@ -81,7 +28,8 @@ class CpuDecoding:
 
     def __init__(
         self,
-        device: CpuDevice,
+        device: Device,
+        account: Account,
         model: Adapter,
         n_tokens: int,
         sampling: SamplingParams,
@@ -90,22 +38,23 @@ class CpuDecoding:
         tap: Tap | None,
     ) -> None:
         self._device = device
+        self._account = account
         self._model = model
         self._capacity = n_tokens
         self._sampler = Sampler(sampling, seed)
         self._tap = tap
-        self._wanted = _Wanted(tap)
+        self._wanted = Wanted(tap)
         self._position = 0
         self._token: int | None = None  # sampled last
         self._waiting = False  # for its collection: the last sampled token, or the one of the step that is launched
         self._launched = False  # a step is to be run by collect()
         self._logits = np.empty(0, np.float32)
         self._kv_bytes = KvCache.size(model.cache, n_tokens)
-        device.reserve("kv", self._kv_bytes)
+        account.reserve("kv", self._kv_bytes)
         try:
             self._cache: KvCache | None = KvCache(model.cache, n_tokens)
         except MemoryError:
-            device.release("kv", self._kv_bytes)
+            account.release("kv", self._kv_bytes)
             raise
 
     def prefill(self, tokens: Sequence[int]) -> Iterator[None]:
@@ -153,7 +102,7 @@ class CpuDecoding:
         """See the interface."""
         if self._cache is not None:
             self._cache = None
-            self._device.release("kv", self._kv_bytes)
+            self._account.release("kv", self._kv_bytes)
 
     def _run(self, tokens: NDArray[np.intp], n_out: int) -> Generator[None, None, None]:
         if self._cache is None:

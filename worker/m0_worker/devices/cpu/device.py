@@ -11,15 +11,15 @@ import platform
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import psutil
 
-from m0_worker.devices.cpu_activations import gelu, gelu_table, one_plus_exp_minus
-from m0_worker.devices.cpu_attention import attention
-from m0_worker.devices.cpu_decoding import CpuDecoding
-from m0_worker.devices.cpu_rotation import CpuRotation
-from m0_worker.devices.cpu_threads import set_blas_threads
-from m0_worker.devices.cpu_weights import TILE_BYTES, CpuExperts, CpuMatrix
-from m0_worker.devices.interface import DeviceError, Memory, OutOfMemory
+from m0_worker.devices.cpu.account import Account
+from m0_worker.devices.cpu.activations import gelu, gelu_table, one_plus_exp_minus
+from m0_worker.devices.cpu.attention import attention
+from m0_worker.devices.cpu.decoding import CpuDecoding
+from m0_worker.devices.cpu.rotation import CpuRotation
+from m0_worker.devices.cpu.threads import set_blas_threads
+from m0_worker.devices.cpu.weights import TILE_BYTES, CpuExperts, CpuMatrix
+from m0_worker.devices.interface import DeviceError
 from m0_worker.gguf import dequantize
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from m0_worker.devices.cpu_decoding import CpuStep
-    from m0_worker.devices.interface import Adapter, Rotation, StoredTensor, Tap
+    from m0_worker.devices.cpu.step import CpuStep
+    from m0_worker.devices.interface import Adapter, Memory, Rotation, StoredTensor, Tap
     from m0_worker.sampling import SamplingParams
 
     Floats = NDArray[np.float32]
@@ -52,39 +52,26 @@ class CpuDevice:
             raise DeviceError(f"there is one CPU device, 0, and no {index}; use device 0")
         self.index = index
         self.name = platform.processor() or platform.machine()
-        self.memory = Memory()
-        self._limit = memory_limit
+        self._account = Account(memory_limit)
         self._dense_left = dense_budget
         self._tables: list[CpuRotation] = []
-        self.half_attention = False  # for comparisons below 1e-6: see cpu_attention.attention
+        self.half_attention = False  # for comparisons below 1e-6: see attention.attention
 
     # Memory.
 
+    @property
+    def memory(self) -> Memory:
+        """See the interface."""
+        return self._account.memory
+
     def available(self) -> int:
-        """Bytes that can still be allocated: up to the limit, or what the system has free."""
-        if self._limit is None:
-            return int(psutil.virtual_memory().available)
-        return max(0, self._limit - self.memory.total)
-
-    def reserve(self, purpose: Literal["weights", "kv", "intermediates"], nbytes: int) -> None:
-        """Account for an allocation that is about to happen.
-
-        Raises:
-            OutOfMemory: it does not fit.
-        """
-        available = self.available()
-        if nbytes > available:
-            raise OutOfMemory(purpose, needed=nbytes, available=available)
-        setattr(self.memory, purpose, getattr(self.memory, purpose) + nbytes)
-
-    def release(self, purpose: Literal["weights", "kv", "intermediates"], nbytes: int) -> None:
-        """Take an allocation back."""
-        setattr(self.memory, purpose, getattr(self.memory, purpose) - nbytes)
+        """See the interface."""
+        return self._account.available()
 
     def close(self) -> None:
         """Forget the accounting; the arrays go with the model."""
         self._tables.clear()
-        self.memory = Memory()
+        self._account.close()
 
     # Loading.
 
@@ -92,17 +79,17 @@ class CpuDevice:
         """See the interface."""
         dense_bytes = sum(4 * int(np.prod(t.shape)) for t in tensors)
         dense = dense_bytes <= self._dense_left
-        self.reserve("weights", dense_bytes if dense else sum(t.data.nbytes for t in tensors))
+        self._account.reserve("weights", dense_bytes if dense else sum(t.data.nbytes for t in tensors))
         if dense:
             self._dense_left -= dense_bytes
         elif self.memory.intermediates == 0:
-            self.reserve("intermediates", 2 * TILE_BYTES)
+            self._account.reserve("intermediates", 2 * TILE_BYTES)
         return (CpuMatrix if len(tensors[0].shape) == 2 else CpuExperts)(tensors, dense=dense)
 
     def vector(self, tensors: Sequence[StoredTensor]) -> Floats:
         """See the interface."""
         joined = np.concatenate([dequantize(t.data, t.type, t.shape) for t in tensors], axis=-1)
-        self.reserve("weights", joined.nbytes)
+        self._account.reserve("weights", joined.nbytes)
         return joined
 
     def rotation(self, rotation: Rotation) -> CpuRotation:
@@ -121,7 +108,7 @@ class CpuDevice:
         for table in self._tables:
             table.grow(n_tokens)
         set_blas_threads(1 if self.memory.weights <= ONE_THREAD_BYTES else None)
-        return CpuDecoding(self, model, n_tokens, sampling, seed=seed, tap=tap)
+        return CpuDecoding(self, self._account, model, n_tokens, sampling, seed=seed, tap=tap)
 
     # Operations.
 
