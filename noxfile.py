@@ -1,4 +1,4 @@
-"""The project's tasks: `nox -s conformance`, `tests`, `lint`, `selftest`, `parity`, `bench`.
+"""The project's tasks: `nox -s conformance`, `tests`, `lint`, `selftest`, `parity`, `package`, `bench`.
 
 Each session installs one locked requirement file (with hashes) and the project itself, nothing else.
 Anything after `--` goes to the command the session runs.
@@ -81,6 +81,28 @@ def parity(session: nox.Session) -> None:
     """Climb the tolerance ladder against llama.cpp with the whole zoo of models."""
     install(session, "dev")
     session.run("python", "-P", "-m", "m0_parity", *(session.posargs or ["ladder"]))
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build both distributions, look at them, and judge the bundled worker with the installed suite."""
+    install(session, "dev")
+    for project in (ROOT, ROOT / "worker"):
+        shutil.rmtree(project / "dist", ignore_errors=True)
+        with session.chdir(project):
+            session.run("python", "-m", "hatchling", "build", "-t", "sdist", "-t", "wheel")
+    session.run("python", "-m", "pytest", "tests/packaging")
+    folder = Path(session.create_tmp()).resolve() / "elsewhere"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    session.run("python", "-m", "venv", os.fspath(folder / "venv"))
+    program = folder / "venv" / "bin"
+    (wheel,) = (ROOT / "dist").glob("*.whl")
+    lock = os.fspath(ROOT / "requirements" / "runtime.txt")
+    for words in (("--require-hashes", "-r", lock), ("--no-deps", os.fspath(wheel))):
+        session.run(os.fspath(program / "python"), "-m", "pip", "install", "--quiet", *words, external=True)
+    with session.chdir(folder):
+        session.run(os.fspath(program / "m0-conformance"), "run", external=True)
 
 
 @nox.session

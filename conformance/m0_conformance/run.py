@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import fnmatch
 import hashlib
 import json
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from m0_conformance.expect import Expected, Ledger, read_expected
@@ -34,10 +37,14 @@ EXIT_CONFORMANT, EXIT_DEVIATION, EXIT_USAGE, EXIT_OPEN = 0, 1, 2, 3
 
 
 def suite_version() -> str:
-    """Version of the installed suite."""
+    """Version of the installed suite, or of the source tree that it is run from without being installed."""
     try:
         return version(SUITE)
     except PackageNotFoundError:
+        source = Path(__file__).parents[2] / "worker" / "m0_worker" / "__init__.py"  # where the version is kept
+        with contextlib.suppress(OSError):
+            if found := re.search(r'^__version__ = "(.+)"$', source.read_text(encoding="utf-8"), re.MULTILINE):
+                return found[1]
         return "0+unknown"
 
 

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 CHECKS = Path(__file__).parent / "checks"
 
 
+def _alone() -> None:
+    """Let nothing of the user's own pytest in: no installed plugin, no options or plugins named by the environment."""
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+        os.environ.pop(name, None)
+
+
 def run_checks(session: Run, options: RunOptions, checks: Path = CHECKS) -> int:
     """Run pytest for one run."""
     with handled(lambda: session.progress.say("interrupted: ending the check and the workers")):
@@ -28,8 +35,7 @@ def run_checks(session: Run, options: RunOptions, checks: Path = CHECKS) -> int:
 
 def run_pytest(options: list[str], checks: Path, *plugins: object) -> int:
     """Run pytest with the suite's plugin and nothing else in this process."""
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    os.environ.pop("PYTEST_ADDOPTS", None)
+    _alone()
     words = [
         *("-c", str(CHECKS / "pytest.ini"), "--rootdir", str(checks)),
         *("-p", "pytest_asyncio.plugin", "-p", "m0_conformance.plugin"),
@@ -121,7 +127,7 @@ class _Collector:
 
 def collect_checks() -> dict[str, Check]:
     """Every check there is. Raises ValueError when a module cannot be imported."""
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    _alone()
     collector = _Collector()
     words = [
         *("-c", str(CHECKS / "pytest.ini"), "--rootdir", str(CHECKS), "-p", "pytest_asyncio.plugin"),

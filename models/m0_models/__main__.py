@@ -48,7 +48,7 @@ def _bulk(name: str, path: Path) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (0 done, 2 unknown name)."""
-    parser = argparse.ArgumentParser(prog="python -m m0_models", description="GGUF models made by code.")
+    parser = argparse.ArgumentParser(prog="m0-models", description="GGUF models made by code.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="all models with one line each")
     writer = commands.add_parser("write", help="write one model (a probe also gets its facts as .json)")
