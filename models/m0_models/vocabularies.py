@@ -94,39 +94,49 @@ def train(symbols: str, count: int) -> list[tuple[str, str]]:
 @cache
 def _byte_merges() -> tuple[tuple[str, str], ...]:
     spelling = bytelevel.spell(corpus().encode())
-    return (*train(spelling, MERGES), *_border_merges())
+    trained = train(spelling, MERGES)
+    known = {left + right for left, right in trained}
+    return (*trained, *dict.fromkeys(pair for pair in _border_merges() if "".join(pair) not in known))
 
 
 def _border_merges() -> list[tuple[str, str]]:
-    """Merges of ASCII with the first and last bytes of other characters.
+    """Merges across cuts that trained ones never reach: of ASCII with other characters, of lower case with upper case.
 
-    Whether a rare character counts as a letter decides only where a text is cut. Without these, no merge would ever
-    reach across such a cut, and a wrong character class would leave the ids as they are.
+    Whether a rare character counts as a letter decides only where a text is cut. Without these, a wrong character class
+    or a cut left out would leave the ids as they are.
     """
     firsts = [bytelevel.spell(bytes([byte])) for byte in range(0xC2, 0xF5)]
     lasts = [bytelevel.spell(bytes([byte])) for byte in range(0x80, 0xC0)]
+    alef = bytelevel.spell("\u05d0".encode())  # two bytes: a letter that some patterns do not name
     return (
-        [("b", first) for first in firsts]
-        + [("7", first) for first in firsts]
-        + [(last, border) for border in ("b", "7", "!") for last in lasts]
+        [(before, first) for before in ("b", "7", alef[1]) for first in firsts]
+        + [(last, after) for after in ("b", "7", "!", alef[0]) for last in lasts]
+        + [(lower, upper) for lower in "abcz" for upper in "AXYZ"]
     )
 
 
+_FAMILIES: Final = {
+    "gpt-2": ("gpt2", ("<|endoftext|>",), "<|endoftext|>", "<|endoftext|>"),
+    "default": ("llama", ("<s>", "</s>"), "<s>", "</s>"),
+    "llama-bpe": ("llama", _LLAMA, "<|begin_of_text|>", "<|eot_id|>"),
+    "qwen2": ("qwen2", _CHAT, "<|endoftext|>", "<|im_end|>"),
+    "gpt-4o": ("gpt-oss", _HARMONY, "<|startoftext|>", "<|return|>"),
+}
+
+
 def byte_bpe(pre: str) -> Made:
-    """A byte-level BPE vocabulary: 256 bytes, the merges, and the special tokens of the pre-tokenizer's family."""
-    architecture, controls, bos, eos = {
-        "gpt-2": ("gpt2", ("<|endoftext|>",), "<|endoftext|>", "<|endoftext|>"),
-        "default": ("llama", ("<s>", "</s>"), "<s>", "</s>"),
-        "llama-bpe": ("llama", _LLAMA, "<|begin_of_text|>", "<|eot_id|>"),
-        "qwen2": ("qwen2", _CHAT, "<|endoftext|>", "<|im_end|>"),
-        "gpt-4o": ("gpt-oss", _HARMONY, "<|startoftext|>", "<|return|>"),
-    }[pre]
+    """A byte-level BPE vocabulary: 256 bytes, the merges, and the special tokens of the pre-tokenizer's family.
+
+    A name without a family of its own gets Llama 3's, since its tokens show what else a name can imply.
+    """
+    family = pre if pre in _FAMILIES else "llama-bpe"
+    architecture, controls, bos, eos = _FAMILIES[family]
     vocabulary = bytelevel.Vocabulary(pre=pre)
     for left, right in _byte_merges():
         vocabulary.merges.append(f"{left} {right}")
         vocabulary.strings.append(left + right)
         vocabulary.kinds.append(bytelevel.NORMAL)
-    if pre == "llama-bpe":  # pieces that are tokens although no merge leads to them
+    if family == "llama-bpe":  # pieces that are tokens although no merge leads to them
         for word in (" worker", "haiku", "ZWJ", " unreachable"):
             vocabulary.add(word.encode())
     vocabulary.strings.append(CONTROL_LOOKING)
@@ -137,7 +147,7 @@ def byte_bpe(pre: str) -> Made:
         vocabulary.user_defined(spelling)
     ids = {spelling: number for number, spelling in enumerate(vocabulary.strings)}
     metadata = _shape(architecture, f"made {pre}") | vocabulary.metadata(ids[eos], ids[bos])
-    if pre == "llama-bpe":  # what the file does not say, the pre-tokenizer's name decides
+    if family == "llama-bpe":  # what the file does not say, the pre-tokenizer's name decides
         del metadata["tokenizer.ggml.add_bos_token"]
     return Made(pre, architecture, metadata)
 
@@ -185,18 +195,14 @@ def sentencepiece(name: str) -> Made:
     return Made(name, architecture, metadata)
 
 
-BYTE_BPE: Final = ("gpt-2", "default", "llama-bpe", "qwen2", "gpt-4o")
+BYTE_BPE: Final = tuple(_FAMILIES)
 SENTENCEPIECE: Final = ("spm", "phi-3")
 NAMES: Final = (*BYTE_BPE, *SENTENCEPIECE)
 
 
 @cache
 def make(name: str) -> Made:
-    """The vocabulary called `name`, one of `NAMES`.
-
-    Raises:
-        KeyError: an unknown name.
-    """
+    """The vocabulary called `name`: one of `NAMES`, or a byte-level one for the pre-tokenizer of that name."""
     return sentencepiece(name) if name in SENTENCEPIECE else byte_bpe(name)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from m0_models import tokenizer_json, vocabularies
 from m0_worker.gguf import GgufFile
 from m0_worker.tokenizers import Tokenizer, load_tokenizer
+from m0_worker.tokenizers.pretokenizers import PRE_TOKENIZERS
 
 from m0_parity.llamacpp import Model
 from m0_parity.tokenizers.texts import Texts
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 # The hf-json backend is compared through the reading of the gpt-4o pattern that llama.cpp has, because the published
 # one differs on purpose (models/tokenizer_json.py).
 HF_JSON: Final = "hf-json"
-BACKENDS: Final = (*vocabularies.NAMES, HF_JSON)
+BACKENDS: Final = (*vocabularies.NAMES, *(name for name in PRE_TOKENIZERS if name not in vocabularies.NAMES), HF_JSON)
 # llama.cpp finds these in any text, because it takes them for user-defined tokens; tokenizer.json calls them special.
 _STRUCTURE: Final = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>", "<|end|>")
 _CONTEXT: Final = 8

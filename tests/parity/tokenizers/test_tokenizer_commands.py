@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
         ids = [reference.tokenize(text, add_special=False, parse_special=False) for text in texts]
         path.with_name(f"{path.name}.inp").write_text("\n__ggml_vocab_test__\n".join(texts), newline="")
         path.with_name(f"{path.name}.out").write_text("".join(" ".join(map(str, line)) + "\n" for line in ids))
-    other = vocabularies.Made("other", "qwen2", dict(made.metadata) | {"tokenizer.ggml.pre": "tekken"})
+    other = vocabularies.Made("other", "qwen2", dict(made.metadata) | {"tokenizer.ggml.pre": "chameleon"})
     other.write(path)
     return tmp_path
 
@@ -44,7 +44,7 @@ def test_llama_cpp_vectors(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert cli.main(["vectors", "--vocab-dir", str(folder)]) == 0
     output = capsys.readouterr().out
     assert "qwen2           7 of 7 equal" in output
-    assert "other           not supported: tokenizer.ggml.pre = 'tekken'" in output
+    assert "other           not supported: tokenizer.ggml.pre = 'chameleon'" in output
 
 
 def test_a_wrong_vector_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,17 @@ def split(name: str, text: str) -> list[str]:
         ("starcoder", "a1 b22", ["a", "1", " b", "2", "2"]),
         ("dbrx", "it's 12345 days", ["it", "'s", " ", "123", "45", " days"]),
         ("stablelm2", "12 IT'S", ["1", "2", " IT", "'S"]),
+        ("tekken", "camelCase's 12", ["camel", "Case", "'s", " ", "1", "2"]),
+        ("falcon", "a``b 1234", ["a", "``", "b", " ", "123", "4"]),
+        ("viking", "one, two 12.", ["one", ",", " two", " ", "1", "2", "."]),
+        ("laguna", "a \n\nb", ["a", " ", "\n\n", "b"]),
+        ("seed-coder", "!\nx", ["!", "\n", "x"]),
+        (
+            "deepseek-llm",
+            "Größe ab12 \u05d0\u05d1 中\u3000 ",
+            ["Gr", "öß", "e", " ab", "12", " \u05d0\u05d1 ", "中", "\u3000 "],
+        ),
+        ("deepseek-coder", "Größe ab12 中!", ["Größe", " ab", "1", "2", " ", "中", "!"]),
         ("llama4", "camelCaseABC's", ["camel", "Case", "ABC's"]),
         ("qwen2", "12345", ["1", "2", "3", "4", "5"]),
         ("qwen2", "中文abc e\u0301", ["中文abc", " e", "\u0301"]),
@@ -50,7 +61,7 @@ def test_nothing_is_lost(name: str, text: str) -> None:
 def test_what_a_name_implies_where_the_file_does_not_say() -> None:
     whole_and_begun = {name for name, rule in PRE_TOKENIZERS.items() if rule.ignore_merges and rule.add_bos}
     llama_3 = {"llama-bpe", "llama-v3", "llama3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"}
-    assert whole_and_begun == llama_3
+    assert whole_and_begun == {*llama_3, "tekken"}
     assert not any(PRE_TOKENIZERS[name].ignore_merges or PRE_TOKENIZERS[name].add_bos for name in ("dbrx", "smollm"))
 
 

@@ -1,10 +1,7 @@
-r"""Pre-tokenizers: how a text is cut into the pieces that byte-pair merges stay within.
+"""Pre-tokenizers: how a text is cut into the pieces that byte-pair merges stay within.
 
-Each `tokenizer.ggml.pre` name stands for a cascade of patterns; a pattern cuts every piece left by the one before it
-into its matches and the gaps between them. The patterns are those llama.cpp gives the same ids with, which are not
-always the original tokenizer's: contractions spell out both cases, and `gpt-4o` tells upper from lower case in ASCII
-only and leaves combining marks out of words. They run on collapsed text (see `unicode_classes`), hence the explicit
-classes.
+Each `tokenizer.ggml.pre` name stands for a cascade of patterns (see `patterns`); a pattern cuts every piece left by the
+one before it into its matches and the gaps between them.
 """
 
 from __future__ import annotations
@@ -13,35 +10,10 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from m0_worker.tokenizers import patterns
 from m0_worker.tokenizers.base import TokenizerError
-from m0_worker.tokenizers.unicode_classes import LETTER, NUMBER, PUNCTUATION, collapse
-
-# Bodies of character classes, for use inside [...].
-_L: Final = f"A-Za-z{LETTER}"
-_N: Final = f"0-9{NUMBER}"
-_S: Final = r" \t\n\v\f\r"
-_P: Final = rf"!-#%-*,-/:;?@\[-\]_{{}}{PUNCTUATION}"
-
-_CONTRACTION: Final = "'(?:[sStTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])"
-# White space before a word: all but the last character of a run, which a following word may take as its own.
-_SPACE: Final = rf"[{_S}]+(?![^{_S}])|[{_S}]+"
-_LINE_ENDS: Final = rf"[{_S}]*[\r\n]+"
-
-_GPT2: Final = rf"'(?:[stmd]|re|ve|ll)| ?[{_L}]+| ?[{_N}]+| ?[^{_S}{_L}{_N}]+|{_SPACE}"
-
-
-def _llama3(numbers: str) -> str:
-    """The pattern of Llama 3, and of Qwen2 with another rule for runs of numbers."""
-    words = rf"[^\r\n{_L}{_N}]?[{_L}]+"
-    return rf"{_CONTRACTION}|{words}|{numbers}| ?[^{_S}{_L}{_N}]+[\r\n]*|{_LINE_ENDS}|{_SPACE}"
-
-
-def _gpt4o() -> str:
-    """Words split where ASCII lower case meets upper case; any non-ASCII letter counts as both."""
-    upper, lower = rf"[A-Z{LETTER}]", rf"[a-z{LETTER}]"
-    lead, tail = rf"[^\r\n{_L}{_N}]?", rf"(?:{_CONTRACTION})?"
-    words = rf"{lead}{upper}*{lower}+{tail}|{lead}{upper}+{lower}*{tail}"
-    return rf"{words}|[{_N}]{{1,3}}| ?[^{_S}{_L}{_N}]+[\r\n/]*|{_LINE_ENDS}|{_SPACE}"
+from m0_worker.tokenizers.patterns import Exact
+from m0_worker.tokenizers.unicode_classes import collapse, collapse_spaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,33 +27,56 @@ class PreTokenizer:
     """The default where the file does not say."""
 
 
-_DIGIT: Final = rf"[{_N}]"
+_LLAMA_3: Final = patterns.llama_3(patterns.THREE_DIGITS)
+_QWEN2: Final = patterns.llama_3(patterns.DIGIT)
 
-_GPT_2: Final = PreTokenizer((_GPT2,))
-_STARCODER: Final = PreTokenizer((_DIGIT, _GPT2))
-_LLAMA_3: Final = PreTokenizer((_llama3(rf"[{_N}]{{1,3}}"),), ignore_merges=True, add_bos=True)
-_DBRX: Final = PreTokenizer(_LLAMA_3.patterns)
-_QWEN2: Final = PreTokenizer((_llama3(_DIGIT),))
-_GPT_4O: Final = PreTokenizer((_gpt4o(),))
-_DEFAULT: Final = PreTokenizer((rf"[{_P}$+<=>^~|]+", _GPT2, rf"[{_N}]+", "[0-9][0-9][0-9]"))
-
+# Names that share a rule stand in one line; every one is compared with llama.cpp by the parity room's rung T0.
 PRE_TOKENIZERS: Final = {
-    "default": _DEFAULT,
-    **dict.fromkeys(
-        ("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "exaone4", "gigachat", "mellum", "granite-docling"),
-        _GPT_2,
-    ),
-    **dict.fromkeys(
-        ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"), _STARCODER
-    ),
-    **dict.fromkeys(
-        ("llama-bpe", "llama-v3", "llama3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"), _LLAMA_3
-    ),
-    **dict.fromkeys(("dbrx", "smaug-bpe"), _DBRX),
-    **dict.fromkeys(
-        ("qwen2", "deepseek-r1-qwen", "megrez", "stablelm2", "hunyuan", "kormo", "grok-2", "solar-open"), _QWEN2
-    ),
-    **dict.fromkeys(("gpt-4o", "llama4", "kanana2", "minimax-m2"), _GPT_4O),
+    name: rule
+    for names, rule in {
+        "default": PreTokenizer(
+            (patterns.SYMBOLS, patterns.GPT_2, patterns.DIGITS, patterns.THREE_ASCII_DIGITS),
+        ),
+        "gpt-2 phi-2 mpt olmo jais trillion exaone4 gigachat mellum granite-docling": PreTokenizer((patterns.GPT_2,)),
+        "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2": PreTokenizer(
+            (patterns.DIGIT, patterns.GPT_2)
+        ),
+        "llama-bpe llama-v3 llama3 falcon3 falcon-h1 pixtral midm-2.0 lfm2": PreTokenizer(
+            (_LLAMA_3,), ignore_merges=True, add_bos=True
+        ),
+        "dbrx smaug-bpe": PreTokenizer((_LLAMA_3,)),
+        "qwen2 deepseek-r1-qwen megrez stablelm2 hunyuan kormo grok-2 solar-open": PreTokenizer((_QWEN2,)),
+        "minicpm5": PreTokenizer((patterns.THREE_DIGITS, patterns.llama_3(patterns.DIGITS)), ignore_merges=True),
+        "laguna": PreTokenizer((patterns.LINES, _QWEN2)),
+        "seed-coder": PreTokenizer((patterns.llama_3(patterns.DIGIT, symbols_end=""),)),
+        "bailingmoe llada-moe": PreTokenizer((patterns.llama_3(patterns.DIGIT, line_ends=patterns.ONE_LINE_END),)),
+        "ufakzeka": PreTokenizer((patterns.llama_3(patterns.DIGIT, contraction=""),)),
+        "gpt-4o llama4 kanana2 minimax-m2": PreTokenizer((patterns.cased(patterns.THREE_DIGITS),)),
+        "tekken": PreTokenizer((patterns.cased(patterns.DIGIT, tail=""),), ignore_merges=True, add_bos=True),
+        "falcon": PreTokenizer((patterns.SYMBOLS_AND_ACCENT, patterns.GPT_2, patterns.THREE_ASCII_DIGITS)),
+        "poro-chat bloom gpt3-finnish": PreTokenizer((patterns.CLAUSES,)),
+        "viking": PreTokenizer((patterns.CLAUSES, patterns.DIGIT)),
+        "deepseek-llm": PreTokenizer(
+            (
+                patterns.LINE_END,
+                patterns.CASED_WORD,
+                patterns.WIDE_PUNCTUATION,
+                patterns.FINAL_SPACE,
+                patterns.EAST_ASIAN,
+                patterns.DIGITS,
+            )
+        ),
+        "deepseek-coder": PreTokenizer(
+            (
+                patterns.LINE_END,
+                patterns.SPACED_WORD,
+                patterns.SPACED_PUNCTUATION,
+                patterns.EAST_ASIAN,
+                patterns.DIGIT,
+            )
+        ),
+    }.items()
+    for name in names.split()
 }
 
 
@@ -102,16 +97,18 @@ def pre_tokenizer(name: str) -> PreTokenizer:
 class Splitter:
     """Cuts text into pieces by a cascade of patterns."""
 
-    def __init__(self, patterns: tuple[str, ...]) -> None:
-        self._first = re.compile(patterns[0])
-        self._later = tuple(map(re.compile, patterns[1:]))
+    def __init__(self, cascade: tuple[str, ...]) -> None:
+        self.cascade = cascade
+        self._steps = tuple((re.compile(pattern), isinstance(pattern, Exact)) for pattern in cascade)
+        self._exact = any(exact for _, exact in self._steps)
 
     def split(self, text: str) -> list[str]:
         """The pieces of `text`, in order and without loss."""
         collapsed = collapse(text)
-        spans = _cut(self._first, collapsed, [(0, len(text))])
-        for pattern in self._later:
-            spans = _cut(pattern, collapsed, spans)
+        spaced = collapse_spaces(text) if self._exact else collapsed
+        spans = [(0, len(text))]
+        for pattern, exact in self._steps:
+            spans = _cut(pattern, spaced if exact else collapsed, spans)
         return [text[start:end] for start, end in spans]
 
 

@@ -118,3 +118,17 @@ _STAND_INS: Final = _StandIns()
 def collapse(text: str) -> str:
     """Replace each non-ASCII character by the stand-in of its class; the length stays the same."""
     return text if text.isascii() else text.translate(_STAND_INS)
+
+
+@cache
+def _spaces() -> dict[int, str]:
+    """The stand-in of each white space beyond ASCII."""
+    starts, classes = _boundaries()
+    ends = [*starts[1:], 0x110000]
+    runs = zip(starts, ends, classes, strict=True)
+    return {code: SPACE for start, end, stand_in in runs if stand_in == SPACE for code in range(start, end)}
+
+
+def collapse_spaces(text: str) -> str:
+    """Replace white space beyond ASCII by one stand-in, and nothing else; the length stays the same."""
+    return text if text.isascii() else text.translate(_spaces())
