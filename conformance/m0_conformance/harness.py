@@ -16,7 +16,7 @@ from m0_conformance.situation import Blocked, HarnessError, OutOfReach, Situatio
 from m0_conformance.store import RunStore, cleaned
 from m0_conformance.targets.host import free_port
 from m0_conformance.targets.process import WorkerProcess
-from m0_conformance.wire.client import measure_floor
+from m0_conformance.wire.floor import measure_floor
 from m0_conformance.wire.transcript import Recording
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ MERCY_S = 10.0
 OUTPUT = "output.txt"
 PRELOADED = (
     "m0_conformance.session", "pytest_asyncio.plugin", "m0_models.named", "m0_models.probes", "m0_models.corrupt",
-    "m0_models.oversized", "m0_conformance.doctor", "m0_conformance.harness",
+    "m0_models.oversized", "m0_conformance.doctor", "m0_conformance.harness", "m0_conformance.wire.transport",
 )  # fmt: skip
 """What every run needs; heavy enough to be worth loading once."""
 

@@ -1,7 +1,8 @@
-"""The one client: a raw asyncio socket per exchange, every byte recorded with its arrival time.
+"""The one client: a recorded connection per exchange, every byte with its time.
 
-No proxy, no cookie, no redirect, no keep-alive, no retry. Whatever the peer does (hang, garbage, endless headers,
-reset) the exchange ends in time with a word for it.
+Well-formed requests are httpx2's (see `transport`); malformed ones go over the same connection as they are. No proxy,
+no cookie, no redirect, no keep-alive, no retry. Whatever the peer does (hang, garbage, endless headers, reset) the
+exchange ends in time with a word for it.
 """
 
 from __future__ import annotations
@@ -9,23 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
-import struct
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from m0_conformance.wire.http1 import ResponseReader
+from m0_conformance.wire.stream import RecordingStream
 from m0_conformance.wire.transcript import Chunk, End, Exchange, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    import httpx2
 
     from m0_conformance.wire.transcript import Json
 
 CONNECT_TIMEOUT = 5.0
-READ_SIZE = 256 * 1024
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with time 0: close sends RST
 
 
 class Clock:
@@ -60,21 +60,6 @@ class Request:
     receive_buffer: int | None = None
     """SO_RCVBUF: a small one makes a client that does not read felt early."""
 
-    def encode(self, host: str) -> bytes:
-        """The bytes for the socket."""
-        if self.raw is not None:
-            return self.raw
-        names = {name.lower() for name, _ in self.headers}
-        headers = [] if "host" in names else [("Host", host)]
-        headers += self.headers
-        carries = self.body or self.method in {"POST", "PUT", "PATCH"}
-        if carries and not names & {"content-length", "transfer-encoding"}:
-            headers.append(("Content-Length", str(len(self.body))))
-        if "connection" not in names:
-            headers.append(("Connection", "close"))
-        head = f"{self.method} {self.path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers) + "\r\n"
-        return head.encode("latin-1") + self.body
-
 
 def json_request(method: str, path: str, value: Json, headers: Sequence[tuple[str, str]] = ()) -> Request:
     """A request with a JSON body; lone surrogates travel as escapes."""
@@ -83,18 +68,28 @@ def json_request(method: str, path: str, value: Json, headers: Sequence[tuple[st
 
 
 class Live:
-    """An exchange in flight; `exchange` grows while it runs."""
+    """An exchange in flight; `exchange` grows while it runs, `stream` holds its bytes once it is connected."""
 
-    def __init__(self, request: Request, exchange: Exchange, address: tuple[str, int], timeout: float) -> None:
+    def __init__(
+        self,
+        request: Request,
+        formed: httpx2.Request | None,
+        exchange: Exchange,
+        address: tuple[str, int],
+        timeout: float,
+    ) -> None:
         self.request = request
         self.exchange = exchange
+        self.stream: RecordingStream | None = None
+        self._formed = formed
+        self._parser = ResponseReader(request.method)
         self._address = address
         self._timeout = timeout
         self._begin = time.monotonic()
         self._news = asyncio.Event()
         self._reading = asyncio.Event()
         self._reading.set()
-        self._writer: asyncio.StreamWriter | None = None
+        self._sender: asyncio.Task[None] | None = None
         self._closing: End | None = None
         self._task = asyncio.create_task(self._run())
 
@@ -139,10 +134,8 @@ class Live:
         """Close our side now, with RST when `reset`."""
         if not self.ended and self._closing is None:
             self._closing = "client-closed"
-            if self._writer is not None:
-                if reset and (sock := self._writer.get_extra_info("socket")) is not None:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-                self._writer.transport.abort()
+            if self.stream is not None:
+                self.stream.abort(reset=reset)
             self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -161,13 +154,11 @@ class Live:
             self.exchange.error = error
 
     async def _run(self) -> None:
-        sender: asyncio.Task[None] | None = None
         try:
             async with asyncio.timeout(self._timeout):
-                reader = await self._connect()
-                if reader is not None and self._writer is not None:
-                    sender = asyncio.create_task(self._send(self._writer))
-                    await self._receive(reader)
+                self.stream = await self._connect()
+                if self.stream is not None:
+                    await self._talk()
         except TimeoutError:
             self._end("timeout", f"nothing ended it within {self._timeout:g} s")
         except asyncio.CancelledError:
@@ -175,72 +166,92 @@ class Live:
         except OSError as error:
             self._end("reset", str(error))
         finally:
-            if sender is not None:
-                sender.cancel()
+            if self._sender is not None:
+                self._sender.cancel()
                 with contextlib.suppress(asyncio.CancelledError, OSError):
-                    await sender
-            if self._writer is not None:
-                self._writer.close()
+                    await self._sender
+            if self.stream is not None:
+                self.stream.close()
             self._news.set()
 
-    async def _connect(self) -> asyncio.StreamReader | None:
+    async def _connect(self) -> RecordingStream | None:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                reader, self._writer = await asyncio.open_connection(*self._address, limit=READ_SIZE)
+                return await RecordingStream.connect(
+                    self._address, self._now, receive_buffer=self.request.receive_buffer
+                )
         except TimeoutError:
             self._end("refused", f"no connection within {CONNECT_TIMEOUT:g} s")
-            return None
         except OSError as error:
             self._end("refused", error.strerror or str(error))
-            return None
-        sock: socket.socket = self._writer.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.request.receive_buffer is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.request.receive_buffer)
-        return reader
+        return None
 
-    async def _send(self, writer: asyncio.StreamWriter) -> None:
-        data = self.request.encode(self.exchange.host)
-        start = 0
-        try:
-            for count, pause in self.request.pauses:
-                writer.write(data[start : start + count])
-                await writer.drain()
-                start += count
-                await asyncio.sleep(pause)
-            writer.write(data[start:])
-            await writer.drain()
-            if self.request.half_close:
-                writer.write_eof()
+    async def _talk(self) -> None:
+        if self._formed is None:
+            self._send(self.request.raw or b"")
+            async for _ in self._pieces():
+                pass
+        else:
+            from m0_conformance.wire import transport  # noqa: PLC0415 - loaded by `start`, for those who connect
+
+            await transport.exchange(self._formed, transport.RecordedTransport(self._send, self._status, self._pieces))
+
+    def _send(self, data: bytes) -> None:
+        """Begin to send; the answer may come, and the connection end, before all is sent."""
+        self._sender = asyncio.create_task(self._send_all(data))
+
+    async def _send_all(self, data: bytes) -> None:
+        if self.stream is None:
+            return
+        # The peer may answer early and close; what it answered is judged, not that it stopped reading.
+        with contextlib.suppress(OSError):
+            await self.stream.send(data, self.request.pauses, half_close=self.request.half_close)
             self.exchange.sent_at = self._now()
-        except OSError:
-            pass  # the peer may answer early and close; what it answered is judged, not that it stopped reading
 
-    async def _receive(self, reader: asyncio.StreamReader) -> None:
-        parser = ResponseReader(self.request.method)
-        while True:
-            await self._reading.wait()
-            try:
-                data = await reader.read(READ_SIZE)
-            except OSError as error:
-                self._take_head(parser)
-                self._end("reset", error.strerror or str(error))
-                return
-            at = self._now()
-            pieces = parser.feed(data) if data else []
+    async def _status(self) -> int | None:
+        """Read until the head is complete; None when the exchange ended without one."""
+        while self.exchange.status is None and await self._receive():
+            pass
+        return self.exchange.status
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes, to the end of the exchange."""
+        seen = 0
+        more = True
+        while more:
+            chunks = self.exchange.chunks[seen:]
+            seen += len(chunks)
+            if chunks:
+                yield b"".join(chunk.data for chunk in chunks)
+            more = self.exchange.end == "open" and await self._receive()
+
+    async def _receive(self) -> bool:
+        """Take what comes next into the exchange; False when that was the end of it."""
+        if self.stream is None:
+            return False
+        await self._reading.wait()
+        parser = self._parser
+        try:
+            chunk = await self.stream.receive()
+        except OSError as error:
             self._take_head(parser)
-            self.exchange.chunks.extend(Chunk(at, piece) for piece in pieces)
-            if not data:
-                complete = parser.eof()
-                self._take_head(parser)
-                partial = parser.status is None and bool(parser.head)
-                self._end("eof" if complete else "garbage" if partial else "reset", parser.error)
-                return
-            if parser.finished:
-                surplus = f"{len(parser.surplus)} bytes after the end of the message" if parser.surplus else ""
-                self._end("eof" if parser.state == "done" else "garbage", parser.error or surplus)
-                return
-            self._news.set()
+            self._end("reset", error.strerror or str(error))
+            return False
+        pieces = parser.feed(chunk.data) if chunk.data else []
+        self._take_head(parser)
+        self.exchange.chunks.extend(Chunk(chunk.at, piece) for piece in pieces)
+        if not chunk.data:
+            complete = parser.eof()
+            self._take_head(parser)
+            partial = parser.status is None and bool(parser.head)
+            self._end("eof" if complete else "garbage" if partial else "reset", parser.error)
+            return False
+        if parser.finished:
+            surplus = f"{len(parser.surplus)} bytes after the end of the message" if parser.surplus else ""
+            self._end("eof" if parser.state == "done" else "garbage", parser.error or surplus)
+            return False
+        self._news.set()
+        return True
 
     def _take_head(self, parser: ResponseReader) -> None:
         exchange = self.exchange
@@ -261,8 +272,16 @@ def start(
     clock: Clock,
     timeout: float,
 ) -> Live:
-    """Begin an exchange; the caller puts `live.exchange` into its recording."""
+    """Begin an exchange; the caller puts `live.exchange` into its recording.
+
+    Raises ValueError for a request that is neither well-formed nor raw.
+    """
     host = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+    formed = None
+    if request.raw is None:
+        from m0_conformance.wire import transport  # noqa: PLC0415 - httpx2, for those who connect; before the clock runs
+
+        formed = transport.form(request, host)
     exchange = Exchange(
         id=identity,
         label=label,
@@ -274,7 +293,7 @@ def start(
         started_at=seconds(time.time()),
         t0=clock.now(),
     )
-    return Live(request, exchange, address, timeout)
+    return Live(request, formed, exchange, address, timeout)
 
 
 async def port_accepts(address: tuple[str, int]) -> bool:
@@ -286,28 +305,3 @@ async def port_accepts(address: tuple[str, int]) -> bool:
         return False
     writer.close()
     return True
-
-
-async def measure_floor(count: int = 30) -> list[float]:
-    """What this harness itself adds: round trips (seconds) of a constant answer from a server in this process."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-            await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port: int = server.sockets[0].getsockname()[1]
-    clock = Clock()
-    samples: list[float] = []
-    async with server:
-        for number in range(count):
-            live = start(
-                ("127.0.0.1", port), Request("GET", "/"), identity=f"f{number}", label="floor", clock=clock, timeout=5
-            )
-            exchange = await live.done()
-            if exchange.closed_at is not None and exchange.end == "eof":
-                samples.append(exchange.closed_at)
-    return samples
