@@ -12,16 +12,17 @@ from itertools import pairwise
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Final
 
+import httpx2
 from m0_worker.gguf import GgufFile
 from m0_worker.tokenizers import load_tokenizer
 
-from bench import sse
+from bench import client, sse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    Send = Callable[..., socket.socket]
+    Send = Callable[..., httpx2.Response]
 
 STREAMS = 3
 STARTS = 3
@@ -41,19 +42,12 @@ def prompt_of(path: Path, n: int) -> str:
     return text
 
 
-def pieces(connection: socket.socket) -> Iterator[tuple[float, bytes]]:
-    """Everything until the end of the connection, with the time at which each piece arrived."""
-    with connection:
-        while data := connection.recv(1 << 16):
-            yield time.perf_counter(), data
-
-
-def arrival_times(connection: socket.socket, mark: bytes) -> list[float]:
+def arrival_times(response: httpx2.Response, mark: bytes) -> list[float]:
     """When each piece that holds ``mark`` arrived."""
-    return [at for at, data in pieces(connection) if mark in data]
+    return [at for at, data in client.pieces(response) if mark in data]
 
 
-def first_token(send: Callable[[], socket.socket], mark: bytes) -> list[float]:
+def first_token(send: Callable[[], httpx2.Response], mark: bytes) -> list[float]:
     """Seconds from sending a request to the first piece that holds a token."""
     times = []
     for _ in range(FIRST_TOKENS):
@@ -131,7 +125,7 @@ def llama_rows(binary: str, path: Path, context: int) -> dict[str, float]:
     begun = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while b" 200 " not in _get(port, "/health")[:64]:
+        while not _listens(port):
             if process.poll() is not None or time.perf_counter() - begun > 120:
                 raise RuntimeError("llama-server did not get ready")
             time.sleep(0.01)
@@ -142,27 +136,25 @@ def llama_rows(binary: str, path: Path, context: int) -> dict[str, float]:
         process.wait()
 
 
-def _get(port: int, path: str) -> bytes:
+def _listens(port: int) -> bool:
     try:
-        connection = socket.create_connection(("127.0.0.1", port))
-    except ConnectionRefusedError:
-        return b""
-    connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
-    return sse.drain(connection)
+        return client.get(port, "/health").status_code == 200
+    except httpx2.TransportError:
+        return False
 
 
 def server_rows(port: int, text: str) -> dict[str, float]:
     """The rows of a llama.cpp server that listens on a port of this machine."""
     mark = b"data: "
 
-    def ask(n: int, prompt: str = "*", temperature: float = 1.0) -> socket.socket:
+    def ask(n: int, prompt: str = "*", temperature: float = 1.0) -> httpx2.Response:
         body = {"prompt": prompt, "n_predict": n, "stream": True, "ignore_eos": True, "cache_prompt": False}
         plain = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}  # the worker's defaults: no filters
-        return sse.post(port, "/completion", {**body, **plain, "temperature": temperature})
+        return client.post(port, "/completion", {**body, **plain, "temperature": temperature})
 
     def rate(temperature: float) -> float:
         begun = time.perf_counter()
-        answer = sse.drain(ask(sse.TOKENS, temperature=temperature))
+        answer = client.drain(ask(sse.TOKENS, temperature=temperature))
         seconds = time.perf_counter() - begun
         # Counted as the server counts: an event waits where a token ends within a character.
         tokens = json.loads(answer.rpartition(mark)[2].partition(b"\n")[0])["tokens_predicted"]
@@ -186,7 +178,7 @@ def server_rows(port: int, text: str) -> dict[str, float]:
 
 def _load(ask: Send) -> None:
     while True:
-        sse.drain(ask(sse.TOKENS))
+        client.drain(ask(sse.TOKENS))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ process of its own, as the worker does.
 
 from __future__ import annotations
 
-import http.client
 import json
 import subprocess
 import sys
 import time
 import urllib.parse
 from typing import TYPE_CHECKING
+
+from bench import client
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,14 +31,12 @@ def streams(model: str, runs: int) -> list[float]:
     params.n_parallel = 1
     params.cpuparams.n_threads = 2
     server = xllamacpp.Server(params)
-    address = urllib.parse.urlparse(server.listening_address)
+    port = urllib.parse.urlparse(server.listening_address).port or 80
     body = {"prompt": "*", "n_predict": TOKENS, "stream": True, "temperature": 0, "ignore_eos": True}
     rates = []
     for _ in range(runs + 1):
-        connection = http.client.HTTPConnection(str(address.hostname), address.port)
         begun = time.perf_counter()
-        connection.request("POST", "/completion", json.dumps(body), {"content-type": "application/json"})
-        events = connection.getresponse().read().count(b"data: ")
+        events = client.drain(client.post(port, "/completion", body)).count(b"data: ")
         if events < TOKENS:
             raise RuntimeError(f"{events} events, not {TOKENS}")
         rates.append(TOKENS / (time.perf_counter() - begun))

@@ -1,6 +1,6 @@
 """The worker's HTTP side with a probe model and one client: tokens a second, start-up, memory, /health and cancel.
 
-`python -m bench.sse` prints a table and one line of JSON. The client is a plain socket in a process of its own.
+`python -m bench.sse` prints a table and one line of JSON. The client is httpx2 in a process of its own.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from m0_models import probes
 
-from bench import llama_server
+from bench import client, llama_server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import httpx2
 
 TOKENS = 2048
 RUNS = 5
@@ -96,14 +98,14 @@ class Worker:
         while not done.wait(0.005):
             self.peak = max(self.peak, anonymous_bytes(self.process.pid))
 
-    def execute(self, tokens: int, job_id: str | None = None, prompt: str = "*", **options: object) -> socket.socket:
-        """Send POST /execute; the connection ends with the response."""
+    def execute(self, tokens: int, job_id: str | None = None, prompt: str = "*", **options: object) -> httpx2.Response:
+        """Send POST /execute; its events are still to be read."""
         body = {"job_id": job_id or str(uuid.uuid4()), "prompt": prompt, "max_tokens": tokens, **options}
         return self.send("/execute", body)
 
-    def send(self, path: str, document: dict[str, object]) -> socket.socket:
+    def send(self, path: str, document: dict[str, object]) -> httpx2.Response:
         """Send a POST of JSON."""
-        return post(self.port, path, document)
+        return client.post(self.port, path, document)
 
     def end(self) -> None:
         """Terminate it."""
@@ -120,28 +122,13 @@ def anonymous_bytes(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:")), 0)
 
 
-def post(port: int, path: str, document: dict[str, object]) -> socket.socket:
-    """Send a POST of JSON to this machine; the connection ends with the response."""
-    body = json.dumps(document).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
-    connection = socket.create_connection(("127.0.0.1", port))
-    connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-    return connection
-
-
-def drain(connection: socket.socket) -> bytes:
-    """Everything until the end of the connection."""
-    with connection:
-        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
-
-
 def throughput(worker: Worker, *, at_least: int = TOKENS, **options: Any) -> float:
     """Tokens a second of one job, from sending the request to the end of the response.
 
     A sampled job may come to its end of sequence earlier; ``at_least`` says how few tokens still make a rate.
     """
     begun = time.perf_counter()
-    tokens = drain(worker.execute(TOKENS, **options)).count(b"event: token\n")
+    tokens = client.drain(worker.execute(TOKENS, **options)).count(b"event: token\n")
     seconds = time.perf_counter() - begun
     if not at_least <= tokens <= TOKENS:
         raise RuntimeError(f"{tokens} token events, not {at_least} to {TOKENS}")
@@ -150,7 +137,7 @@ def throughput(worker: Worker, *, at_least: int = TOKENS, **options: Any) -> flo
 
 def _load(worker: Worker) -> None:
     while True:
-        drain(worker.execute(TOKENS))
+        client.drain(worker.execute(TOKENS))
 
 
 def get_times(port: int, path: str, samples: int) -> list[float]:
@@ -158,11 +145,7 @@ def get_times(port: int, path: str, samples: int) -> list[float]:
     times = []
     for _ in range(samples):
         time.sleep(0.005)
-        begun = time.perf_counter()
-        connection = socket.create_connection(("127.0.0.1", port))
-        connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
-        drain(connection)
-        times.append(time.perf_counter() - begun)
+        times.append(client.get_seconds(port, path))
     return times
 
 
@@ -182,13 +165,14 @@ def cancel_times(worker: Worker, **options: Any) -> list[float]:
     times = []
     for number in range(CANCEL_SAMPLES):
         stream = worker.execute(TOKENS, f"victim-{number}", **options)
-        stream.recv(1 << 12)
+        events = client.pieces(stream)
+        next(events)
         time.sleep(0.02)
         begun = time.perf_counter()
         cancel = worker.send("/cancel", {"job_id": f"victim-{number}"})
-        if b'"CANCELLED"' in drain(stream):
+        if b'"CANCELLED"' in b"".join(data for _, data in events):
             times.append(time.perf_counter() - begun)
-        drain(cancel)
+        client.drain(cancel)
     return times
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from typing import Any
 
+import httpx2
 import pytest
 
 from bench import sse
@@ -19,16 +18,9 @@ class Streams:
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
 
-    def execute(self, tokens: int, **_: object) -> socket.socket:
+    def execute(self, tokens: int, **_: object) -> httpx2.Response:
         assert tokens == sse.TOKENS
-        ours, theirs = socket.socketpair()
-
-        def answer() -> None:
-            with theirs:
-                theirs.sendall(TOKEN * self.tokens)
-
-        threading.Thread(target=answer).start()
-        return ours
+        return httpx2.Response(200, content=iter([TOKEN] * self.tokens))
 
 
 def rate(tokens: int, **options: Any) -> float:
