@@ -21,6 +21,7 @@ from m0_conformance.saboteur.catalogue import catalogue, find
 from m0_conformance.saboteur.defect import Defect, Exit
 from m0_conformance.saboteur.proxy import Proxy
 from m0_conformance.targets.host import free_port
+from m0_conformance.wire import client
 
 POLL_S = 0.005
 
@@ -108,6 +109,7 @@ async def perform(defect: Defect, command: list[str], argv: list[str]) -> int:
     lines: list[list[str]] = [argv] if public is None else [_with_port(argv, port) for port in ports]
     for line in lines:
         await start(defect, [*command, *line], backstage)
+    client.load()  # while the worker starts: a request of the defect's own comes in time or not at all
     first = backstage.processes[0]
     server = None
     ready = False

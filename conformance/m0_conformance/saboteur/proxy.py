@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from m0_conformance.saboteur.defect import Event
 from m0_conformance.saboteur.http import Answer, Head, Request, body_of, json_answer, read_answer_head, read_request
+from m0_conformance.wire import client
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
@@ -22,6 +23,8 @@ FAULT = "saboteur-fault:"
 """Begins the line that tells of a defect that raised by mistake: such a run shows nothing."""
 _NOTHING = Request("GET", "/", (("Connection", "close"),), b"")
 _NO_HTTP = json_answer(400, {"code": "INVALID_REQUEST", "message": "this is no HTTP request", "retriable": False})
+ASK_S = 60.0
+"""Longest wait for the answer to a request of a defect's own."""
 HELD_TURNS = 20
 """Turns of the loop, a millisecond each, in which a stream would have moved if no lie held it back."""
 _HOP_BY_HOP = {"connection", "content-length", "transfer-encoding", "keep-alive"}
@@ -47,8 +50,8 @@ class Proxy:
     async def forward(self, request: Request, worker: int = 0) -> tuple[Head, AsyncIterator[bytes], StreamWriter]:
         """Send a client's request on to a worker: head, body pieces, and the writer to close.
 
-        Not httpx2's work: what a client sent goes on as it came, well-formed or not, and the answer's head comes back
-        with its reason and its fields' case, which a defect may change and the suite judges.
+        By hand, not by httpx2: what a client sent goes on as it came, well-formed or not, and the answer's head comes
+        back with its reason and the case of its fields, which a defect may change and the suite judges.
 
         Raises:
             OSError: no connection, or one that was lost.
@@ -65,17 +68,14 @@ class Proxy:
         return head, body_of(reader, head.headers, request=False), writer
 
     async def ask(self, request: Request, worker: int = 0) -> Answer:
-        """Send a request of the defect's own and take the whole answer. Raises OSError when there is none."""
-        import httpx2  # noqa: PLC0415 - for the few defects that ask; a launcher starts without it
-
-        url = f"http://127.0.0.1:{self.ports[worker]}{request.target}"
-        headers = [*request.headers, ("Connection", "close")]
-        try:
-            async with httpx2.AsyncClient(trust_env=False, timeout=None, verify=False) as client:
-                answer = await client.request(request.method, url, headers=headers, content=request.body)
-        except httpx2.TransportError as error:
-            raise OSError(f"{request.method} {url}: {error}") from error
-        return Answer(Head(answer.status_code, list(answer.headers.items()), answer.reason_phrase), answer.content)
+        """Send a request of the defect's own, and take the whole answer. Raises OSError when there is none."""
+        own = client.Request(request.method, request.target, list(request.headers), request.body)
+        address = ("127.0.0.1", self.ports[worker])
+        live = client.start(address, own, identity="", label="", clock=client.Clock(), timeout=ASK_S)
+        answer = await live.done()
+        if answer.status is None:
+            raise OSError(f"{request.method} {request.target}: no answer ({answer.end} {answer.error})")
+        return Answer(Head(answer.status, answer.headers, answer.reason), answer.body)
 
     def worker_of(self, request: Request) -> int:
         """Which worker serves a request: the first. With two workers, jobs take turns (see `Interleaving`)."""

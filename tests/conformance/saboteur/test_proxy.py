@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from m0_conformance.saboteur.catalogue import catalogue
 from m0_conformance.saboteur.defect import Defect, Event
+from m0_conformance.saboteur.http import Request
 from m0_conformance.saboteur.proxy import FAULT, Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from m0_conformance.saboteur.http import Answer, Request
+    from m0_conformance.saboteur.http import Answer
 
 # Unusual spacing, key order, a comment and letters outside ASCII: nothing an encoder would reproduce by chance.
 STREAM = (
@@ -114,6 +115,23 @@ def get(path: str) -> bytes:
 
 
 JOB = {"job_id": "j", "prompt": "p", "max_tokens": 4}
+
+
+@pytest.mark.asyncio
+async def test_a_defect_s_own_request_brings_the_whole_answer_or_an_error() -> None:
+    upstream = Upstream()
+    worker = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+    proxy = Proxy(Defect(), [worker.sockets[0].getsockname()[1]])
+    own = Request("POST", "/cancel", (("Content-Type", "application/json"),), b'{"job_id": "j"}')
+    async with worker:
+        assert (await proxy.ask(Request("GET", "/health", (), b""))).json() == json.loads(HEALTH)
+        assert (await proxy.ask(own)).head.status == 404
+    assert upstream.requests[1] == (
+        b"POST /cancel HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\nContent-Length: 15\r\n"
+        b'Connection: close\r\n\r\n{"job_id": "j"}' % proxy.ports[0]
+    )
+    with pytest.raises(OSError, match="POST /cancel: no answer"):
+        await proxy.ask(own)
 
 
 @pytest.mark.asyncio
