@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         sys.stderr.write(f"m0-worker: {error}\n")
         return error.exit_code
+    gc.disable()  # until everything is loaded, which all stays: the collector would look at it again and again
     from m0_worker.lifecycle import run  # noqa: PLC0415 - a refusal must not wait for NumPy
 
     return run(config, listener)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
-import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,6 +12,7 @@ if TYPE_CHECKING:
     from m0_worker.narration import Narrator
 
 _TIMEOUT_S = 5.0
+_ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - none is bound
 
 
 class CallbackError(Exception):
@@ -23,10 +22,14 @@ class CallbackError(Exception):
 async def report_ready(config: WorkerConfig, vram_bytes: int, narrator: Narrator) -> None:
     """Tell `config.callback_url` that the worker is ready, and narrate how that went."""
     url = config.callback_url or ""
+    # A worker without a callback does not wait for the client's import, and one with it serves meanwhile.
+    await asyncio.to_thread(__import__, "httpx2")
+    from httpx2 import HTTPError, InvalidURL  # noqa: PLC0415 - imported at first use
+
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             status = await _post(url, config, vram_bytes)
-    except (OSError, CallbackError, ssl.SSLError) as error:  # TimeoutError is an OSError
+    except (OSError, CallbackError, HTTPError, InvalidURL) as error:  # TimeoutError is an OSError
         reason = str(error) or type(error).__name__
         narrator.event("callback", "WARN", outcome="failed", callback_url=url, reason=reason)
     else:
@@ -34,40 +37,41 @@ async def report_ready(config: WorkerConfig, vram_bytes: int, narrator: Narrator
 
 
 async def _post(url: str, config: WorkerConfig, vram_bytes: int) -> int:
+    from httpx2 import AsyncClient  # noqa: PLC0415 - imported at first use
+
+    own = await _own_address(url) if config.host in _ANYWHERE else config.host
+    document = {
+        "worker_id": config.worker_id,
+        "vram_bytes": vram_bytes,
+        "uri": uri(own, config.port),
+        "model_ref": str(config.model),
+        "gpu_device": config.gpu_device,
+        "device": config.device,
+    }
+    # The manager of a pool is next door: no proxy of the environment stands between. Of its answer the status counts,
+    # so a body is not waited for.
+    async with (
+        AsyncClient(trust_env=False, timeout=_TIMEOUT_S, headers={"connection": "close"}) as client,
+        client.stream("POST", url, json=document) as answer,
+    ):
+        if not answer.is_success:
+            raise CallbackError(f"the answer is HTTP {answer.status_code}")
+        return answer.status_code
+
+
+async def _own_address(url: str) -> str:
+    """The address of this machine that leads to whoever is told. Nothing is sent: a datagram socket only looks it up.
+
+    Raises:
+        OSError: there is no way to the host.
+    """
     parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    host = parts.hostname or ""
-    reader, writer = await asyncio.open_connection(
-        host, parts.port or (443 if secure else 80), ssl=ssl.create_default_context() if secure else None
-    )
-    try:
-        # A worker that listens on all addresses is reached at the one that leads to whoever is told.
-        own = writer.get_extra_info("sockname")[0] if config.host in {"0.0.0.0", "::"} else config.host  # noqa: S104 - none is bound
-        body = json.dumps(
-            {
-                "worker_id": config.worker_id,
-                "vram_bytes": vram_bytes,
-                "uri": uri(own, config.port),
-                "model_ref": str(config.model),
-                "gpu_device": config.gpu_device,
-                "device": config.device,
-            }
-        ).encode()
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        head = (
-            f"POST {target} HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        writer.write(head.encode("ascii", errors="replace") + body)
-        status_line = (await reader.readline()).decode("latin-1").split()
-    finally:
-        writer.close()
-    if len(status_line) < 2 or not status_line[1].isdigit():
-        raise CallbackError("the answer is not HTTP")
-    status = int(status_line[1])
-    if not 200 <= status < 300:
-        raise CallbackError(f"the answer is HTTP {status}")
-    return status
+    loop = asyncio.get_running_loop()
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    family, kind, protocol, _, address = (await loop.getaddrinfo(parts.hostname, port, type=socket.SOCK_DGRAM))[0]
+    with socket.socket(family, kind, protocol) as route:
+        route.connect(address)
+        return str(route.getsockname()[0])
 
 
 def uri(host: str, port: int) -> str:

@@ -183,7 +183,7 @@ async def _serve(config: WorkerConfig, service: Service, device: Device, listene
     Raises:
         WorkerError: the port was taken by somebody who listened first.
     """
-    from m0_worker.http.app import App  # noqa: PLC0415 - a refused model must not wait for the HTTP libraries
+    from m0_worker.http.app import Application  # noqa: PLC0415 - a refused model must not wait for the HTTP libraries
     from m0_worker.http.server import Server  # noqa: PLC0415 - the same
 
     loop = asyncio.get_running_loop()
@@ -197,7 +197,7 @@ async def _serve(config: WorkerConfig, service: Service, device: Device, listene
         if config.callback_url:
             tasks.add(asyncio.create_task(report_ready(config, int(str(vram)), narrator)))
 
-    server = Server(App(service), on_listening)
+    server = Server(Application(service), on_listening)
 
     def shut_down(reason: str) -> None:
         running = service.turnstile.running
@@ -216,6 +216,7 @@ async def _serve(config: WorkerConfig, service: Service, device: Device, listene
     # What was loaded lives as long as the process: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
+    gc.enable()  # off since the start: nothing that was loaded is garbage
     try:
         await server.serve([listener])
     except OSError as error:

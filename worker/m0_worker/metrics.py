@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from typing import TYPE_CHECKING
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from prometheus_client.core import Metric
+    from prometheus_client import Metric
 
 OUTCOMES = ("success", "error", "cancelled", "disconnected", "timeout", "rejected")
 # Milliseconds: from a few tokens of a small model to the default inference timeout.
@@ -30,8 +28,6 @@ class Metrics:
         self._buckets = [0] * (len(_BUCKETS_MS) + 1)  # the last is +Inf
         self._duration_sum_ms = 0.0
         self._deadline_s: float | None = None
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
 
     def finished(self, outcome: str, tokens: int, duration_ms: float) -> None:
         """Count a job that ran or waited."""
@@ -48,12 +44,24 @@ class Metrics:
         """Note how much time an X-Deadline header left."""
         self._deadline_s = remaining_s
 
-    def text(self) -> bytes:
+    async def text(self) -> bytes:
         """The Prometheus text format."""
-        return generate_latest(self._registry)
+        # Fifty milliseconds of imports when it is first asked for: neither a start nor a job has to wait for them.
+        await asyncio.to_thread(__import__, "prometheus_client")
+        from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - imported at first use
+
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:
         """What Prometheus client calls when it renders."""
+        from prometheus_client.core import (  # noqa: PLC0415 - imported at first use
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
+
         vram = GaugeMetricFamily("worker_vram_bytes", "Device memory in use, bytes.", labels=["quant_kind"])
         vram.add_metric(self._labels, self._vram_bytes())
         yield vram

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from m0_worker.errors import Code, OutOfMemory, WorkerError
 from m0_worker.generation import generate
-from m0_worker.http.schema import Limits
+from m0_worker.http.limits import Limits
 from m0_worker.jobs import Abort, Aborted, Job, Turnstile, drive
 from m0_worker.metrics import Metrics
 from m0_worker.narration import fingerprint

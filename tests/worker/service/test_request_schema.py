@@ -1,12 +1,16 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from m0_worker.http.exchange import HttpError
-from m0_worker.http.schema import Limits, parse_cancel, parse_execute
+from m0_worker.http.errors import HttpError
+from m0_worker.http.execute_request import execute_request
+from m0_worker.http.limits import Limits
+from m0_worker.http.models import CancelRequest
+from m0_worker.http.validation import invalid_body
+from pydantic import BaseModel, ValidationError
 
 if TYPE_CHECKING:
     from m0_worker.generation import Request
@@ -29,6 +33,25 @@ FIELDS = [
 ]
 
 
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def valid(model: type[Model], document: dict[str, object]) -> Model:
+    """The document as a model, or the 400 that the application answers."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise invalid_body([{**each, "loc": ("body", *each["loc"])} for each in error.errors()], model) from error
+
+
+def parse_execute(document: dict[str, object], limits: Limits) -> Request:
+    return valid(execute_request(limits), document).job(limits)
+
+
+def parse_cancel(document: dict[str, object]) -> str:
+    return valid(CancelRequest, document).job_id
+
+
 def parse(**fields: object) -> Request:
     return parse_execute({"job_id": "j", "prompt": "p", **fields}, LIMITS)
 
@@ -37,7 +60,7 @@ def errors(document: dict[str, object]) -> dict[str, str]:
     """Field to constraint."""
     with pytest.raises(HttpError) as raised:
         parse_execute(document, LIMITS)
-    assert raised.value.status == 400
+    assert raised.value.status_code == 400
     assert raised.value.payload["code"] == "INVALID_REQUEST"
     assert raised.value.payload["retriable"] is False
     listed: Any = raised.value.payload["errors"]
@@ -128,7 +151,7 @@ def test_a_text_without_tokens_is_the_clients_error() -> None:
 
     with pytest.raises(HttpError) as raised:
         parse_execute({"job_id": "j", "prompt": "p", "stop": ["s"]}, Limits(10, 10, 10, 10, refuse))
-    assert [entry["field"] for entry in raised.value.payload["errors"]] == ["stop[0]", "prompt"]  # type: ignore[attr-defined]  # the worker's own error
+    assert [entry["field"] for entry in raised.value.payload["errors"]] == ["prompt", "stop[0]"]  # type: ignore[attr-defined]  # the worker's own error
 
 
 def test_stop() -> None:
@@ -140,8 +163,19 @@ def test_stop() -> None:
     assert bad(stop=["a"] * 5) == "max_count(4)"
     assert bad(stop=["w " * 33]) == "max_tokens(32)"
     assert bad(stop=["é" * 100_000]) == "max_tokens(32)"
+    assert bad(stop=["a"] * 100_000) == "max_count(4)"
     assert bad(stop=["a", ""]) == "non_empty"
     assert bad(stop=["a", 1]) == "type(string)"
+
+
+def test_a_list_that_is_too_long_tells_its_bad_items_as_well() -> None:
+    found = errors({"job_id": "j", "prompt": "p", "stop": ["", "a", 5, "w " * 33, "b", ""]})
+    assert found == {
+        "stop": "max_count(4)",
+        "stop[0]": "non_empty",
+        "stop[2]": "type(string)",
+        "stop[3]": "max_tokens(32)",
+    }  # the sixth is beyond what is looked at
 
 
 def test_max_tokens_out_of_the_command_line_is_limit_and_default() -> None:
@@ -173,7 +207,7 @@ def test_any_object_is_a_request_or_a_400(document: dict[str, object]) -> None:
         request = parse_execute(document, LIMITS)
     except HttpError as error:
         listed: Any = error.payload["errors"]
-        assert error.status == 400  # noqa: PT017 - both outcomes are fine, a third is not
+        assert error.status_code == 400  # noqa: PT017 - both outcomes are fine, a third is not
         assert listed
         assert "unknown" not in {entry["field"] for entry in listed}
     else:
@@ -188,4 +222,4 @@ def test_cancel_needs_a_job() -> None:
     for document in ({}, {"job_id": ""}, {"job_id": None}, {"job_id": 5}):
         with pytest.raises(HttpError) as raised:
             parse_cancel(document)
-        assert raised.value.status == 400
+        assert raised.value.status_code == 400

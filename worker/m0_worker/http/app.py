@@ -1,94 +1,121 @@
-"""The routes, as one ASGI application.
-
-Plain ASGI and no web framework: the routes are five, validation is M0-W-1300's own, a token costs one call of `send`,
-and importing FastAPI would more than double the time a worker takes to get ready.
-"""
+"""The FastAPI application: routers, errors in M0's form, and what holds for every answer."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastapi import FastAPI, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException as RoutingError
+
 from m0_worker.errors import Code
-from m0_worker.http.exchange import ClientGoneError, Exchange, HttpError
-from m0_worker.http.execute import execute
-from m0_worker.http.schema import parse_cancel
-from m0_worker.http.strict_json import check_content_type, parse_object
+from m0_worker.http import docs
+from m0_worker.http.body import JsonRoute
+from m0_worker.http.control import cancel_router, health_router, metrics_router, shutdown_router
+from m0_worker.http.correlation import Sending, assign
+from m0_worker.http.errors import ClientGoneError, HttpError
+from m0_worker.http.execute import router as execute_router
+from m0_worker.http.openapi import DESCRIPTION, VERSION, told_truly
+from m0_worker.http.validation import invalid_body
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from fastapi import APIRouter, Request
+    from fastapi.telemetry import TelemetryConfig
+    from starlette.types import Receive, Scope, Send
 
     from m0_worker.service import Service
 
-_PROMETHEUS_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+# On by default, and it sees bodies: M0-W-1902 lets no prompt out. Said switch by switch, so that no environment
+# variable and no provider that somebody else installed in the process turns one on; `exclude` holds for future ones.
+NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+    "exclude": lambda _scope: True,
+}
 
 
-class App:
-    """The worker's HTTP surface: POST /execute, /cancel, /shutdown; GET /health, /metrics."""
+class Application(FastAPI):
+    """The worker's HTTP surface: POST /execute, /cancel, /shutdown; GET /health, /metrics, /docs, /openapi.json."""
 
     def __init__(self, service: Service) -> None:
-        self._service = service
-        self._routes: dict[str, dict[str, Callable[[Exchange], Awaitable[None]]]] = {
-            "/execute": {"POST": self._execute},
-            "/health": {"GET": self._health},
-            "/cancel": {"POST": self._cancel},
-            "/shutdown": {"POST": self._shutdown},
-            "/metrics": {"GET": self._metrics},
-        }
+        super().__init__(
+            title="M0 worker",
+            version="M0",
+            description=DESCRIPTION,
+            openapi_url=None,  # the routes are ours: FastAPI's pages load scripts from another host
+            redirect_slashes=False,
+            telemetry=NO_TELEMETRY,
+            exception_handlers={
+                RoutingError: self._on_http_error,
+                RequestValidationError: self._on_invalid,
+                Exception: self._on_unexpected,
+            },
+        )
+        self.state.service = service
+        self.openapi_version = VERSION
+        self._methods: dict[str, list[str]] = {}
+        for routes in (
+            execute_router(service),
+            health_router(service),
+            cancel_router(service),
+            shutdown_router(service),
+            metrics_router(service),
+            docs.router(self.openapi),
+        ):
+            self._include(routes)
 
-    async def __call__(
-        self,
-        scope: dict[str, Any],
-        receive: Callable[[], Awaitable[dict[str, Any]]],
-        send: Callable[[dict[str, Any]], Awaitable[None]],
-    ) -> None:
-        """Answer one request; whatever goes wrong, the answer is JSON."""
-        exchange = Exchange(scope, receive, send)
+    def _include(self, routes: APIRouter) -> None:
+        self.include_router(routes)
+        for route in routes.routes:
+            if isinstance(route, APIRoute):
+                self._methods.setdefault(route.path, []).extend(sorted(route.methods or ()))
+
+    def openapi(self) -> dict[str, Any]:
+        """The description of the worker, made at the first call."""
+        if self.openapi_schema is None:
+            self.openapi_schema = told_truly(super().openapi())
+        return self.openapi_schema
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; whatever goes wrong, the answer is JSON and carries the request's ID."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        sending = Sending(send, assign(scope))
         try:
-            await self._handler(exchange)(exchange)
-        except HttpError as error:
-            await exchange.refuse(error)
-        except ClientGoneError:
-            pass
+            await super().__call__(scope, receive, sending)
         except Exception as error:
-            self._service.narrator.event(
+            self.state.service.narrator.event(
                 "error", "ERROR", code=Code.INTERNAL.name, message=f"unexpected {type(error).__name__} in HTTP"
             )
-            if exchange.answered:
+            if not sending.complete:
                 raise  # the server closes the connection: nothing true can be added to the response
-            await exchange.refuse(HttpError(500, "the worker failed unexpectedly", code=Code.INTERNAL, retriable=True))
 
-    def _handler(self, exchange: Exchange) -> Callable[[Exchange], Awaitable[None]]:
-        methods = self._routes.get(exchange.path)
-        if methods is None:
-            known = ", ".join(self._routes)
-            raise HttpError(404, f"no such path; there are {known}")
-        handler = methods.get("GET" if exchange.method == "HEAD" else exchange.method)
-        if handler is None:
-            allowed = ", ".join((*methods, "HEAD") if "GET" in methods else methods)
-            raise HttpError(
-                405, f"this path takes {allowed}, not {exchange.method}", headers=[(b"allow", allowed.encode())]
-            )
-        return handler
+    async def _on_http_error(self, request: Request, error: RoutingError) -> Response:
+        """M0's form for our own errors, the router's, and what FastAPI itself has to say about a request."""
+        if isinstance(error, ClientGoneError):
+            return Response(status_code=error.status_code)  # that nobody reads
+        if isinstance(error, HttpError):
+            return error.response()
+        if error.status_code == 404:
+            return HttpError(404, f"no such path; there are {', '.join(self._methods)}").response()
+        if error.status_code == 405:
+            allowed = ", ".join(self._methods[request.scope["path"]])
+            told = f"this path takes {allowed}, not {request.method}"
+            return HttpError(405, told, headers={"allow": allowed}).response()
+        return HttpError(error.status_code, error.detail).response()
 
-    async def _execute(self, exchange: Exchange) -> None:
-        await execute(self._service, exchange)
+    async def _on_invalid(self, request: Request, error: RequestValidationError) -> Response:
+        """Everything that pydantic found wrong with a body."""
+        route = request.scope["route"]
+        if not isinstance(route, JsonRoute):
+            raise error  # no other route has anything to validate
+        return invalid_body(error.errors(), route.body_model).response()
 
-    async def _health(self, exchange: Exchange) -> None:
-        await exchange.json(200, self._service.health())
-
-    async def _metrics(self, exchange: Exchange) -> None:
-        await exchange.answer(200, self._service.metrics.text(), _PROMETHEUS_TEXT)
-
-    async def _cancel(self, exchange: Exchange) -> None:
-        body = await exchange.body()
-        check_content_type(exchange.headers.get(b"content-type"))
-        job_id = parse_cancel(parse_object(body))
-        was_active = self._service.cancel(job_id)
-        await exchange.json(202, {"job_id": job_id, "was_active": was_active})
-
-    async def _shutdown(self, exchange: Exchange) -> None:
-        body = await exchange.body()
-        if body.strip():
-            parse_object(body)
-        await exchange.json(202, {"status": "draining"})
-        self._service.on_shutdown("POST /shutdown")
+    async def _on_unexpected(self, _request: Request, _error: Exception) -> Response:
+        """What is left; narrated once the answer is sent."""
+        return HttpError(500, "the worker failed unexpectedly", code=Code.INTERNAL, retriable=True).response()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
-    from m0_worker.http.app import App
+    from m0_worker.http.app import Application
 
 
 class _Protocol(HttpToolsProtocol):
@@ -28,7 +28,7 @@ class _Protocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """Serves an application until `stop`; the process's signals are its owner's business."""
 
-    def __init__(self, app: App, on_listening: Callable[[], None]) -> None:
+    def __init__(self, app: Application, on_listening: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,

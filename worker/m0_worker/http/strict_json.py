@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import NoReturn
 
-from m0_worker.http.exchange import HttpError
+from m0_worker.http.errors import HttpError
 
 
 def _refuse(constraint: str, message: str) -> NoReturn:
@@ -33,7 +33,7 @@ def _constant(word: str) -> NoReturn:
 _decode = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant).decode
 
 
-def check_content_type(header: bytes | None) -> None:
+def check_content_type(header: str | None) -> None:
     """A body with a declared type must be JSON in UTF-8; without a declaration it is taken for that.
 
     Raises:
@@ -41,7 +41,7 @@ def check_content_type(header: bytes | None) -> None:
     """
     if header is None:
         return
-    kind, _, parameters = header.decode("latin-1").lower().partition(";")
+    kind, _, parameters = header.lower().partition(";")
     charset = parameters.partition("charset=")[2].partition(";")[0].strip(' "')
     if kind.strip() != "application/json" or charset not in {"", "utf-8", "utf8"}:
         raise HttpError.of_field(

@@ -1,0 +1,118 @@
+"""/openapi.json: FastAPI's description of the routes, made to say what the worker really answers.
+
+FastAPI documents a 422 that is never sent, one kind of content for each route, and no answer of a whole application.
+Version 3.2 of OpenAPI is the first that can describe the events of a stream (`itemSchema`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic.json_schema import models_json_schema
+
+from m0_worker.http.errors import Error
+from m0_worker.http.limits import MAX_BODY
+from m0_worker.http.models import EVENTS
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+VERSION = "3.2.0"
+_REFERENCE = "#/components/schemas/{model}"
+
+DESCRIPTION = f"""One process, one model, one job at a time.
+
+Every answer other than success has M0's error body: `code`, `message`, `retriable`, and for a bad request `errors`,
+which lists everything that is wrong at once. JSON is taken strictly: UTF-8, no byte order mark, no repeated names, no
+NaN, no lone surrogates; a body holds at most {MAX_BODY} bytes and arrives within 30 seconds.
+
+Another path is 404, another method of a path 405 with `Allow`, and what is no HTTP/1.1 is 400.
+Every answer to HTTP/1.1 carries X-Correlation-ID."""
+
+
+def _problem(description: str, **more: Any) -> dict[str, Any]:
+    """An answer with M0's error body."""
+    content = {"application/json": {"schema": {"$ref": _REFERENCE.format(model=Error.__name__)}}}
+    return {"description": description, "content": content, **more}
+
+
+BUSY = _problem(
+    "As many jobs wait as may, or the worker shuts down.",
+    headers={"Retry-After": {"description": "Seconds.", "schema": {"type": "string"}, "required": True}},
+)
+BAD_BODY: dict[int | str, dict[str, Any]] = {
+    400: _problem("The body is no JSON object in the strict sense."),
+    408: _problem("The body did not arrive in time."),
+    413: _problem(f"The body is longer than {MAX_BODY} bytes."),
+}
+BAD_JSON: dict[int | str, dict[str, Any]] = {
+    **BAD_BODY,
+    400: _problem("Fields are missing or wrong, or the body is no JSON object in the strict sense."),
+    415: _problem("The content type is not application/json in UTF-8."),
+}
+ANY_OBJECT = {"required": False, "content": {"application/json": {"schema": {"type": "object"}}}}
+_UNEXPECTED = _problem("The worker failed unexpectedly.")
+# Answers that belong to no operation.
+_ELSEWHERE = {
+    "NotFound": _problem("No such path; the message names those that there are."),
+    "MethodNotAllowed": _problem(
+        "The path takes other methods.",
+        headers={"Allow": {"description": "Those methods.", "schema": {"type": "string"}, "required": True}},
+    ),
+    "NotHttp": _problem("What was sent is not valid HTTP/1.1."),
+}
+_CORRELATION = {
+    "name": "X-Correlation-ID",
+    "in": "header",
+    "required": False,
+    "description": "A UUID that the answer and the log will carry; anything else is replaced by a new one.",
+    "schema": {"type": "string"},
+}
+_CORRELATED = {
+    "description": "The request's UUID, or a new one.",
+    "schema": {"type": "string", "format": "uuid"},
+    "required": True,
+}
+
+
+def _event(name: str, model: type[BaseModel]) -> dict[str, Any]:
+    """One kind of event: its name, and the JSON in its data."""
+    payload = {"$ref": _REFERENCE.format(model=model.__name__)}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": payload}
+    return {"type": "object", "required": ["event", "data"], "properties": {"event": {"const": name}, "data": data}}
+
+
+EVENT_STREAM: dict[str, Any] = {
+    "description": "`started`, then `token` for each token, then exactly one of `end` and `error`.",
+    "content": {"text/event-stream": {"itemSchema": {"oneOf": [_event(*each) for each in EVENTS.items()]}}},
+}
+
+
+def told_truly(schema: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI's document without what never happens and with what it cannot know."""
+    components = schema.setdefault("components", {})
+    models = [(model, "serialization") for model in (Error, *EVENTS.values())]
+    _, made = models_json_schema(models, ref_template=_REFERENCE)  # type: ignore[arg-type]  # a list is invariant
+    schemas = components.setdefault("schemas", {}) | made["$defs"]
+    components["schemas"] = {
+        name: each for name, each in sorted(schemas.items()) if name not in {"HTTPValidationError", "ValidationError"}
+    }
+    components["responses"] = _ELSEWHERE
+    for operations in schema["paths"].values():
+        for method, operation in operations.items():
+            _mend(method, operation)
+        operations["parameters"] = [_CORRELATION]
+    return schema
+
+
+def _mend(method: str, operation: dict[str, Any]) -> None:
+    answers: dict[str, dict[str, Any]] = operation["responses"]
+    answers.pop("422", None)
+    answers["500"] = dict(_UNEXPECTED)
+    for answer in answers.values():
+        answer["headers"] = {**answer.get("headers", {}), "X-Correlation-ID": _CORRELATED}
+        if method == "head":
+            answer.pop("content", None)
+        for media in answer.get("content", {}).values():
+            if "itemSchema" in media:
+                media.pop("schema", None)  # would describe the stream as a whole, which is no JSON
