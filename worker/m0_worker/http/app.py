@@ -22,6 +22,7 @@ from m0_worker.http.validation import invalid_body
 if TYPE_CHECKING:
     from fastapi import APIRouter, Request
     from fastapi.telemetry import TelemetryConfig
+    from pydantic import BaseModel
     from starlette.types import Receive, Scope, Send
 
     from m0_worker.service import Service
@@ -58,6 +59,7 @@ class Application(FastAPI):
         self.state.service = service
         self.openapi_version = VERSION
         self._methods: dict[str, list[str]] = {}
+        self._taken: list[type[BaseModel]] = []
         for routes in (
             execute_router(service),
             health_router(service),
@@ -73,11 +75,13 @@ class Application(FastAPI):
         for route in routes.routes:
             if isinstance(route, APIRoute):
                 self._methods.setdefault(route.path, []).extend(sorted(route.methods or ()))
+            if isinstance(route, JsonRoute):
+                self._taken.append(route.body_model)
 
     def openapi(self) -> dict[str, Any]:
         """The description of the worker, made at the first call."""
         if self.openapi_schema is None:
-            self.openapi_schema = told_truly(super().openapi())
+            self.openapi_schema = told_truly(super().openapi(), self._taken)
         return self.openapi_schema
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

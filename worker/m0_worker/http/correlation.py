@@ -26,21 +26,18 @@ def correlation_id(scope: Scope) -> str:
 
 
 class Sending:
-    """Sends an answer with its request's ID, and remembers how far it got."""
+    """Sends an answer with its request's ID, and remembers whether all of it went out."""
 
-    __slots__ = ("_header", "_send", "complete", "started")
+    __slots__ = ("_header", "_send", "complete")
 
     def __init__(self, send: Send, identity: str) -> None:
         self._send = send
         self._header = (b"x-correlation-id", identity.encode())
-        self.started = False
         self.complete = False
 
     async def __call__(self, message: Message) -> None:
         """One ASGI message."""
         if message["type"] == "http.response.start":
-            self.started = True
             message = {**message, "headers": [*message.get("headers", ()), self._header]}
-        else:
-            self.complete = not message.get("more_body", False)
         await self._send(message)
+        self.complete = message["type"] == "http.response.body" and not message.get("more_body", False)

@@ -119,8 +119,7 @@ def _stop(limits: Limits) -> Any:
         _tokens(text, MAX_STOP_TOKENS, lambda part: limits.encode(part, False))
         return text
 
-    about = {"maxLength": MAX_STOP, "format": STOP_FORMAT}
-    item = Annotated[str, Field(min_length=1, json_schema_extra=about), AfterValidator(check)]
+    item = Annotated[str, Field(min_length=1, json_schema_extra={"format": STOP_FORMAT}), AfterValidator(check)]
     items = TypeAdapter(list[item], config=ConfigDict(strict=True))
 
     def count_too(value: object, handler: ValidatorFunctionWrapHandler) -> tuple[str, ...]:

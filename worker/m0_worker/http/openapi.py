@@ -1,6 +1,7 @@
 """/openapi.json: FastAPI's description of the routes, made to say what the worker really answers.
 
-FastAPI documents a 422 that is never sent, one kind of content for each route, and no answer of a whole application.
+FastAPI documents a 422 that is never sent, one kind of content for each route, and no answer of a whole application;
+and it reads limits as doubles, in which the largest seed is another number.
 Version 3.2 of OpenAPI is the first that can describe the events of a stream (`itemSchema`).
 """
 
@@ -15,7 +16,10 @@ from m0_worker.http.limits import MAX_BODY
 from m0_worker.http.models import EVENTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import BaseModel
+    from pydantic.json_schema import JsonSchemaMode
 
 VERSION = "3.2.0"
 _REFERENCE = "#/components/schemas/{model}"
@@ -88,12 +92,17 @@ EVENT_STREAM: dict[str, Any] = {
 }
 
 
-def told_truly(schema: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI's document without what never happens and with what it cannot know."""
+def told_truly(schema: dict[str, Any], taken: Iterable[type[BaseModel]]) -> dict[str, Any]:
+    """FastAPI's document without what never happens and with what it cannot know.
+
+    `taken` are the models of the bodies that the worker takes.
+    """
     components = schema.setdefault("components", {})
-    models = [(model, "serialization") for model in (Error, *EVENTS.values())]
-    _, made = models_json_schema(models, ref_template=_REFERENCE)  # type: ignore[arg-type]  # a list is invariant
-    schemas = components.setdefault("schemas", {}) | made["$defs"]
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in taken]
+    said: list[type[BaseModel]] = [Error, *EVENTS.values()]
+    models += [(model, "serialization") for model in said]
+    made = models_json_schema(models, ref_template=_REFERENCE)[1]["$defs"]
+    schemas = {**components.get("schemas", {}), **made}
     components["schemas"] = {
         name: each for name, each in sorted(schemas.items()) if name not in {"HTTPValidationError", "ValidationError"}
     }
