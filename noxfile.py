@@ -1,4 +1,4 @@
-"""The project's tasks: `nox -s conformance`, `tests`, `lint`, `selftest`, `parity`, `package`, `bench`.
+"""The project's tasks: `nox -s conformance`, `tests`, `lint`, `selftest`, `parity`, `package`, `container`, `bench`.
 
 Each session installs one locked requirement file (with hashes) and the project itself, nothing else.
 Anything after `--` goes to the command the session runs.
@@ -48,7 +48,7 @@ def conformance(session: nox.Session) -> None:
     """Judge a worker (default: the bundled one) against all 98 M0 requirements."""
     install(session, "runtime")
     if has_nvidia_device():
-        session.install("-r", "requirements/cuda.in")
+        session.install("--require-hashes", "-r", "requirements/cuda.txt")
     session.run("python", "-P", "-m", "m0_conformance", "run", *session.posargs)
 
 
@@ -106,9 +106,16 @@ def package(session: nox.Session) -> None:
 
 
 @nox.session
+def container(session: nox.Session) -> None:
+    """Build the image and use it: Docker, Podman, or as root buildah. After `--`: `--variant cuda`, `--base IMAGE`."""
+    install(session, "dev")
+    session.run("python", "-m", "pytest", "ci/container", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed and memory, each figure beside what a user would pick instead, in the same run."""
     install(session, "dev")
     if has_nvidia_device():
-        session.install("-r", "requirements/cuda.in")
+        session.install("--require-hashes", "-r", "requirements/cuda.txt")
     session.run("python", "-m", "bench", *session.posargs, env={"PYTHONPATH": os.fspath(ROOT)})
