@@ -104,6 +104,7 @@ def load_model(
 
     on_bytes(0)
     options = Options(n_ctx or longest, kv_dtype, yarn_rounding=yarn_rounding, gelu_table=gelu_table)
+    device.expect(gguf.tensors.values())
     adapter = load_adapter(gguf, device, options, on_bytes)
     if n_ctx is not None:
         needed, available = adapter.cache.nbytes(n_ctx), device.available()

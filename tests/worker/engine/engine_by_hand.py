@@ -73,5 +73,5 @@ class Seen:
 
 
 def load(path: Path, **options: Any) -> Model:
-    device = CpuDevice(**{k: options.pop(k) for k in ("memory_limit", "dense_budget") if k in options})
+    device = CpuDevice(**{k: options.pop(k) for k in ("memory_limit", "dense_budget", "threads") if k in options})
     return load_model(GgufFile.open(path), device, **options)

@@ -9,7 +9,12 @@ if TYPE_CHECKING:
 
 
 def open_device(
-    kind: str, index: int = 0, *, memory_limit: int | None = None, dense_budget: int | None = None
+    kind: str,
+    index: int = 0,
+    *,
+    memory_limit: int | None = None,
+    dense_budget: int | None = None,
+    threads: int | None = None,
 ) -> Device:
     """Open a device.
 
@@ -18,6 +23,7 @@ def open_device(
         index: among the devices of that kind.
         memory_limit: bytes it may use at most; by default what is free.
         dense_budget: CPU only: bytes of weights that may be kept in float32, which is faster than stored blocks.
+        threads: CPU only: threads for the products of large models; by default the cores this process may use.
 
     Raises:
         DeviceError: no such device; the message names the cure.
@@ -30,4 +36,4 @@ def open_device(
     from m0_worker.devices.cpu import DENSE_BUDGET, CpuDevice  # noqa: PLC0415 - see above
 
     dense_budget = DENSE_BUDGET if dense_budget is None else dense_budget
-    return CpuDevice(index, memory_limit=memory_limit, dense_budget=dense_budget)
+    return CpuDevice(index, memory_limit=memory_limit, dense_budget=dense_budget, threads=threads)

@@ -18,12 +18,12 @@ from m0_worker.errors import DeviceError as DeviceError  # noqa: PLC0414 - what 
 from m0_worker.errors import OutOfMemory as OutOfMemory  # noqa: PLC0414 - the same
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from m0_worker.gguf import GgmlType
+    from m0_worker.gguf import GgmlType, TensorInfo
     from m0_worker.sampling import SamplingParams
 
 # Handles whose inside only the device that made them knows.
@@ -248,6 +248,10 @@ class Device(Protocol):
         ...
 
     # Loading. Raises OutOfMemory.
+
+    def expect(self, tensors: Iterable[TensorInfo]) -> None:
+        """A model of these tensors is about to be loaded: a device may begin what it needs for them."""
+        ...
 
     def weight(self, tensors: Sequence[StoredTensor]) -> Weight:
         """Matrices that share their input, stacked along ``out``; parts may differ in storage type.

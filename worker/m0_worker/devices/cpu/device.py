@@ -7,11 +7,13 @@ may be replaced by another while the worker runs, but not cut short in place.
 
 from __future__ import annotations
 
+import math
 import platform
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from m0_worker.devices.cpu import library
 from m0_worker.devices.cpu.account import Account
 from m0_worker.devices.cpu.activations import gelu, gelu_table, one_plus_exp_minus
 from m0_worker.devices.cpu.attention import attention
@@ -23,12 +25,14 @@ from m0_worker.devices.interface import DeviceError
 from m0_worker.gguf import dequantize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
+    from m0_worker.devices.cpu.compiled.matrix import Kernels
     from m0_worker.devices.cpu.step import CpuStep
     from m0_worker.devices.interface import Adapter, Memory, Rotation, StoredTensor, Tap
+    from m0_worker.gguf import TensorInfo
     from m0_worker.sampling import SamplingParams
 
     Floats = NDArray[np.float32]
@@ -47,13 +51,23 @@ class CpuDevice:
     kind: Literal["cpu"] = "cpu"
     resident = False
 
-    def __init__(self, index: int = 0, *, memory_limit: int | None = None, dense_budget: int = DENSE_BUDGET) -> None:
+    def __init__(
+        self,
+        index: int = 0,
+        *,
+        memory_limit: int | None = None,
+        dense_budget: int = DENSE_BUDGET,
+        threads: int | None = None,
+    ) -> None:
         if index != 0:
             raise DeviceError(f"there is one CPU device, 0, and no {index}; use device 0")
         self.index = index
         self.name = platform.processor() or platform.machine()
         self._account = Account(memory_limit)
         self._dense_left = dense_budget
+        self._threads = threads
+        self._kernels: Kernels | None = None
+        self.note: str | None = None
         self._tables: list[CpuRotation] = []
         self.half_attention = False  # for comparisons below 1e-6: see attention.attention
 
@@ -71,9 +85,25 @@ class CpuDevice:
     def close(self) -> None:
         """Forget the accounting; the arrays go with the model."""
         self._tables.clear()
+        if self._kernels is not None:
+            self._kernels.close()
+            self._kernels = None
         self._account.close()
 
     # Loading.
+
+    def expect(self, tensors: Iterable[TensorInfo]) -> None:
+        """See the interface. A model beyond the dense budget is computed by compiled kernels, where they can be had."""
+        matrices = [tensor for tensor in tensors if len(tensor.shape) > 1]
+        if sum(4 * math.prod(tensor.shape) for tensor in matrices) <= self._dense_left:
+            return
+        try:
+            self._kernels = library.load({tensor.type for tensor in matrices}, self._threads)
+        except library.KernelsUnavailableError as error:
+            self.note = f"matrices are multiplied by NumPy, some twenty times slower than by compiled kernels: {error}"
+            return
+        self._dense_left = 0  # blocks are read faster than four times their size in float32
+        self._account.reserve("intermediates", self._kernels.nbytes)
 
     def weight(self, tensors: Sequence[StoredTensor]) -> CpuMatrix | CpuExperts:
         """See the interface."""
@@ -84,7 +114,12 @@ class CpuDevice:
             self._dense_left -= dense_bytes
         elif self.memory.intermediates == 0:
             self._account.reserve("intermediates", 2 * TILE_BYTES)
-        return (CpuMatrix if len(tensors[0].shape) == 2 else CpuExperts)(tensors, dense=dense)
+
+        def matrix(parts: Sequence[StoredTensor]) -> CpuMatrix:
+            compiled = None if self._kernels is None else self._kernels.take(parts)
+            return compiled or CpuMatrix(parts, dense=dense)
+
+        return matrix(tensors) if len(tensors[0].shape) == 2 else CpuExperts(tensors, matrix)
 
     def vector(self, tensors: Sequence[StoredTensor]) -> Floats:
         """See the interface."""
@@ -107,7 +142,8 @@ class CpuDevice:
         """See the interface."""
         for table in self._tables:
             table.grow(n_tokens)
-        set_blas_threads(1 if self.memory.weights <= ONE_THREAD_BYTES else None)
+        one = self._kernels is not None or self.memory.weights <= ONE_THREAD_BYTES
+        set_blas_threads(1 if one else None)  # kernels have threads of their own
         return CpuDecoding(self, self._account, model, n_tokens, sampling, seed=seed, tap=tap)
 
     # Operations.

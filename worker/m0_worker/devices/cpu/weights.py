@@ -10,7 +10,7 @@ import numpy as np
 from m0_worker.gguf import dequantize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -89,10 +89,8 @@ def _product(x: NDArray[np.float32], matrix: NDArray[np.float32]) -> NDArray[np.
 class CpuExperts:
     """Expert matrices (E, out, in), one or more stacked along ``out``; each expert is a matrix of its own."""
 
-    def __init__(self, tensors: Sequence[StoredTensor], *, dense: bool) -> None:
-        self._experts = []
-        for e in range(tensors[0].shape[0]):
-            self._experts.append(CpuMatrix([_expert(t, e) for t in tensors], dense=dense))
+    def __init__(self, tensors: Sequence[StoredTensor], make: Callable[[Sequence[StoredTensor]], CpuMatrix]) -> None:
+        self._experts = [make([_expert(t, e) for t in tensors]) for e in range(tensors[0].shape[0])]
         self.nbytes = sum(expert.nbytes for expert in self._experts)
 
     def __getitem__(self, e: int) -> CpuMatrix:

@@ -19,12 +19,13 @@ from m0_worker.gguf.dequantize import dequantize
 from m0_worker.sampling import SamplingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from m0_worker.devices.cuda.decoding import CudaStep
     from m0_worker.devices.cuda.memory import Buffer
     from m0_worker.devices.cuda.recorder import Node
     from m0_worker.devices.interface import Adapter, Memory, Rotation, StoredTensor, Tap
+    from m0_worker.gguf import TensorInfo
 
 
 class CudaDevice:
@@ -86,6 +87,9 @@ class CudaDevice:
         return kernels
 
     # Loading.
+
+    def expect(self, tensors: Iterable[TensorInfo]) -> None:
+        """See the interface: kernels are compiled as their first matrix comes."""
 
     def weight(self, tensors: Sequence[StoredTensor]) -> Matrix:
         """See the interface."""
