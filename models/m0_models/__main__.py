@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from m0_models import bulk, miniatures, probes
 from m0_models.corrupt import CORRUPT
 from m0_models.fetch import FetchError, cache_folder, fetch
+from m0_models.readouts import Readout, readouts
 from m0_models.real import register
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def catalogue() -> dict[str, dict[str, tuple[str, Maker]]]:
     """Kind to name to (what it is, function that writes it)."""
     return {
         "probe": {name: (recipe.about, partial(_probe, recipe)) for name, recipe in probes.catalogue().items()},
+        "readout": {r.name: (r.summary(), partial(_probe, r)) for r in readouts().values()},
         "miniature": {r.name: (_about(r), r.write) for r in miniatures.zoo()},
         "broken": {name: (c.wrong, c.write) for name, c in CORRUPT.items() if not c.good},
         "odd": {name: (c.wrong, c.write) for name, c in CORRUPT.items() if c.good},
@@ -34,7 +36,7 @@ def catalogue() -> dict[str, dict[str, tuple[str, Maker]]]:
     }
 
 
-def _probe(recipe: probes.Recipe, path: Path) -> Path:
+def _probe(recipe: probes.Recipe | Readout, path: Path) -> Path:
     return recipe.write(path).write_facts()
 
 

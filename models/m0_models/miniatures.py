@@ -65,10 +65,13 @@ def write(
 def _weights(shape: Shape, seed: int, sharpness: float) -> Iterator[tuple[str, Floats, layout.Spec]]:
     for number, spec in enumerate(layout.specs(shape)):
         rng = np.random.default_rng([seed, number])
-        yield spec.name, _values(spec, shape, rng, sharpness).astype(np.float32), spec
+        yield spec.name, random_values(spec, shape, rng, sharpness).astype(np.float32), spec
 
 
-def _values(spec: layout.Spec, shape: Shape, rng: np.random.Generator, sharpness: float) -> npt.NDArray[np.float64]:
+def random_values(
+    spec: layout.Spec, shape: Shape, rng: np.random.Generator, sharpness: float = SHARPNESS
+) -> npt.NDArray[np.float64]:
+    """Random values of one tensor, in numpy order, on the scale that its role asks for."""
     noise: npt.NDArray[np.float64] = rng.standard_normal(spec.shape)
     match spec.role:
         case "norm":

@@ -13,7 +13,9 @@ def write(name: str, path: Path) -> tuple[str, dict[str, Any] | None]:
     """Write the model called ``name`` to ``path``; returns the path and, for a probe, what it promises.
 
     Names: a probe of `m0_models.probes.catalogue`, "corrupt:NAME" of `m0_models.corrupt`, "miniature:NAME" of
-    `m0_models.miniatures.zoo`, "benchmark:NAME" of `m0_models.bulk`.
+    `m0_models.miniatures.zoo`, "readout:NAME" of
+    `m0_models.readouts`, "taken:READOUT/MISTAKE" for a read-out as an engine with that mistake takes it,
+    "benchmark:NAME" of `m0_models.bulk`.
 
     Raises:
         KeyError: no such model; its text lists the known ones.
@@ -27,6 +29,13 @@ def write(name: str, path: Path) -> tuple[str, dict[str, Any] | None]:
             recipes = import_module("m0_models.corrupt").CORRUPT
         case "miniature":
             recipes = {recipe.name: recipe for recipe in import_module("m0_models.miniatures").zoo()}
+        case "readout":
+            recipes = import_module("m0_models.readouts").readouts()
+        case "taken":
+            rest, _, mistake = rest.partition("/")
+            recipes = import_module("m0_models.readouts").readouts()
+            if rest in recipes:
+                return str(recipes[rest].build().write_as_taken(path, mistake)), None
         case "benchmark":
             bulk = import_module("m0_models.bulk")
             if rest in bulk.BENCHMARKS:
@@ -36,6 +45,7 @@ def write(name: str, path: Path) -> tuple[str, dict[str, Any] | None]:
         case _:
             recipes = {}
     if rest not in recipes:
-        raise KeyError(f"no model {name!r}; known: {', '.join(recipes) or 'probes, corrupt:, miniature:, benchmark:'}")
+        kinds = "probes, corrupt:, miniature:, readout:, taken:, benchmark:"
+        raise KeyError(f"no model {name!r}; known: {', '.join(recipes) or kinds}")
     made = recipes[rest].write(path)
     return str(getattr(made, "path", made)), getattr(made, "facts", None)
