@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 import httpx2
-from m0_conformance.wire.transport import wire_bytes
+from m0_conformance.recording.transport import wire_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

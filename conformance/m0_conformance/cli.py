@@ -13,14 +13,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m0_conformance.explain import UnknownNameError
-from m0_conformance.options import DEFAULT_REPORT_DIR, RunOptions, add_options
-from m0_conformance.registry import load_registry
+from m0_conformance.recording.store import StoreError
 from m0_conformance.report.document import ReportError
-from m0_conformance.run import EXIT_CONFORMANT, EXIT_OPEN, EXIT_USAGE, Run, print_crashes
+from m0_conformance.run.options import DEFAULT_REPORT_DIR, RunOptions, add_options
+from m0_conformance.run.pytest_session import collect_checks, run_checks
+from m0_conformance.run.session import EXIT_CONFORMANT, EXIT_OPEN, EXIT_USAGE, Run, print_crashes
 from m0_conformance.saboteur.selftest import add_arguments as saboteur_arguments
-from m0_conformance.session import collect_checks, run_checks
-from m0_conformance.store import StoreError
+from m0_conformance.spec.explain import UnknownNameError
+from m0_conformance.spec.registry import load_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,9 +120,9 @@ def show(report: dict[str, Any], folder: Path) -> None:
 
 def doctor(options: Any) -> int:
     """`conformance doctor`."""
-    from m0_conformance.doctor import examine  # noqa: PLC0415 - the start of every other command stays light
-    from m0_conformance.harness import Harness  # noqa: PLC0415 - a command pays for its own imports only
-    from m0_conformance.marks import DEFAULT_LAUNCH  # noqa: PLC0415 - a command pays for its own imports only
+    from m0_conformance.run.doctor import examine  # noqa: PLC0415 - the start of every other command stays light
+    from m0_conformance.run.harness import Harness  # noqa: PLC0415 - a command pays for its own imports only
+    from m0_conformance.run.marks import DEFAULT_LAUNCH  # noqa: PLC0415 - a command pays for its own imports only
 
     chosen = RunOptions.of(options)
     chosen.report_dir = chosen.report_dir / "doctor"
@@ -163,7 +163,7 @@ def render(options: Any) -> int:
 
 def rejudge_report(options: Any) -> int:
     """`conformance rejudge`."""
-    from m0_conformance.rejudge import rejudge  # noqa: PLC0415 - a command pays for its own imports only
+    from m0_conformance.run.rejudge import rejudge  # noqa: PLC0415 - a command pays for its own imports only
 
     return rejudge(options.report, options.output)
 
@@ -199,7 +199,7 @@ def selftest(options: Any) -> int:
 
 def replay_recording(options: Any) -> int:
     """`conformance replay`."""
-    from m0_conformance.replay import replay  # noqa: PLC0415 - a command pays for its own imports only
+    from m0_conformance.run.replay import replay  # noqa: PLC0415 - a command pays for its own imports only
 
     return replay(options.recording, options.worker_url, options.worker_command)
 
@@ -209,7 +209,7 @@ def replay_recording(options: Any) -> int:
 
 def list_clauses(options: Any) -> int:
     """`conformance list`."""
-    from m0_conformance.explain import list_clauses as listed  # noqa: PLC0415 - a command pays for its own imports only
+    from m0_conformance.spec.explain import list_clauses as listed  # noqa: PLC0415 - a command pays for its own imports only
 
     text = listed(load_registry(), pattern=options.pattern, profile=options.profile, status=options.status)
     sys.stdout.write(text)
@@ -218,7 +218,7 @@ def list_clauses(options: Any) -> int:
 
 def explain_id(options: Any) -> int:
     """`conformance explain`."""
-    from m0_conformance.explain import explain  # noqa: PLC0415 - a command pays for its own imports only
+    from m0_conformance.spec.explain import explain  # noqa: PLC0415 - a command pays for its own imports only
 
     checks = {name: check.clauses for name, check in collect_checks().items()}
     text = explain(load_registry(), options.id, checks)
@@ -228,7 +228,10 @@ def explain_id(options: Any) -> int:
 
 def spec_command(options: Any) -> int:
     """`conformance spec`."""
-    from m0_conformance.spec_commands import check, freeze_checks  # noqa: PLC0415 - a command pays for its own imports only
+    from m0_conformance.run.spec_commands import (
+        check,
+        freeze_checks,
+    )
 
     checks = collect_checks()
     return freeze_checks(checks) if options.what == "freeze" else check(options.against, checks)

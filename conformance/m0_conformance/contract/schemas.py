@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from jsonschema import Draft202012Validator
 
 if TYPE_CHECKING:
-    from m0_conformance.wire.transcript import Json
+    from m0_conformance.recording.transcript import Json
 
 
 def schema(name: str) -> dict[str, Json]:

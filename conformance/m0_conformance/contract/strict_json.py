@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from m0_conformance.wire.transcript import Json
+    from m0_conformance.recording.transcript import Json
 
 
 @dataclass(frozen=True, slots=True)

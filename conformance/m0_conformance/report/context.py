@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from m0_conformance.recording.redact import redact
 from m0_conformance.report import problems, selfproof, view
 from m0_conformance.report.evidence import samples
-from m0_conformance.report.redact import redact
 from m0_conformance.report.text import duration
 from m0_conformance.report.timeline import Timeline, draw
 from m0_conformance.report.view import Json, plural

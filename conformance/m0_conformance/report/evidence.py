@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from m0_conformance.recording.transcript import Recording
 from m0_conformance.report.shown import ShownRecording, show_recording
 from m0_conformance.report.view import Json, all_clauses
-from m0_conformance.wire.transcript import Recording
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from m0_conformance.recording.redact import redact_json
 from m0_conformance.report import view
 from m0_conformance.report.context import Limits, PageContext
 from m0_conformance.report.evidence import Store, embed, within
-from m0_conformance.report.redact import redact_json
 from m0_conformance.report.text import duration, visible
 from m0_conformance.report.view import plural
 

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from m0_conformance.report.redact import redact
+from m0_conformance.recording.redact import redact
 from m0_conformance.report.text import visible
 
 if TYPE_CHECKING:

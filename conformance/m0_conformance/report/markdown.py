@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from m0_conformance.recording.redact import redact
 from m0_conformance.report import problems, view
-from m0_conformance.report.redact import redact
 from m0_conformance.report.text import one_line, visible
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from m0_conformance.recording.redact import redact
 from m0_conformance.report.markdown import escape
-from m0_conformance.report.redact import redact
 from m0_conformance.report.text import one_line
 from m0_conformance.report.view import STATUSES, VERDICT_WORDS, WORDS, target_name
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from m0_conformance.judges.views import stream_of
-from m0_conformance.report.redact import redact, redact_headers
+from m0_conformance.judging.streams import stream_of
+from m0_conformance.recording.redact import redact, redact_headers
+from m0_conformance.recording.transcript import Exchange, Launch, Recording
 from m0_conformance.report.text import duration, one_line, size, visible
-from m0_conformance.wire.transcript import Exchange, Launch, Recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

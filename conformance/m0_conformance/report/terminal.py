@@ -10,8 +10,8 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, TextIO
 
+from m0_conformance.recording.redact import redact
 from m0_conformance.report import problems, view
-from m0_conformance.report.redact import redact
 from m0_conformance.report.text import duration, one_line, visible
 
 if TYPE_CHECKING:

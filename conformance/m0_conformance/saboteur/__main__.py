@@ -17,11 +17,11 @@ import socket
 import sys
 from dataclasses import dataclass, field
 
+from m0_conformance.recording import client
 from m0_conformance.saboteur.catalogue import catalogue, find
 from m0_conformance.saboteur.defect import Defect, Exit
 from m0_conformance.saboteur.proxy import Proxy
 from m0_conformance.targets.host import free_port
-from m0_conformance.wire import client
 
 POLL_S = 0.005
 

@@ -13,6 +13,9 @@ from m0_conformance.saboteur.defect import Defect, Exit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from m0_conformance.saboteur.http import Request
+    from m0_conformance.saboteur.proxy import Proxy
+
 DEEP_BYTES = 12 << 20
 """Only the probe of 48 layers, which takes its time to load and to run, is larger."""
 
@@ -102,3 +105,21 @@ def refuse(argv: list[str], reason: str) -> NoReturn:
     """Leave as a worker does that cannot load its model."""
     context = f"(model {given(argv, '--model')!r}, gpu-device {given(argv, '--gpu-device')})"
     raise Exit(1, f"m0-worker: MODEL_LOAD_FAILED: {reason} {context}")
+
+
+class Signalled(Launched):
+    """Remembers the first signal and whether a job ran then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = False
+        self.busy = False
+        self.served = 0
+
+    async def signal(self, number: int, proxy: Proxy) -> bool:
+        if not self.told:
+            self.told, self.busy = True, bool(proxy.running)
+        return True
+
+    async def after_stream(self, request: Request, proxy: Proxy) -> None:
+        self.served += 1

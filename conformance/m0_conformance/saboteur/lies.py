@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
 from m0_conformance.saboteur.defect import Defect, Event
 from m0_conformance.saboteur.http import Answer, Request, json_answer
+from m0_conformance.saboteur.proxy import Proxy
 
 if TYPE_CHECKING:
     from m0_conformance.saboteur.proxy import Proxy
@@ -107,3 +108,15 @@ class TooStrict(Defect):
         if is_execute(request) and self.field in (job := request.json()) and self.refused(job[self.field]):
             return refusal(self.field)
         return request
+
+
+async def cancel(proxy: Proxy, job: str) -> None:
+    """Cancel a job at the worker."""
+    empty = Request("POST", "/cancel", (("Content-Type", "application/json"),), b"")
+    await proxy.ask(empty.with_json({"job_id": job}))
+
+
+def sane(job: dict[str, Any], name: str, low: float, high: float) -> bool:
+    """The field is there and legal, so that a rewrite hides no refusal."""
+    value = job.get(name)
+    return number(value) and low <= value <= high

@@ -9,9 +9,9 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
+from m0_conformance.recording import client
 from m0_conformance.saboteur.defect import Event
 from m0_conformance.saboteur.http import Answer, Head, Request, body_of, json_answer, read_answer_head, read_request
-from m0_conformance.wire import client
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from m0_conformance.options import RunOptions
+    from m0_conformance.run.options import RunOptions
 
 POLL_S = 0.02
 MERCY_S = 10.0
 """Between asking a run that takes too long to stop, and stopping it."""
 OUTPUT = "output.txt"
 PRELOADED = (
-    "m0_conformance.session", "pytest_asyncio.plugin", "m0_models.named", "m0_models.probes", "m0_models.corrupt",
-    "m0_models.oversized", "m0_conformance.doctor", "m0_conformance.harness", "m0_conformance.wire.transport",
+    "m0_conformance.run.pytest_session", "pytest_asyncio.plugin", "m0_models.named", "m0_models.probes", "m0_models.corrupt",
+    "m0_models.oversized", "m0_conformance.run.doctor", "m0_conformance.run.harness", "m0_conformance.recording.transport",
 )  # fmt: skip
 """What every run needs; heavy enough to be worth loading once."""
 

@@ -19,21 +19,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m0_conformance.options import RunOptions
-from m0_conformance.registry import load_registry
+from m0_conformance.recording.transcript import Recording
+from m0_conformance.run.options import RunOptions
+from m0_conformance.run.pytest_session import collected
 from m0_conformance.saboteur.catalogue import catalogue
-from m0_conformance.saboteur.matrix import counts, publish
 from m0_conformance.saboteur.proxy import FAULT
 from m0_conformance.saboteur.runner import OUTPUT, Ended, preload, run_all
-from m0_conformance.session import collected
-from m0_conformance.wire.transcript import Recording
+from m0_conformance.spec.kill_matrix import counts, publish
+from m0_conformance.spec.registry import load_registry
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
-    from m0_conformance.registry import Registry
     from m0_conformance.saboteur.defect import Defect
+    from m0_conformance.spec.registry import Registry
 
 SENTINELS = ("M0-W-1310/event-names", "M0-W-1330/idempotent", "M0-W-1422/absent-string")
 """Clauses whose checks accompany every defect: ordinary streams with /health, cancel, stop strings."""

@@ -21,8 +21,8 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 
 import psutil
 
-from m0_conformance.wire.client import Clock, Request, port_accepts, start
-from m0_conformance.wire.transcript import Launch, LogLine, seconds
+from m0_conformance.recording.client import Clock, Request, port_accepts, start
+from m0_conformance.recording.transcript import Launch, LogLine, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from m0_conformance.wire.transcript import Chunk, Exchange, Recording
+from m0_conformance.recording.transcript import Chunk, Exchange, Recording
 
 STARTED_AT = 1_700_000_000.0
 STARTED = ("started", {"job_id": "job-1", "model": "fake", "started_at": "2023-11-14T22:13:20Z"})

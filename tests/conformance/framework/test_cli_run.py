@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 from m0_conformance.cli import main
-from m0_conformance.rejudge import judge_again
+from m0_conformance.judging.verdict import statuses
+from m0_conformance.recording.store import StoreError
 from m0_conformance.report.document import TruncatedRunError, read_report, read_stream
-from m0_conformance.store import StoreError
+from m0_conformance.run.rejudge import judge_again
 from m0_conformance.targets import free_port
-from m0_conformance.verdict import statuses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

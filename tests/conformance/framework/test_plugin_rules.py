@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from m0_conformance.frozen import FrozenError, freeze, frozen_checks, members
-from m0_conformance.judges.registry import judged_clauses, load_all
-from m0_conformance.registry import load_registry
-from m0_conformance.session import CHECKS, collect_checks
+from m0_conformance.judging.judge import judged_clauses, load_all
+from m0_conformance.run.pytest_session import CHECKS, collect_checks
+from m0_conformance.spec.check_sets import FrozenError, freeze, frozen_checks, members
+from m0_conformance.spec.registry import load_registry
 
 ROOT = Path(__file__).parents[3]
-HEAD = "import pytest\nfrom m0_conformance.situation import requirement, Situation\n"
+HEAD = "import pytest\nfrom m0_conformance.run.situation import requirement, Situation\n"
 FINE = '@requirement("M0-W-1300/job-id")\nasync def test_x(situation: Situation) -> None:\n    pass\n'
 
 
@@ -33,7 +33,7 @@ def test_dishonest_checks_are_collection_errors(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-c", str(CHECKS / "pytest.ini"), "--rootdir", str(tmp_path)),
-            *("-p", "pytest_asyncio.plugin", "-p", "m0_conformance.plugin", "--import-mode=importlib"),
+            *("-p", "pytest_asyncio.plugin", "-p", "m0_conformance.run.plugin", "--import-mode=importlib"),
             *("--worker-url", "http://127.0.0.1:9", "--report-dir", str(tmp_path / "out"), str(tmp_path)),
         ],
         capture_output=True,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from framework_samples import GOOD, execute, recording, sse
-from m0_conformance.store import RunStore, StoreError, cleaned, read_recording
-from m0_conformance.wire.transcript import Launch, LogLine
+from m0_conformance.recording.store import RunStore, StoreError, cleaned, read_recording
+from m0_conformance.recording.transcript import Launch, LogLine
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 from framework_samples import END, GOOD, STARTED, TOKENS, execute, health, recording, sse
-from m0_conformance.finding import Finding, Status
-from m0_conformance.judges import evaluate, load_all
-from m0_conformance.judges.registry import INVARIANTS
-from m0_conformance.wire.transcript import Chunk, Exchange, Launch, Recording
+from m0_conformance.judging.finding import Finding, Status
+from m0_conformance.judging.judge import INVARIANTS, evaluate, load_all
+from m0_conformance.recording.transcript import Chunk, Exchange, Launch, Recording
 
 load_all()
 OWN = {"framing", "order", "payloads", "health", "service"}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from m0_conformance.recording.client import Clock
 from m0_conformance.targets import (
     Command,
     CommandError,
@@ -20,7 +21,6 @@ from m0_conformance.targets import (
     parse_command,
     parse_url,
 )
-from m0_conformance.wire.client import Clock
 
 ROOT = Path(__file__).parents[3]
 VALUES = {"worker_id": "id", "model": "/m/a.gguf", "gpu_device": "0", "port": "8000"}

@@ -5,8 +5,8 @@ import random
 
 import pytest
 from framework_samples import recording
-from m0_conformance.finding import Status
-from m0_conformance.judges.timing import quantile, within
+from m0_conformance.judging.finding import Status
+from m0_conformance.judging.timing import quantile, within
 
 
 def test_bounds_hold_the_true_quantile_as_often_as_promised() -> None:

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from framework_samples import recording
-from m0_conformance.expect import Expected, ExpectError, Ledger, read_expected
-from m0_conformance.finding import Finding, Status, worst
-from m0_conformance.registry import Registry, load_registry
+from m0_conformance.judging.expected import Expected, ExpectError, Ledger, read_expected
+from m0_conformance.judging.finding import Finding, Status, worst
+from m0_conformance.judging.verdict import Outcome, RunFacts, roll_up
 from m0_conformance.report.document import seal
-from m0_conformance.run import exit_code
-from m0_conformance.verdict import Outcome, RunFacts, roll_up
+from m0_conformance.run.session import exit_code
+from m0_conformance.spec.registry import Registry, load_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from m0_conformance.wire.transcript import Recording
+    from m0_conformance.recording.transcript import Recording
 
 REGISTRY = load_registry()
 CLAUSE = "M0-W-1300/job-id"

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from m0_conformance.recording.client import Clock, Live, Request, start
+from m0_conformance.recording.transcript import Exchange, Recording
 from m0_conformance.targets import free_port
-from m0_conformance.wire.client import Clock, Live, Request, start
-from m0_conformance.wire.transcript import Exchange, Recording
 
 if TYPE_CHECKING:
     from pathlib import Path

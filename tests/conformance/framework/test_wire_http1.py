@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from m0_conformance.wire.http1 import MAX_HEAD, ResponseReader
+from m0_conformance.recording.http1 import MAX_HEAD, ResponseReader
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nT: 1\r\n\r\n"
 LENGTH = b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nabc"

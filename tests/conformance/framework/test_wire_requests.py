@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from m0_conformance.wire.client import Request, json_request
-from m0_conformance.wire.transport import form, wire_bytes
+from m0_conformance.recording.client import Request, json_request
+from m0_conformance.recording.transport import form, wire_bytes
 
 HOST = "127.0.0.1:8080"
 JSON = ("Content-Type", "application/json")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from m0_conformance.wire.sse import SseParse, SseParser, parse_sse
+from m0_conformance.recording.sse import SseParse, SseParser, parse_sse
 
 FRAGMENTS = [
     b"event: token", b"data: {}", b"data:x", b"data", b":", b": hi", b"\n", b"\r\n", b"\r", b"\n\n", b"\xef\xbb\xbf",

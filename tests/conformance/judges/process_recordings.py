@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from m0_conformance.finding import Status
-from m0_conformance.judges.registry import INVARIANTS, JUDGES, load_all
-from m0_conformance.wire.transcript import Chunk, Exchange, Launch, LogLine, Recording
+from m0_conformance.judging.finding import Status
+from m0_conformance.judging.judge import INVARIANTS, JUDGES, load_all
+from m0_conformance.recording.transcript import Chunk, Exchange, Launch, LogLine, Recording
 
 Spoil: TypeAlias = Callable[[Recording], None]
 load_all()

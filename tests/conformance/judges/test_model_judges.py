@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from m0_conformance.finding import Status
-from m0_conformance.wire.transcript import LogLine, Recording
+from m0_conformance.judging.finding import Status
+from m0_conformance.recording.transcript import LogLine, Recording
 from process_recordings import (
     MODEL,
     Spoil,

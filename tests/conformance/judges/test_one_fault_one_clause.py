@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from m0_conformance.finding import Status
-from m0_conformance.wire.transcript import Chunk
+from m0_conformance.judging.finding import Status
+from m0_conformance.recording.transcript import Chunk
 from wire_recordings import answer, event, job, red
 
 if TYPE_CHECKING:
-    from m0_conformance.wire.transcript import Exchange
+    from m0_conformance.recording.transcript import Exchange
 
 PASS, FAIL, SILENT = {Status.PASS}, {Status.FAIL}, {Status.NOT_TESTED}
 CANCELLED = event("error", code="CANCELLED", message="no", retriable=False)

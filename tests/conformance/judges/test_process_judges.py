@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from m0_conformance.finding import Status
-from m0_conformance.judges.launches import log_event
-from m0_conformance.wire.transcript import LogLine, Recording
+from m0_conformance.judging.finding import Status
+from m0_conformance.judging.launches import log_event
+from m0_conformance.recording.transcript import LogLine, Recording
 from process_recordings import (
     MODEL,
     WORKER_ID,

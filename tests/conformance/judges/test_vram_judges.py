@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from m0_conformance.finding import Status
-from m0_conformance.judges.registry import JUDGES, evaluate, load_all
-from m0_conformance.wire.transcript import Chunk, Exchange, Launch, LogLine, Recording
+from m0_conformance.judging.finding import Status
+from m0_conformance.judging.judge import JUDGES, evaluate, load_all
+from m0_conformance.recording.transcript import Chunk, Exchange, Launch, LogLine, Recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from m0_conformance.finding import Status
-from m0_conformance.judges.registry import evaluate, load_all
-from m0_conformance.wire.transcript import Chunk, Exchange, Recording
+from m0_conformance.judging.finding import Status
+from m0_conformance.judging.judge import evaluate, load_all
+from m0_conformance.recording.transcript import Chunk, Exchange, Recording
 
 load_all()
 HOST = "127.0.0.1:8000"

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from m0_conformance import scripts
 from m0_conformance.cli import main
-from m0_conformance.finding import Finding, Status
+from m0_conformance.judging.finding import Finding, Status
+from m0_conformance.run import scripts
 
 ROOT = Path(__file__).parents[3]
 FAKE = ROOT / "tests/conformance/framework/fake_m0.py"

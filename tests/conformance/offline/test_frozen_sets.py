@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from m0_conformance.frozen import ANY, FrozenError, freeze, frozen_checks
-from m0_conformance.verdict import RunFacts, unlike_frozen
-from m0_conformance.wire.transcript import Outcome, Recording
+from m0_conformance.judging.verdict import RunFacts, unlike_frozen
+from m0_conformance.recording.transcript import Outcome, Recording
+from m0_conformance.spec.check_sets import ANY, FrozenError, freeze, frozen_checks
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m0_conformance.model import NOTICE_S, Model
+from m0_conformance.judging.job_model import NOTICE_S, Model
 
 
 def clause(complaint: tuple[str, str, str] | None) -> str | None:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import operators_of_events
 import operators_of_exchanges
 import operators_of_identity
-from m0_conformance.finding import Status
-from m0_conformance.judges.registry import evaluate, load_all
+from m0_conformance.judging.finding import Status
+from m0_conformance.judging.judge import evaluate, load_all
 from transcript_edits import OPERATORS, corpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from m0_conformance.wire.transcript import Recording
+    from m0_conformance.recording.transcript import Recording
 
 ALLOWED = Path(__file__).parent / "allowed.toml"
 MODULES = (operators_of_events, operators_of_exchanges, operators_of_identity)

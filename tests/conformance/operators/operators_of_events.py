@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from m0_conformance.wire.transcript import Exchange
+from m0_conformance.recording.transcript import Exchange
 from transcript_edits import block, block_bytes, edited, on_events, payload_range, with_payload, written
 
 if TYPE_CHECKING:
-    from m0_conformance.judges.views import Event, Stream
+    from m0_conformance.judging.streams import Event, Stream
 
 CONTRACT = {
     "started": ("job_id", "model", "started_at"),

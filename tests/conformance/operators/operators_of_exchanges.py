@@ -6,8 +6,8 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from m0_conformance.judges.views import is_execute, stream_of
-from m0_conformance.wire.transcript import Chunk, Exchange, Recording
+from m0_conformance.judging.streams import is_execute, stream_of
+from m0_conformance.recording.transcript import Chunk, Exchange, Recording
 from transcript_edits import Sites, edited, json_object, on_exchanges, operator, place, put, streams, with_body, written
 
 if TYPE_CHECKING:

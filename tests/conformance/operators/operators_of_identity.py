@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from m0_conformance.judges.views import Event, Stream, is_execute
-from m0_conformance.wire.transcript import Chunk, Exchange, Recording
+from m0_conformance.judging.streams import Event, Stream, is_execute
+from m0_conformance.recording.transcript import Chunk, Exchange, Recording
 from operators_of_events import CONTRACT, Variants
 from operators_of_exchanges import HEALTH
 from transcript_edits import (

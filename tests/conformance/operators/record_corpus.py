@@ -12,8 +12,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from m0_conformance.recording.store import read_recording
 from m0_conformance.report.document import read_report
-from m0_conformance.store import read_recording
 
 CORPUS = Path(__file__).parent / "corpus"
 CHECKS = {

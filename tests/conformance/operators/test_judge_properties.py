@@ -10,13 +10,13 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from m0_conformance.finding import Finding, Status
-from m0_conformance.judges.registry import evaluate, judged_clauses, load_all
-from m0_conformance.registry import load_registry
-from m0_conformance.store import RunStore, cleaned, read_recording
-from m0_conformance.verdict import _judge_clause
-from m0_conformance.wire.sse import SseParser, parse_sse
-from m0_conformance.wire.transcript import Chunk, Exchange, Recording
+from m0_conformance.judging.finding import Finding, Status
+from m0_conformance.judging.judge import evaluate, judged_clauses, load_all
+from m0_conformance.judging.verdict import _judge_clause
+from m0_conformance.recording.sse import SseParser, parse_sse
+from m0_conformance.recording.store import RunStore, cleaned, read_recording
+from m0_conformance.recording.transcript import Chunk, Exchange, Recording
+from m0_conformance.spec.registry import load_registry
 from transcript_edits import corpus
 
 QUICK = settings(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import operator_results
-from m0_conformance.finding import Status
+from m0_conformance.judging.finding import Status
 from operator_results import Results
 from transcript_edits import OPERATORS, corpus
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from m0_conformance.contract import parse_json
-from m0_conformance.judges.views import Event, Stream, is_execute, stream_of
-from m0_conformance.wire.transcript import Chunk, Exchange, Recording
+from m0_conformance.judging.streams import Event, Stream, is_execute, stream_of
+from m0_conformance.recording.transcript import Chunk, Exchange, Recording
 
 CORPUS = Path(__file__).parent / "corpus"
 Splice: TypeAlias = tuple[int, int, bytes]

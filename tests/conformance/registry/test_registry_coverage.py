@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from m0_conformance.coverage import coverage
-from m0_conformance.registry import load_registry
+from m0_conformance.spec.coverage import coverage
+from m0_conformance.spec.registry import load_registry
 
 REGISTRY = load_registry()
 CHECKED = [name for name, clause in REGISTRY.clauses.items() if clause.owes_check]

@@ -3,14 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from m0_conformance.explain import (
-    UnknownNameError,
-    explain,
-    list_clauses,
-    readings_table,
-    replace_readings_table,
-)
-from m0_conformance.registry import load_registry
+from m0_conformance.spec.explain import UnknownNameError, explain, list_clauses, readings_table, replace_readings_table
+from m0_conformance.spec.registry import load_registry
 
 REGISTRY = load_registry()
 PAGE = Path(__file__).parents[3] / "docs" / "readings.md"
@@ -81,7 +75,7 @@ def test_a_near_miss_is_offered_what_is_near() -> None:
 
 def test_the_page_of_readings_is_not_stale() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert replace_readings_table(REGISTRY, page) == page, "run: python -m m0_conformance.explain docs/readings.md"
+    assert replace_readings_table(REGISTRY, page) == page, "run: python -m m0_conformance.spec.explain docs/readings.md"
     assert readings_table(REGISTRY).count("\n| E-") == len(REGISTRY.readings)
 
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from m0_conformance.registry import RegistryError, load_registry, read_registry
+from m0_conformance.spec.registry import RegistryError, load_registry, read_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable

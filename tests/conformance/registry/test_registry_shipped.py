@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 import m0_conformance
 import pytest
-from m0_conformance.registry import Disposition, Level, Mode, Observable, load_registry
+from m0_conformance.spec.registry import Disposition, Level, Mode, Observable, load_registry
 
 SPEC = Path(m0_conformance.__file__).parent / "spec"
 AREAS = sorted((SPEC / "registry").glob("*.toml"))

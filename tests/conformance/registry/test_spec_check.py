@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pytest
-from m0_conformance.registry import Registry, load_registry
-from m0_conformance.spec_check import check_file, compare, find_passages
+from m0_conformance.spec.drift import check_file, compare, find_passages
+from m0_conformance.spec.registry import Registry, load_registry
 
 if TYPE_CHECKING:
     from pathlib import Path

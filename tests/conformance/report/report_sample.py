@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from m0_conformance.registry import Clause, load_registry
 from m0_conformance.report.document import Report, seal
+from m0_conformance.spec.registry import Clause, load_registry
 from report_streams import (
     HOSTILE,
     START_UP,
@@ -28,7 +28,7 @@ from report_streams import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from m0_conformance.wire.transcript import Recording
+    from m0_conformance.recording.transcript import Recording
 
 JUDGED = ("m0-wire", "m0-process")
 PASSING_RECORDINGS = 16

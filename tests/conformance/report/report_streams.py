@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from m0_conformance.wire.transcript import Chunk, Exchange, Launch, LogLine, Recording, seconds
+from m0_conformance.recording.transcript import Chunk, Exchange, Launch, LogLine, Recording, seconds
 
 if TYPE_CHECKING:
     import random

@@ -14,8 +14,8 @@ from report_sample import replayed_stream
 from report_streams import START_UP, answer, execute, process, recording, steady, words
 
 if TYPE_CHECKING:
+    from m0_conformance.recording.transcript import Recording
     from m0_conformance.report.timeline import Timeline
-    from m0_conformance.wire.transcript import Recording
     from report_pages import Made
 
 

@@ -4,7 +4,7 @@ import time
 import unicodedata
 
 import pytest
-from m0_conformance.report.redact import redact, redact_headers, redact_json
+from m0_conformance.recording.redact import redact, redact_headers, redact_json
 from m0_conformance.report.text import duration, one_line, size, visible
 from report_streams import SECRET
 

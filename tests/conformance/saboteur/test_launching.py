@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from m0_conformance.areas.model_forms.defects import NibblesOfQ4, swapped_nibbles
 from m0_conformance.saboteur.catalogue import Truth, catalogue, find
 from m0_conformance.saboteur.defect import Exit
-from m0_conformance.saboteur.defects.gguf import NibblesOfQ4, swapped_nibbles
 from m0_conformance.saboteur.launching import Accepts, Refuses, given, replaced, without
 from m0_models import corrupt, probes
 

@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from m0_conformance.options import RunOptions
-from m0_conformance.registry import load_registry
-from m0_conformance.saboteur import matrix, runner
+from m0_conformance.recording.transcript import Launch, LogLine, Recording
+from m0_conformance.run.options import RunOptions
+from m0_conformance.saboteur import runner
 from m0_conformance.saboteur.catalogue import catalogue
 from m0_conformance.saboteur.defect import Defect
 from m0_conformance.saboteur.proxy import FAULT
@@ -23,7 +23,8 @@ from m0_conformance.saboteur.selftest import (
     trouble,
     unfalsified,
 )
-from m0_conformance.wire.transcript import Launch, LogLine, Recording
+from m0_conformance.spec import kill_matrix as matrix
+from m0_conformance.spec.registry import load_registry
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,1 @@
+"""The clauses by area: each folder holds demand, check, judge and defects of its clauses."""

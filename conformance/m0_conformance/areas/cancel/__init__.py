@@ -1,0 +1,1 @@
+"""POST /cancel: running, waiting, finished and unknown jobs, and how soon."""

@@ -1,0 +1,112 @@
+"""Checks of POST /cancel: running, waiting, finished and unknown jobs, and how soon."""
+
+from __future__ import annotations
+
+import json
+
+from m0_conformance.areas.cancel.judge import cancelled_in_time, met
+from m0_conformance.run.situation import Situation, requirement
+
+LENGTH = 512
+"""Tokens of a job that is to be cancelled: long enough to be hit in the middle, short enough for slow workers."""
+
+
+BEFORE_CANCEL = 3
+"""Tokens that must have arrived, so that the cancel meets a running generation."""
+
+
+ATTEMPTS = 4
+"""To meet a running job: a fast worker on a busy machine may be ready before the cancel is sent."""
+
+
+SAMPLES = 20
+
+
+MALFORMED = (b"", b"{", b"[]", b'"job"', b"null", b"{}", b'{"job_id": ""}', b'{"job_id": null}', b'{"job_id": 7}')
+
+
+JSON = (("Content-Type", "application/json"),)
+
+
+async def cancel_in_the_middle(situation: Situation, label: str, *cancels: str) -> None:
+    """Start a job and cancel it after its first tokens, until a cancel met a running one; waits for each one's end."""
+    for _ in range(ATTEMPTS):
+        live = situation.start(label, max_tokens=LENGTH, temperature=0.0)
+        answers = []
+        if await live.tokens(BEFORE_CANCEL):
+            answers = [await situation.cancel(name, live.job_id) for name in cancels or (f"cancel {label}",)]
+        stream = await live.done()
+        if not answers or met(stream, answers[:1]) is not None:
+            return
+
+
+@requirement(
+    "M0-W-1330/accepts",
+    "M0-W-1330/cancelled-event",
+    "M0-W-1330/within-5s",
+    "M0-W-1330/next-job",
+    "M0-SYS-6.3.5/stops-early",
+)
+async def test_cancel_of_a_running_job(situation: Situation) -> None:
+    """A job alone, the same cancelled, and a short one after that."""
+    await situation.execute("uncancelled", max_tokens=LENGTH, temperature=0.0)
+    await situation.execute("short before", max_tokens=12, temperature=0.0)
+    await cancel_in_the_middle(situation, "cancelled")
+    await situation.execute("short after", max_tokens=12, temperature=0.0)
+
+
+@requirement("M0-W-1330/idempotent")
+async def test_cancel_twice(situation: Situation) -> None:
+    """The second cancel follows the first at once."""
+    await cancel_in_the_middle(situation, "cancelled", "first cancel", "second cancel")
+
+
+@requirement("M0-W-1330/unknown-job", "M0-W-1330/only-named-job")
+async def test_cancel_of_another_job(situation: Situation) -> None:
+    """While a job runs, cancels name a job that never was and one that has ended."""
+    ended = await situation.execute("ended", max_tokens=2, temperature=0.0)
+    live = situation.start("bystander", max_tokens=64, temperature=0.0)
+    await live.tokens(1)
+    await situation.cancel("cancel of nobody", "no-such-job")
+    await situation.cancel("cancel of the ended", str(ended.request.get("job_id")))
+    await live.done()
+
+
+@requirement("M0-W-1330/finished-job")
+async def test_cancel_after_the_end(situation: Situation) -> None:
+    """A cancel that comes too late harms neither the past job nor the next."""
+    ended = await situation.execute("ended", max_tokens=4, temperature=0.0)
+    await situation.cancel("late cancel", str(ended.request.get("job_id")))
+    await situation.execute("next", max_tokens=4, temperature=0.0)
+
+
+@requirement("M0-W-1330/waiting-job")
+async def test_cancel_of_a_waiting_job(situation: Situation) -> None:
+    """One job runs, a second waits for its turn and is cancelled; then the first is."""
+    for _ in range(ATTEMPTS):
+        running = situation.start("running", max_tokens=2048, temperature=0.0)
+        await running.tokens(1)
+        waiting = situation.start("waiting", max_tokens=8, temperature=0.0)
+        await situation.get("time passes", "/health")
+        await situation.cancel("cancel waiting", waiting.job_id)
+        await waiting.terminal(5.0)
+        await situation.cancel("cancel running", running.job_id)
+        await running.done()
+        stream = await waiting.done()
+        if stream.exchange.status != 200 or cancelled_in_time(situation.recording, stream):
+            break
+
+
+@requirement("M0-W-1330/validates-body")
+async def test_malformed_cancels(situation: Situation) -> None:
+    """Bodies without a usable job_id."""
+    for number, body in enumerate(MALFORMED):
+        await situation.post(f"malformed {number}", "/cancel", body=body, headers=JSON)
+    situation.fact("malformed", [json.dumps(body.decode()) for body in MALFORMED])
+
+
+@requirement("M0-W-1330/within-100ms")
+async def test_cancel_latency(situation: Situation) -> None:
+    """Twenty cancels, each of a job in full flow."""
+    for number in range(SAMPLES):
+        await cancel_in_the_middle(situation, f"flow {number}")

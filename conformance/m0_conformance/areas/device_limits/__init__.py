@@ -1,0 +1,1 @@
+"""Device memory that runs out, and the reference models' shapes."""

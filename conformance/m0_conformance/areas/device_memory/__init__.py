@@ -1,0 +1,1 @@
+"""Device memory on an NVIDIA host: weights, KV cache, residency, leaks."""

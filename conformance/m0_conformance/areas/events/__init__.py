@@ -1,0 +1,1 @@
+"""What the events say: fields of started, token, end and error."""

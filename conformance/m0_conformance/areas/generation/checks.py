@@ -1,0 +1,59 @@
+"""Checks of a job from its first to its last token: length, pace, /health meanwhile, one model for life."""
+
+from __future__ import annotations
+
+import asyncio
+
+from m0_conformance.run.situation import OMIT, Situation, launch, requirement
+
+LONG = 2048
+
+
+POLLS = 40
+
+
+@requirement("M0-W-1300/max-tokens-bound", "M0-W-1300/max-tokens-prefix", "M0-SYS-6.3.1/valid-job-ends")
+async def test_lengths(situation: Situation) -> None:
+    """Greedy jobs of different lengths."""
+    for count, label in ((24, "longer"), (1, "shorter"), (7, "shorter"), (23, "shorter"), (24, "longer")):
+        await situation.execute(label, max_tokens=count, temperature=0.0)
+    for seed in range(3):
+        await situation.execute("ordinary", max_tokens=8 + seed, temperature=0.5 * seed, seed=seed)
+
+
+@requirement("M0-W-1300/max-tokens-reached", "M0-W-1311/no-tokens")
+@launch("script")
+async def test_exact_lengths(situation: Situation) -> None:
+    """A model that never ends by itself, and one that ends at once."""
+    for count in (1, 2, 17, 100):
+        await situation.execute("endless", max_tokens=count, temperature=0.0)
+    await situation.execute("ends at once", prompt=situation.prompt("empty"), max_tokens=16, temperature=0.0)
+
+
+@requirement("M0-SYS-6.3.1/incremental", "M0-W-1320/while-generating", "M0-W-1300/max-tokens-default")
+async def test_long_generation(situation: Situation) -> None:
+    """The longest job there is, and /health again and again while it runs.
+
+    A probe never ends by itself, so there max_tokens is left out and its default shows.
+    """
+    endless = situation.probe is not None
+    situation.fact("endless", endless)
+    live = situation.start("long", max_tokens=OMIT if endless else LONG, temperature=0.0)
+    if not await live.tokens(2):
+        situation.not_exercised("the long job yielded no two tokens")
+    for _ in range(POLLS):
+        if live.live.ended:
+            break
+        await situation.get("meanwhile", "/health")
+        await asyncio.sleep(0.02)
+    if not await live.terminal(60.0 * situation.scale):
+        await live.hang_up()
+
+
+@requirement("M0-W-1001/model-constant")
+async def test_one_model_for_life(situation: Situation) -> None:
+    """Health and jobs in turn."""
+    for number in range(3):
+        await situation.get("identity", "/health")
+        await situation.execute("job", max_tokens=2 + number, seed=number)
+    await situation.get("identity", "/health")

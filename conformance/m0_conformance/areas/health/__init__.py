@@ -1,0 +1,1 @@
+"""GET /health: its fields, and what it says of the tokenizer."""

@@ -1,0 +1,1 @@
+"""What the worker logs: its events, their context, and what must not stand there."""

@@ -1,0 +1,1 @@
+"""GET /metrics, deferred by the spec."""

@@ -1,0 +1,1 @@
+"""Broken model files: refused at start, with code, context and words."""

@@ -1,0 +1,1 @@
+"""Model files of every form that must load: storage types, containers, architectures."""

@@ -1,0 +1,1 @@
+"""Figures that the spec defers to M1."""

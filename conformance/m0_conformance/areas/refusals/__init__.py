@@ -1,0 +1,1 @@
+"""What bad requests are answered with: status, JSON, codes, unknown routes."""

@@ -1,0 +1,184 @@
+"""Judges of POST /execute's parameters: each limit from both sides, defaults, and the same job in other words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from m0_conformance.judging.answers import Case, cases, finished, is_refused, steady, taken
+from m0_conformance.judging.judge import fail, judge, note, ok, unsure
+from m0_conformance.judging.streams import describe, streams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from m0_conformance.judging.finding import Finding
+    from m0_conformance.recording.transcript import Recording
+
+
+_LIMITS = tuple(
+    f"M0-W-1300/{name}"
+    for name in (
+        "minimal-body", "job-id", "prompt", "prompt-max", "body-size", "max-tokens-range", "temperature-range",
+        "top-p-range", "top-k-range", "top-k-vocabulary", "repetition-penalty-range", "stop-count", "stop-length",
+        "stop-empty-item", "seed-range",
+    )
+)  # fmt: skip
+
+
+LONGEST = 32768
+
+
+NO_ROOM = "the model's context may be too small for the longest prompt"
+
+
+ROOM = 12_000
+"""Context a 32,768-character English prompt surely fits into."""
+
+
+@judge(*_LIMITS)
+def limits(recording: Recording) -> Iterator[Finding]:
+    """Accepted where it must be, refused where it must be; with which status is M0-W-1302's."""
+    for case in cases(recording):
+        if case.clause in _LIMITS:
+            yield from _side(recording, case)
+
+
+def _side(recording: Recording, case: Case) -> Iterator[Finding]:
+    what, name = case.exchange.label, case.field or "request"
+    if case.want == "accept" and case.taken == "accepted":
+        yield ok(case.exchange, clause=case.clause)
+    elif case.want == "accept" and case.taken == "refused":
+        if any(taken(other) == "accepted" for other in recording.labelled(what)):
+            return  # another text of that length was served: this one had too many tokens
+        if case.field == "prompt" and _no_room(recording, case):
+            yield unsure(case.exchange, "context-too-small", NO_ROOM, clause=case.clause)
+            return
+        yield fail(
+            case.exchange,
+            f"legal-{name}-refused",
+            f"a legal request is refused: {what}",
+            expected="HTTP 200 and a stream",
+            actual=describe(case.exchange),
+            clause=case.clause,
+        )
+    elif case.want == "refuse" and case.taken in {"refused", "server-error"}:
+        yield ok(case.exchange, clause=case.clause)
+    elif case.want == "refuse" and case.taken == "accepted":
+        yield fail(
+            case.exchange,
+            f"illegal-{name}-accepted",
+            f"an illegal request is served: {what}",
+            expected="HTTP 400",
+            actual=describe(case.exchange),
+            clause=case.clause,
+        )
+        if case.clause == "M0-W-1300/top-k-vocabulary":
+            yield note(
+                case.exchange,
+                "top-k",
+                "top_k above the vocabulary is served",
+                reading=("E-TOPKMAX", "off"),
+                clause=case.clause,
+            )
+
+
+def _no_room(recording: Recording, case: Case) -> bool:
+    """A model that is not ours may lack the context, and may say so with 400 (M0-W-1825)."""
+    if recording.facts.get("fits"):
+        return False
+    context = recording.facts.get("context_length")
+    words = case.exchange.body.decode("utf-8", "replace").lower()
+    return not isinstance(context, int) or context < ROOM or "token" in words or "context" in words
+
+
+@judge("M0-W-1300/prompt-unit")
+def prompt_unit(recording: Recording) -> Iterator[Finding]:
+    """E-CHARS: astral characters have two UTF-16 units and four bytes: where refusals begin tells the unit."""
+    counts: dict[int, Case] = {}
+    for case in cases(recording):
+        number, _, rest = case.exchange.label.partition(" ")
+        if rest == "astral characters" and case.taken in {"accepted", "refused"}:
+            counts[int(number)] = case
+    if not counts:
+        return
+    largest = counts[max(counts)]
+    served = max((count for count, case in counts.items() if case.taken == "accepted"), default=0)
+    if served > LONGEST // 2:
+        yield ok(counts[served].exchange)
+        yield note(counts[served].exchange, "unit", "the limit counts code points", reading=("E-CHARS", "code-points"))
+        return
+    unit = {LONGEST // 2: "utf16-units", LONGEST // 4: "bytes"}.get(served)
+    if unit is None and _no_room(recording, largest):
+        yield unsure(largest.exchange, "context-too-small", NO_ROOM)
+        return
+    yield fail(
+        largest.exchange,
+        f"counts-{unit or 'otherwise'}",
+        "32768 characters outside the basic plane are refused for their length",
+        expected="a limit in code points",
+        actual=f"{served} are served, {min(n for n in counts if n > served)} are not: {describe(largest.exchange)}",
+    )
+    if unit is not None:
+        yield note(largest.exchange, "unit", f"the limit counts {unit}", reading=("E-CHARS", unit))
+
+
+@judge("M0-W-1300/optional-defaults", "M0-W-1300/deadline-header")
+def no_difference(recording: Recording) -> Iterator[Finding]:
+    """Jobs that must say what the plain job says."""
+    words = {
+        "spelled out": ("M0-W-1300/optional-defaults", "defaults-differ", "spelling out the defaults changes it"),
+        "with a deadline": ("M0-W-1300/deadline-header", "deadline-matters", "an X-Deadline header changes it"),
+    }
+    plain = steady(recording, "plain")
+    if plain is None:
+        return
+    for label, (clause, key, message) in words.items():
+        for stream in streams(recording, label):
+            if stream.terminal is None:
+                continue
+            if finished(stream) and stream.pieces == plain:
+                yield ok(stream, clause=clause)
+            else:
+                yield fail(
+                    stream, key, message, expected=repr(plain)[:160], actual=repr(stream.pieces)[:160], clause=clause
+                )
+        for exchange in recording.labelled(label):
+            if is_refused(exchange):
+                yield fail(exchange, key, message, expected="HTTP 200", actual=describe(exchange), clause=clause)
+
+
+@judge("M0-W-1300/job-id-reuse")
+def job_id_reuse(recording: Recording) -> Iterator[Finding]:
+    """The second job of the same job_id, after the first has ended."""
+    first = next(iter(streams(recording, "first use")), None)
+    if first is None or not finished(first):
+        return
+    for exchange in recording.labelled("second use"):
+        served = [stream for stream in streams(recording, "second use") if stream.exchange is exchange]
+        if served and finished(served[0]) and bool(served[0].tokens) == bool(first.tokens):
+            yield ok(served[0])
+        elif is_refused(exchange) or (served and served[0].terminal is not None):
+            yield fail(
+                exchange,
+                "job-id-not-reusable",
+                "a job_id whose job has ended is not served again",
+                expected="a job like the first",
+                actual=describe(exchange),
+            )
+
+
+@judge("M0-W-1300/correlation-header")
+def correlation_header(recording: Recording) -> Iterator[Finding]:
+    """Deferred: reported only."""
+    for exchange in recording.labelled("with a correlation id"):
+        sent = next(value for name, value in exchange.request_headers if name.lower() == "x-correlation-id")
+        if exchange.header("x-correlation-id") == sent:
+            yield ok(exchange)
+        elif exchange.status == 200:
+            yield fail(
+                exchange,
+                "correlation-id-lost",
+                "the correlation id does not come back",
+                expected=f"x-correlation-id: {sent}",
+                actual=exchange.header("x-correlation-id") or "no such header",
+            )

@@ -1,0 +1,1 @@
+"""Stop strings: where the text ends."""

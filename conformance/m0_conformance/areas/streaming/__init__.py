@@ -1,0 +1,1 @@
+"""The event stream: content type, SSE framing, order of events, end of the stream."""

@@ -1,0 +1,37 @@
+"""Checks of the event stream: content type, SSE framing, order of events, end of the stream."""
+
+from __future__ import annotations
+
+from m0_conformance.run.situation import Situation, requirement
+
+
+@requirement(
+    "M0-W-1310/event-names",
+    "M0-W-1310/event-line",
+    "M0-W-1310/sse-grammar",
+    "M0-W-1310/last-event-complete",
+    "M0-W-1310/utf8-bytes",
+    "M0-W-1311/started-first",
+    "M0-W-1311/started-once",
+    "M0-W-1311/one-terminal",
+    "M0-W-1311/nothing-after-terminal",
+    "M0-W-1311/stream-closes",
+    "M0-W-1312/json-object",
+    "M0-W-1312/started-fields",
+    "M0-W-1312/started-job-id",
+    "M0-W-1312/started-model",
+    "M0-W-1312/started-at-format",
+    "M0-W-1312/started-at-now",
+    "M0-W-1312/token-fields",
+    "M0-W-1312/token-index",
+    "M0-W-1312/end-fields",
+    "M0-W-1312/end-tokens-out",
+    "M0-W-1312/end-decode-time",
+)
+async def test_ordinary_streams(situation: Situation) -> None:
+    """Four jobs of different lengths and temperatures, each to its end."""
+    await situation.get("health", "/health")
+    await situation.execute("one token", max_tokens=1)
+    await situation.execute("greedy", max_tokens=24, temperature=0.0)
+    await situation.execute("warm", max_tokens=24, temperature=1.0, seed=7)
+    await situation.execute("characters", prompt=situation.prompt("utf8"), max_tokens=24, temperature=0.0)

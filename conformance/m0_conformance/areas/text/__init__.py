@@ -1,0 +1,1 @@
+"""Token bytes become text: characters, end of sequence, any prompt."""

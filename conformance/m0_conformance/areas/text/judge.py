@@ -1,0 +1,285 @@
+"""Judges of token bytes become text: characters, end of sequence, any prompt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from m0_conformance.judging.answers import taken
+from m0_conformance.judging.judge import fail, invariant, judge, note, ok, warn
+from m0_conformance.judging.streams import Stream, describe, streams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from m0_conformance.judging.finding import Finding
+    from m0_conformance.recording.transcript import Recording
+
+
+REPLACEMENT = "\ufffd"
+
+
+def _scripts(recording: Recording) -> Iterator[tuple[Stream, dict[str, Any]]]:
+    """Completed streams of the known scripts with their promises."""
+    for name, script in (recording.facts.get("scripts") or {}).items():
+        for stream in streams(recording, f"script {name}"):
+            if stream.terminal is not None and stream.terminal.kind == "end":
+                yield stream, script
+
+
+def _spelled(script: dict[str, Any], tokens: int) -> bytes:
+    """The bytes of the first tokens: the script, then its cycle for as long as it takes."""
+    pieces = [bytes.fromhex(token) for token in script["tokens"][:tokens]]
+    cycle = [bytes.fromhex(token) for token in script["cycle"]]
+    while cycle and len(pieces) < tokens:
+        pieces += cycle[: tokens - len(pieces)]
+    return b"".join(pieces)
+
+
+def _whole(data: bytes) -> str:
+    """As text, without a character that is cut off at the end."""
+    for cut in range(4):
+        head = data[: len(data) - cut]
+        try:
+            return head.decode("utf-8")
+        except UnicodeDecodeError as error:
+            if error.reason != "unexpected end of data":
+                break
+    return data.decode("utf-8", "replace")
+
+
+def _asked(stream: Stream) -> int:
+    return int(stream.request.get("max_tokens") or 0)
+
+
+@judge("M0-W-1420/next-token")
+def next_token(recording: Recording) -> Iterator[Finding]:
+    """The scripts of plain words: a wrong next token shows as another word."""
+    for stream, script in _scripts(recording):
+        if script["name"] not in {"words", "eos", "stop"}:
+            continue
+        expected = _spelled(script, _asked(stream)).decode()
+        said = stream.text
+        # Too short a text, or one that goes on after the end, is for text-exact and the end-of-sequence clauses.
+        if said.strip() and (expected.startswith(said.rstrip()) or said.startswith(expected)):
+            yield ok(stream)
+        else:
+            yield fail(
+                stream,
+                "wrong-next-token",
+                "the text is not the one that the model's weights spell",
+                expected=repr(expected[:120]),
+                actual=repr(said[:120]),
+            )
+
+
+@judge("M0-W-1362/text-exact")
+def text_exact(recording: Recording) -> Iterator[Finding]:
+    """Joined texts of the scripts without broken bytes, cut where max_tokens cuts."""
+    for stream, script in _scripts(recording):
+        if script["name"] in {"invalid", "cut"} or REPLACEMENT in stream.text:
+            continue
+        expected = _whole(_spelled(script, _asked(stream)))
+        said = stream.text
+        if said == expected:
+            yield ok(stream)
+        elif said.startswith(expected) and script["ends"] == "eos":
+            continue  # what follows the end of sequence is for eos-ends and eos-silent
+        else:
+            at = next(
+                (i for i, (a, b) in enumerate(zip(expected, said, strict=False)) if a != b),
+                min(len(expected), len(said)),
+            )
+            yield fail(
+                stream,
+                "text-differs",
+                f"the joined text differs from what the tokens spell, first at character {at}",
+                expected=repr(expected[max(0, at - 20) : at + 40]),
+                actual=repr(said[max(0, at - 20) : at + 40]),
+            )
+
+
+@judge("M0-W-1362/holds-incomplete")
+def holds_incomplete(recording: Recording) -> Iterator[Finding]:
+    """In the scripts of cut characters no t holds a part of one."""
+    for stream, script in _scripts(recording):
+        if script["name"] not in {"utf8", "joined"}:
+            continue
+        broken = next((event for event in stream.tokens if _is_broken(event.data.get("t"))), None)
+        if broken is None:
+            yield ok(stream)
+        else:
+            yield fail(
+                stream,
+                "part-of-a-character",
+                "a token event holds a part of a character",
+                expected="whole characters only, held back until they are complete",
+                actual=repr(broken.data.get("t")),
+                at=broken,
+            )
+
+
+def _is_broken(text: object) -> bool:
+    return isinstance(text, str) and (REPLACEMENT in text or any("\ud800" <= letter <= "\udfff" for letter in text))
+
+
+@judge("M0-W-1362/invalid-byte")
+def invalid_byte(recording: Recording) -> Iterator[Finding]:
+    """All words around the broken bytes arrive, in order."""
+    for stream, script in _scripts(recording):
+        if script["name"] != "invalid" or not stream.tokens:
+            continue
+        words = [word for word in _spelled(script, len(script["tokens"])).decode("utf-8", "ignore").split() if word]
+        rest = stream.text
+        missing = ""
+        for word in words:
+            _, found, rest = rest.partition(word)
+            if not found:
+                missing = word
+                break
+        if missing:
+            yield fail(
+                stream,
+                "blocked-by-invalid-byte",
+                f"the word {missing!r} after a byte that can never become a character is missing",
+                expected=" … ".join(words),
+                actual=repr(stream.text[:120]),
+            )
+        else:
+            yield ok(stream)
+
+
+@judge("M0-W-1362/unfinished-at-end")
+def unfinished_at_end(recording: Recording) -> Iterator[Finding]:
+    """The cut character is dropped; a final U+FFFD is tolerated when the user asked for lenient readings (E-UTF8)."""
+    lenient = recording.settings.get("disputes") != "strict"
+    cut = [(s, _spelled(script, _asked(s))) for s, script in _scripts(recording) if script["name"] == "cut"]
+    utf8 = (recording.facts.get("scripts") or {}).get("utf8")
+    ended = (s for s in streams(recording, "cut by max_tokens") if s.terminal is not None and s.terminal.kind == "end")
+    cut += [(stream, _spelled(utf8, _asked(stream))) for stream in ended if utf8]
+    for stream, data in cut:
+        expected = _whole(data)
+        if stream.text == expected:
+            yield ok(stream)
+        elif stream.text == expected + REPLACEMENT and lenient:
+            yield ok(stream)
+            yield note(
+                stream, "flushed-as-replacement", "a cut character is flushed as U+FFFD", reading=("E-UTF8", "flushed")
+            )
+        elif stream.text.startswith(expected):
+            yield fail(
+                stream,
+                "unfinished-character-shown",
+                "a character that the job's end cuts in two appears in the text",
+                expected=repr(expected),
+                actual=repr(stream.text),
+                at=stream.tokens[-1] if stream.tokens else None,
+            )
+
+
+@judge("M0-W-1362/eos-ends")
+def eos_ends(recording: Recording) -> Iterator[Finding]:
+    """The scripts that end: fewer tokens than asked for, and end."""
+    for stream, script in _scripts(recording):
+        if script["ends"] != "eos":
+            continue
+        if len(stream.tokens) < _asked(stream):
+            yield ok(stream)
+        else:
+            yield fail(
+                stream,
+                "ran-past-end-of-sequence",
+                "the job went on after the model's end-of-sequence token",
+                expected=f"end after {len(script['tokens'])} tokens",
+                actual=f"{len(stream.tokens)} tokens",
+            )
+
+
+@judge("M0-W-1362/eos-silent")
+def eos_silent(recording: Recording) -> Iterator[Finding]:
+    """Nothing follows the last word of a script that ends."""
+    for stream, script in _scripts(recording):
+        if script["ends"] != "eos" or script["name"] == "cut" or len(stream.tokens) >= _asked(stream):
+            continue
+        expected = _whole(_spelled(script, _asked(stream)))
+        if stream.text == expected:
+            yield ok(stream)
+        elif stream.text.startswith(expected):
+            yield fail(
+                stream,
+                "end-of-sequence-shown",
+                "the end-of-sequence token appears as text",
+                expected=repr(expected),
+                actual=repr(stream.text),
+                at=stream.tokens[-1] if stream.tokens else None,
+            )
+
+
+@judge("M0-W-1824/no-replacement")
+def no_replacement(recording: Recording) -> Iterator[Finding]:
+    """Neither U+FFFD nor a lost character in multi-byte scripts."""
+    for name in ("utf8", "joined"):
+        for stream in streams(recording, f"multibyte {name}"):
+            if stream.terminal is None or not stream.text:
+                continue
+            if any(_is_broken(piece) for piece in stream.pieces):
+                yield fail(
+                    stream,
+                    "replacement-character",
+                    "text of multi-byte characters holds a replacement character",
+                    expected="no U+FFFD",
+                    actual=repr(stream.text),
+                )
+            else:
+                yield ok(stream)
+
+
+INTERNAL = frozenset("\u0120\u010a\u0109\u010d")
+"""How byte-level vocabularies write space, line feed, tab and carriage return (GPT-2's table of stand-ins)."""
+
+
+@invariant("M0-W-1362/no-internal-alphabet")
+def no_internal_alphabet(stream: Stream) -> Iterator[Finding]:
+    """On every stream with text whose prompt does not show those letters itself; one alone may be a Maltese word."""
+    text, prompt = stream.text, stream.request.get("prompt")
+    if not text.strip() or not isinstance(prompt, str) or INTERNAL & set(prompt):
+        return
+    shown = [event for event in stream.tokens if INTERNAL & set(str(event.data.get("t")))]
+    if not shown:
+        yield ok(stream)
+        return
+    known = stream.recording is not None and stream.recording.settings.get("probe") is not None
+    speak = fail if known or len(shown) > 1 else warn
+    yield speak(
+        stream,
+        "internal-alphabet",
+        "a token's text shows the vocabulary's stand-ins for bytes",
+        expected="the text that the bytes spell",
+        actual=repr(shown[0].data.get("t"))[:80],
+        at=shown[0],
+    )
+
+
+@judge("M0-W-1362/any-prompt")
+def any_prompt(recording: Recording) -> Iterator[Finding]:
+    """Each prompt of the battery is accepted and its job ends with `end`."""
+    for exchange in recording.labelled("battery"):
+        kind = taken(exchange)
+        stream = next((one for one in streams(recording, "battery") if one.exchange is exchange), None)
+        ending = stream.terminal if stream is not None else None
+        if kind == "refused":
+            actual = describe(exchange)
+        elif ending is not None and ending.kind == "error":
+            actual = ending.text[:200]
+        else:
+            if ending is not None:
+                yield ok(exchange)
+            continue
+        asked = exchange.request_json()
+        shown = repr(asked.get("prompt"))[:60] if isinstance(asked, dict) else "?"
+        yield fail(
+            exchange,
+            "prompt-not-served",
+            f"the prompt {shown} is not served",
+            expected="a stream that ends with end",
+            actual=actual,
+        )

@@ -1,0 +1,158 @@
+"""Five quick looks at a target, a plain sentence each, before anything is judged.
+
+A bogus command or an address that is no worker gives one sentence here instead of one failure per check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from m0_conformance.contract import parse_json
+from m0_conformance.judging.streams import KINDS, Stream, stream_of
+from m0_conformance.run.situation import Blocked, HarnessError, Request
+
+if TYPE_CHECKING:
+    from m0_conformance.recording.transcript import Exchange, Json
+    from m0_conformance.run.harness import Harness
+    from m0_conformance.run.marks import LaunchKey
+    from m0_conformance.run.situation import Situation
+
+CHECK = "doctor"
+CLAUSES = ()
+HEALTH_S = 8.0
+"""A worker that needs longer for its first /health is told from one that never answers by --timing-scale."""
+EXECUTE_S = 20.0
+"""Longest wait for a first event. Not scaled down, so that a slow machine is not called broken."""
+
+
+@dataclass(slots=True)
+class Diagnosis:
+    """What the doctor found."""
+
+    usable: bool = False
+    """Checks can say something about this target."""
+    sentences: list[tuple[bool, str]] = field(default_factory=list)
+    """(fine, one sentence) per look."""
+    complaint: str = ""
+    """The one sentence to show when the target is not usable."""
+    refused: bool = False
+    """Nothing that speaks HTTP answered: the run proves nothing about M0 (exit 3)."""
+
+    def add(self, fine: bool, sentence: str) -> None:
+        """One more look."""
+        self.sentences.append((fine, sentence))
+
+    def give_up(self, sentence: str, *, refused: bool) -> Diagnosis:
+        """The target is not usable."""
+        self.add(fine=False, sentence=sentence)
+        self.complaint, self.refused = sentence, refused
+        return self
+
+
+async def examine(harness: Harness, key: LaunchKey) -> Diagnosis:
+    """Look at a group's target; fills `harness.identity` and `harness.device`, keeps a recording named "doctor"."""
+    diagnosis = Diagnosis()
+    await harness.measure_floor()
+    try:
+        target = await harness.target_for(key)
+    except (Blocked, HarnessError) as error:
+        diagnosis.give_up(f"{error}", refused=True)
+        _keep_failure(harness, diagnosis)
+        return diagnosis
+    situation = harness.situation(CHECK, CLAUSES, target)
+    try:
+        await _look(harness, situation, diagnosis)
+    finally:
+        recording = await situation.finish()
+        recording.facts["usable"] = diagnosis.usable
+        recording.facts["complaint"] = diagnosis.complaint
+        recording.facts["refused"] = diagnosis.refused
+        recording.facts["sentences"] = [[fine, sentence] for fine, sentence in diagnosis.sentences]
+        harness.keep(recording)
+    return diagnosis
+
+
+def _keep_failure(harness: Harness, diagnosis: Diagnosis) -> None:
+    facts: dict[str, Json] = {"usable": False, "complaint": diagnosis.complaint, "refused": True}
+    harness.set_aside(CHECK, CLAUSES, "blocked", diagnosis.complaint, facts)
+
+
+async def _look(harness: Harness, situation: Situation, diagnosis: Diagnosis) -> None:
+    where = "{}:{}".format(*situation.target.address)
+    health = await situation.send("health", Request("GET", "/health"), within=HEALTH_S)
+    if health.status is None:
+        words = {
+            "refused": f"nothing listens on {where} ({health.error})",
+            "timeout": f"{where} accepts connections but never answers GET /health",
+            "garbage": f"{where} does not speak HTTP/1.x: {health.error}",
+        }
+        diagnosis.give_up(words.get(health.end, f"{where}: GET /health got no answer ({health.error})"), refused=True)
+        return
+    diagnosis.add(fine=True, sentence=f"{where} answers HTTP")
+    body = parse_json(health.body).value if health.status in {200, 503} else None
+    sound = isinstance(body, dict) and bool(body)
+    if isinstance(body, dict):
+        harness.identity = body
+        harness.device = _device(body)
+    diagnosis.add(sound, _health_words(health, body))
+    live = situation.start("execute", max_tokens=4, temperature=0.0)
+    await live.live.wait(lambda: live.count("started", "token", "end", "error") > 0, EXECUTE_S)
+    first_answer = live.exchange.status
+    if live.events or first_answer not in {None, 200}:
+        try:
+            async with asyncio.timeout(EXECUTE_S):
+                await live.done()
+        except TimeoutError:
+            await live.hang_up()
+    else:
+        await live.hang_up()
+    stream = stream_of(live.exchange)
+    if live.exchange.status != 200 or not any(event.kind in KINDS | {"[DONE]"} for event in stream.events):
+        diagnosis.give_up(_no_stream_words(where, live.exchange, worker_like=sound), refused=not sound)
+        return
+    diagnosis.add(fine=True, sentence=f"POST /execute streams: {len(stream.tokens)} tokens, {_ending(stream)}")
+    diagnosis.add(stream.dialect == "named", _dialect_words(stream))
+    diagnosis.add(fine=True, sentence=f"the harness itself takes {harness.floor_us or 0:.0f} µs a round trip")
+    diagnosis.usable = True
+
+
+def _device(body: dict[str, Json]) -> str | None:
+    """What /health tells about where the weights are."""
+    resident = body.get("resident")
+    return None if not isinstance(resident, bool) else "cuda" if resident else "cpu"
+
+
+def _health_words(health: Exchange, body: Json) -> str:
+    if isinstance(body, dict) and body:
+        return f"GET /health is JSON: model {body.get('model', '(not named)')!r}, {len(body)} fields"
+    return f"GET /health is not an M0 health body: HTTP {health.status}, {health.content_type or 'no content type'}"
+
+
+def _no_stream_words(where: str, exchange: Exchange, *, worker_like: bool) -> str:
+    if exchange.status is None:
+        answer = {"timeout": "never answered", "client-closed": f"no answer within {EXECUTE_S:g} s"}.get(
+            exchange.end, f"no answer ({exchange.end} {exchange.error})".strip()
+        )
+    else:
+        answer = f"HTTP {exchange.status}, {exchange.content_type or 'no content type'}, no event stream"
+    kind = (
+        f"{where} answers GET /health, but POST /execute: "
+        if worker_like
+        else f"{where} is no M0 worker: POST /execute: "
+    )
+    return kind + answer
+
+
+def _ending(stream: Stream) -> str:
+    return f"ended by {stream.terminal.kind!r}" if stream.terminal is not None else "without a terminal event"
+
+
+def _dialect_words(stream: Stream) -> str:
+    return {
+        "named": "events are named by their `event:` line, as M0 has it",
+        "json-type": "events are named only by the JSON key `type`, a known other dialect (E-FRAME)",
+        "unnamed": "events carry no name at all",
+        "silent": "no events",
+    }[stream.dialect]

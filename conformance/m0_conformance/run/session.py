@@ -1,0 +1,241 @@
+"""One run from options to exit code: which target, which profile, what was collected, and the report at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fnmatch
+import hashlib
+import json
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from m0_conformance.judging.expected import Expected, Ledger, read_expected
+from m0_conformance.judging.verdict import Outcome, RunFacts, roll_up
+from m0_conformance.recording.store import RunStore
+from m0_conformance.report.document import write_report
+from m0_conformance.run.progress import Progress
+from m0_conformance.spec.check_sets import ANY, frozen_checks
+from m0_conformance.spec.kill_matrix import counts, published
+from m0_conformance.spec.registry import Registry, load_registry
+from m0_conformance.targets import Command, bundled_command, nvidia_device, parse_command, parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from m0_conformance.judging.finding import Finding, Status
+    from m0_conformance.recording.transcript import Json
+    from m0_conformance.run.doctor import Diagnosis
+    from m0_conformance.run.harness import Harness
+    from m0_conformance.run.options import RunOptions
+
+SUITE = "m0-conformance"
+EXIT_CONFORMANT, EXIT_DEVIATION, EXIT_USAGE, EXIT_OPEN = 0, 1, 2, 3
+
+
+def suite_version() -> str:
+    """Version of the installed suite, or of the source tree that it is run from without being installed."""
+    try:
+        return version(SUITE)
+    except PackageNotFoundError:
+        source = Path(__file__).parents[2] / "worker" / "m0_worker" / "__init__.py"  # where the version is kept
+        with contextlib.suppress(OSError):
+            if found := re.search(r'^__version__ = "(.+)"$', source.read_text(encoding="utf-8"), re.MULTILINE):
+                return found[1]
+        return "0+unknown"
+
+
+def make_target(options: RunOptions) -> tuple[Command | None, tuple[str, int] | None]:
+    """The command or the address to judge; without either, the bundled worker. Raises ValueError with a sentence."""
+    if options.worker_url is not None and options.worker_command is not None:
+        raise ValueError("--worker-url and --worker-command exclude each other; give one")
+    if options.worker_url is not None:
+        return None, parse_url(options.worker_url)
+    return (parse_command(options.worker_command) if options.worker_command is not None else bundled_command()), None
+
+
+def choose_profile(options: RunOptions, command: Command | None) -> str:
+    """The profile asked for, or the largest this situation allows."""
+    if options.profile is not None:
+        return options.profile
+    if command is None:
+        return "m0-wire"
+    return "m0" if nvidia_device() is not None else "m0-process"
+
+
+def testset_digest(collected: Mapping[str, Sequence[str]]) -> str:
+    """SHA-256 over every check's name and clauses."""
+    canonical = json.dumps({check: sorted(clauses) for check, clauses in collected.items()}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class Run:
+    """Options, target, progress and result of one run."""
+
+    crashes: ClassVar[list[str]] = []
+    """What pytest reported as its own or a module's failure."""
+
+    def __init__(self, options: RunOptions, registry: Registry, store: RunStore) -> None:
+        self.options = options
+        self.registry = registry
+        self.store = store
+        self.command, self.address = make_target(options)
+        self.profile = choose_profile(options, self.command)
+        self.progress = Progress()
+        self.harness: Harness | None = None
+        self.collected: dict[str, tuple[str, ...]] = {}
+        self.failed = False
+        self.outcome: Outcome | None = None
+        self.report: dict[str, Json] | None = None
+        self.ledger: Ledger | None = None
+        self.expected: list[Expected] = []
+        self._started = dt.datetime.now(dt.UTC)
+
+    @classmethod
+    def begin(cls, options: RunOptions) -> Run:
+        """Open a run. Raises ValueError (usage), RegistryError, OSError (the report folder)."""
+        registry = load_registry()
+        make_target(options)  # complain before the last run's report is touched
+        expected = read_expected(options.expected) if options.expected is not None else []
+        run = cls(options, registry, RunStore(options.report_dir))
+        run.expected = expected
+        run.store.line(
+            "header",
+            suite=SUITE,
+            version=suite_version(),
+            registry=registry.digest,
+            profile=run.profile,
+            target=run.target_json(),
+            started=run._started.isoformat(timespec="seconds"),
+            options=options.as_json(),
+        )
+        return run
+
+    # ---- during the run ---------------------------------------------------------------------------------------
+
+    def wanted(self, clauses: Sequence[str]) -> bool:
+        """Whether a check of these clauses belongs to this run."""
+        globs = self.options.requirement
+        if globs and not any(
+            fnmatch.fnmatchcase(clause, glob) or fnmatch.fnmatchcase(clause.split("/")[0], glob)
+            for clause in clauses
+            for glob in globs
+        ):
+            return False
+        inside = {
+            clause.id for clause in (*self.registry.in_profile(self.profile), *self.registry.in_profile("m1-preview"))
+        }
+        return any(clause in inside for clause in clauses)
+
+    def doctored(self, diagnosis: Diagnosis) -> None:
+        """Show what the doctor found."""
+        for fine, sentence in diagnosis.sentences:
+            self.progress.say(f"{'ok  ' if fine else 'LOOK'} {sentence}")
+
+    def check_done(self, check: str, status: Status, seconds: float, broken: list[Finding]) -> None:
+        """A check is recorded and judged."""
+        gating = [f for f in broken if (clause := self.registry.clauses.get(f.clause)) and clause.status == "active"]
+        self.failed = self.failed or bool(gating)
+        self.store.line("check", check=check, status=status.value, seconds=round(seconds, 3))
+        self.progress.check(check, status, gating)
+
+    @classmethod
+    def crash(cls, text: str) -> None:
+        """Remember a failure of the suite for the command line to show."""
+        cls.crashes.append(text)
+
+    # ---- the end ----------------------------------------------------------------------------------------------
+
+    def target_json(self) -> dict[str, Json]:
+        """report.json's `target`."""
+        identity = self.harness.identity if self.harness is not None else {}
+        device = self.harness.device if self.harness is not None else None
+        notes = {
+            "cpu": "The worker says that its weights are not resident in VRAM: no VRAM requirement can pass here.",
+            "cuda": "The worker says that its weights are resident in VRAM.",
+            None: "The worker did not say where its weights are.",
+        }
+        return {
+            "kind": "url" if self.command is None else "command",
+            "url": self.options.worker_url,
+            "command": None
+            if self.command is None
+            else ("bundled worker" if self.command.bundled else str(self.command)),
+            "identity": identity,
+            "device": device,
+            "device_note": notes[device],
+        }
+
+    def facts(self, *, interrupted: bool) -> RunFacts:
+        """Everything the verdict needs besides the findings."""
+        duration = (dt.datetime.now(dt.UTC) - self._started).total_seconds()
+        matrix = published()
+        options = self.options.as_json()
+        if interrupted:
+            options["interrupted"] = True
+        return RunFacts(
+            profile=self.profile,
+            suite={
+                "name": SUITE,
+                "version": suite_version(),
+                "registry_sha": self.registry.digest,
+                "testset_sha": testset_digest(self.collected),
+                "selftest": None if matrix is None else counts(matrix),
+            },
+            target=self.target_json(),
+            run={
+                "started": self._started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "duration_s": round(duration, 3),
+                "seed": self.options.seed,
+                "options": options,
+                "timing": {
+                    "floor_us": self.harness.floor_us if self.harness is not None else None,
+                    "scale": self.options.timing_scale,
+                },
+            },
+            collected=self.collected,
+            expected_checks=frozen_checks(self.profile),
+            known_checks=frozen_checks(ANY) or frozenset(),
+            filtered=bool(self.options.requirement),
+            interrupted=interrupted,
+            kill_matrix=matrix,
+            reports=str(self.options.report_dir),
+        )
+
+    def end(self, *, interrupted: bool = False) -> int:
+        """Roll up, write report.json, close the NDJSON with its footer; the exit code."""
+        self.progress.end()
+        harness = self.harness
+        recordings = harness.recordings if harness is not None else {}
+        findings = harness.findings if harness is not None else []
+        outcome = roll_up(self.registry, recordings, findings, self.facts(interrupted=interrupted))
+        self.outcome = outcome
+        if self.options.expected is not None:
+            self.ledger = Ledger.of(self.expected, outcome, self.registry)
+            outcome.report["expected_ledger"] = self.ledger.as_json()
+        self.report = write_report(outcome.report, self.options.report_dir / "report.json")
+        self.store.footer(verdict=outcome.verdict, digest=self.report["digest"])
+        return exit_code(outcome, self.ledger, allow_partial=self.options.allow_partial)
+
+
+def exit_code(outcome: Outcome, ledger: Ledger | None, *, allow_partial: bool) -> int:
+    """0 conformant, or all deviations expected · 1 unexpected deviation or stale expectation · 3 open."""
+    if ledger is not None and not ledger.clean:
+        return EXIT_DEVIATION
+    if outcome.verdict == "CONFORMANT":
+        return EXIT_CONFORMANT
+    if outcome.verdict == "NON_CONFORMANT":
+        return EXIT_CONFORMANT if ledger is not None else EXIT_DEVIATION
+    if outcome.verdict == "PARTIAL" and allow_partial:
+        return EXIT_CONFORMANT
+    return EXIT_OPEN
+
+
+def print_crashes() -> None:
+    """Show what went wrong inside the suite."""
+    for text in Run.crashes:
+        sys.stderr.write(text.rstrip() + "\n")
+    Run.crashes.clear()

@@ -1,0 +1,391 @@
+"""What a check drives: requests to the worker under test, extra workers, facts and timing samples, all recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
+
+from m0_conformance.judging.streams import Event, Stream, make_event, stream_of
+from m0_conformance.recording.client import Clock, Live, Request, json_request, start
+from m0_conformance.recording.sse import SseParser
+from m0_conformance.run.marks import alone, launch, needs, requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from m0_conformance.recording.transcript import Exchange, Json, Recording
+    from m0_conformance.run.harness import Harness
+    from m0_conformance.targets.process import WorkerProcess
+
+__all__ = [
+    "OMIT",
+    "HarnessError",
+    "LiveStream",
+    "NotExercised",
+    "OutOfReach",
+    "Request",
+    "Situation",
+    "Target",
+    "Worker",
+    "alone",
+    "launch",
+    "needs",
+    "requirement",
+]
+
+OMIT: Any = object()
+"""As a field's value: leave the field out of the body."""
+Wait: TypeAlias = Literal["ready", "exit", "listening", "no"]
+
+AFTER_TERMINAL_S = 2.0
+"""Silence after a terminal event that ends our waiting for the end of the body."""
+
+ONCE_LET_DOWN_S = 10.0
+"""Longest exchange of a check in which one was in vain: a worker that falls silent costs a check no minutes."""
+
+NATURAL_PROMPTS = {
+    "words": "Tell a very long story about a lighthouse keeper and the sea. Begin now.\n",
+    "utf8": "Repeat exactly: é 你好 😀 naïve café 東京\n",
+    "eos": "Answer with the single word yes.\n",
+}
+"""Prompts for workers whose model we do not know: situations they may, but need not, bring about."""
+
+
+class HarnessError(Exception):
+    """The suite itself failed: ERROR, exit 3, never blamed on the target."""
+
+
+class NotExercised(Exception):  # noqa: N818 - an outcome, not an error
+    """The situation did not come about (a lost race, no such character): NOT_TESTED with this reason."""
+
+
+class OutOfReach(NotExercised):
+    """This kind of target cannot show it: NOT_TESTED, but no hole where another check saw the clause."""
+
+
+class Blocked(Exception):  # noqa: N818 - an outcome, not an error
+    """No usable worker for this check: BLOCKED with this reason."""
+
+
+@dataclass(slots=True)
+class Target:
+    """Where requests go."""
+
+    address: tuple[str, int]
+    process: WorkerProcess | None = None
+    probe: dict[str, Any] | None = None
+    """The probe model's facts; None when the model is not ours."""
+    model: str = ""
+
+
+@dataclass(slots=True)
+class Worker(Target):
+    """A worker the check started itself."""
+
+    label: str = ""
+    argv: list[str] = field(default_factory=list)
+
+    @property
+    def running_process(self) -> WorkerProcess:
+        """Its process. Raises HarnessError when there is none."""
+        if self.process is None:
+            raise HarnessError(f"worker {self.label} has no process")
+        return self.process
+
+    async def signal(self, name: str) -> None:
+        """Send "SIGTERM", "SIGINT", "SIGKILL", "SIGSTOP", …; recorded with its time."""
+        self.running_process.send_signal(name)
+
+    async def exited(self, within: float = 10.0) -> int | None:
+        """Wait for the exit: its code (negative: killed by that signal), or None when it still runs."""
+        return await self.running_process.exited(within)
+
+    async def line(self, wanted: str, within: float = 10.0) -> bool:
+        """Wait until an output line holds this text."""
+        return await self.running_process.line(wanted, within)
+
+
+class LiveStream:
+    """A POST /execute in flight."""
+
+    def __init__(self, live: Live, job_id: str, scale: float = 1.0) -> None:
+        self.live = live
+        self.job_id = job_id
+        self._patience = AFTER_TERMINAL_S * scale
+        self.events: list[Event] = []
+        """Normalized events so far; call a waiting method first."""
+        self._parser = SseParser()
+        self._taken = 0
+
+    @property
+    def exchange(self) -> Exchange:
+        """What is recorded of it so far."""
+        return self.live.exchange
+
+    def _catch_up(self) -> None:
+        for chunk in self.exchange.chunks[self._taken :]:
+            self.events += [make_event(raw, chunk.at) for raw in self._parser.feed(chunk.data)]
+        self._taken = len(self.exchange.chunks)
+
+    def count(self, *kinds: str) -> int:
+        """How many events of these kinds have arrived."""
+        self._catch_up()
+        return sum(event.kind in kinds for event in self.events)
+
+    async def started(self, within: float | None = 30.0) -> bool:
+        """Wait for the started event; False when the exchange ended or the time was over without it."""
+        return await self.live.wait(lambda: self.count("started") > 0, within)
+
+    async def tokens(self, count: int, within: float | None = 60.0) -> bool:
+        """Wait for so many token events."""
+        return await self.live.wait(lambda: self.count("token") >= count, within)
+
+    async def terminal(self, within: float | None = 60.0) -> bool:
+        """Wait for a terminal event."""
+        return await self.live.wait(lambda: self.count("end", "error") > 0, within)
+
+    async def done(self) -> Stream:
+        """Wait for the end of the exchange, whatever it is; one that stays silent after its terminal event is left.
+
+        Twice the second that M0-W-1311 allows, so that the judges see it broken, and no check waits for its time-out.
+        """
+        while not self.live.ended:
+            seen = len(self.exchange.chunks)
+            await self.live.wait(lambda: False, self._patience)
+            if not self.live.ended and len(self.exchange.chunks) == seen and self.count("end", "error"):
+                return await self.hang_up()
+        return stream_of(await self.live.done())
+
+    async def hang_up(self, *, reset: bool = False) -> Stream:
+        """Leave: close the connection, with RST when `reset`."""
+        return stream_of(await self.live.hang_up(reset=reset))
+
+
+class Situation:
+    """One check's hands. Every method records; none of them judges or raises for what the worker does."""
+
+    def __init__(self, harness: Harness, recording: Recording, target: Target) -> None:
+        self.recording = recording
+        self.target = target
+        self.clock = Clock()
+        self._harness = harness
+        self._begin = self.clock.now()
+        self._lives: list[Live] = []
+        self._workers: list[Worker] = []
+        self._shared_since = target.process.now() if target.process is not None else 0.0
+
+    # ---- knowledge --------------------------------------------------------------------------------------------
+
+    @property
+    def probe(self) -> dict[str, Any] | None:
+        """What the probe model promises (see `m0_models.probes`); None when the model is not ours."""
+        return self.target.probe
+
+    def prompt(self, name: str = "words") -> str:
+        """The probe's prompt of this name, or a natural one; raises OutOfReach when neither exists."""
+        known = (self.probe or {}).get("prompts", {})
+        if name in known:
+            return str(known[name])
+        if self.probe is None and name in NATURAL_PROMPTS:
+            return NATURAL_PROMPTS[name]
+        raise OutOfReach(f"no prompt {name!r} for this model; needs --worker-command")
+
+    @property
+    def scale(self) -> float:
+        """--timing-scale: multiply own time limits by it."""
+        return self._harness.options.timing_scale
+
+    @property
+    def seed(self) -> int:
+        """--seed: for the check's own random choices."""
+        return self._harness.options.seed
+
+    @property
+    def max_examples(self) -> int:
+        """--max-examples: how many histories or values a check may make up."""
+        return self._harness.options.max_examples
+
+    @property
+    def report_dir(self) -> Path:
+        """Where the run writes: for what a check leaves besides its recording."""
+        return self._harness.options.report_dir
+
+    @property
+    def gpu_device(self) -> int:
+        """--gpu-device: the device number that workers are started with."""
+        return self._harness.options.gpu_device
+
+    @property
+    def start_timeout(self) -> float:
+        """--start-timeout, scaled: seconds a worker may take to become ready."""
+        return self._harness.options.start_timeout * self.scale
+
+    @property
+    def health_identity(self) -> dict[str, Json]:
+        """The /health body the doctor saw; empty without one. For building requests (vocab_size), never for judging."""
+        return self._harness.identity
+
+    def fact(self, name: str, value: Json) -> None:
+        """Note something the judges need (any JSON value)."""
+        self.recording.facts[name] = json.loads(json.dumps(value))
+
+    def sample(self, name: str, value: float) -> None:
+        """Add one timing sample, seconds."""
+        self.recording.samples.setdefault(name, []).append(round(value, 6))
+
+    def not_exercised(self, reason: str) -> NoReturn:
+        """End the check: the situation did not come about."""
+        raise NotExercised(reason)
+
+    # ---- requests ---------------------------------------------------------------------------------------------
+
+    def open(self, label: str, request: Request, *, on: Target | None = None, within: float | None = None) -> Live:
+        """Start any exchange; the lowest of these methods."""
+        exchanges = self.recording.exchanges
+        limit = (self._harness.options.timeout if within is None else within) * self.scale
+        if any(exchange.end == "timeout" for exchange in exchanges):
+            limit = min(limit, ONCE_LET_DOWN_S * self.scale)
+        target = on or self.target
+        live = start(
+            target.address, request, identity=f"x{len(exchanges) + 1}", label=label, clock=self.clock, timeout=limit
+        )
+        exchanges.append(live.exchange)
+        self._lives.append(live)
+        return live
+
+    async def send(
+        self, label: str, request: Request, *, on: Target | None = None, within: float | None = None
+    ) -> Exchange:
+        """Any exchange, to its end."""
+        return await self.open(label, request, on=on, within=within).done()
+
+    async def get(self, label: str, path: str = "/health", *, on: Target | None = None) -> Exchange:
+        """GET, to its end."""
+        return await self.send(label, Request("GET", path), on=on, within=15.0)
+
+    async def post(
+        self,
+        label: str,
+        path: str,
+        value: Json = OMIT,
+        *,
+        body: bytes = b"",
+        headers: Sequence[tuple[str, str]] = (),
+        on: Target | None = None,
+        within: float | None = None,
+    ) -> Exchange:
+        """POST a JSON value, or raw `body` bytes with your own headers, to its end."""
+        request = (
+            Request("POST", path, list(headers), body) if value is OMIT else json_request("POST", path, value, headers)
+        )
+        return await self.send(label, request, on=on, within=within)
+
+    async def cancel(self, label: str, job_id: str, *, on: Target | None = None) -> Exchange:
+        """POST /cancel for this job."""
+        return await self.post(label, "/cancel", {"job_id": job_id}, on=on, within=15.0)
+
+    def start(
+        self,
+        label: str,
+        *,
+        prompt: str = OMIT,
+        job_id: str = OMIT,
+        headers: Sequence[tuple[str, str]] = (),
+        on: Target | None = None,
+        within: float | None = None,
+        **body: Json,
+    ) -> LiveStream:
+        """POST /execute and go on at once.
+
+        A job_id of its own and the prompt "words" unless given; OMIT leaves a field out.
+        """
+        job = self._harness.job_id() if job_id is OMIT else job_id
+        text = self.prompt() if prompt is OMIT else prompt
+        value = {k: v for k, v in {"job_id": job, "prompt": text, **body}.items() if v is not OMIT}
+        live = self.open(label, json_request("POST", "/execute", value, headers), on=on, within=within)
+        return LiveStream(live, job, self.scale)
+
+    async def execute(self, label: str, **fields: Any) -> Stream:
+        """POST /execute, to its end; the same arguments as `start`."""
+        return await self.start(label, **fields).done()
+
+    async def line(self, wanted: str, within: float = 5.0) -> bool:
+        """Wait until the worker under test writes a line that holds this text; False for a URL."""
+        process = self.target.process
+        return process is not None and await process.line(wanted, within)
+
+    # ---- workers ----------------------------------------------------------------------------------------------
+
+    async def launch(
+        self,
+        label: str,
+        *,
+        model: str = "script",
+        args: Sequence[str] = (),
+        values: Mapping[str, str | None] | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        wait: Wait = "ready",
+        within: float | None = None,
+    ) -> Worker:
+        """Start another worker.
+
+        Args:
+            label: of the recorded launch.
+            model: a probe's name, "corrupt:NAME", "miniature:NAME" or "benchmark:NAME" (see `m0_models.named`), or an
+                absolute path.
+            args: appended to the command line.
+            values: replaces "worker_id", "model", "gpu_device" or "port"; None leaves the argument out.
+            env: set on top of the inherited environment.
+            cwd: working directory.
+            wait: "ready" until /health answers or it exits, "exit" until it exits, "listening", or "no".
+            within: seconds to wait; default --start-timeout.
+        """
+        worker = await self._harness.launch(label, model=model, args=args, values=values, env=env, cwd=cwd)
+        self._workers.append(worker)
+        limit = (self._harness.options.start_timeout if within is None else within) * self.scale
+        process = worker.running_process
+        if wait == "ready":
+            await process.ready(limit)
+            if not process.running:
+                await process.exited(1.0)  # the last lines
+        elif wait == "exit":
+            await process.exited(limit)
+        elif wait == "listening":
+            await process.listening(limit)
+        return worker
+
+    async def model_path(self, name: str) -> str:
+        """Write a model (as `launch` names them) and return its path."""
+        path, _ = await self._harness.model(name)
+        return path
+
+    async def together(self, *actions: Callable[[], Any], at_once: int | None = None) -> list[Any]:
+        """Run coroutine functions at the same time, or no more than `at_once` of them."""
+        gate = asyncio.Semaphore(at_once or max(len(actions), 1))
+
+        async def run(action: Callable[[], Any]) -> Any:
+            async with gate:
+                return await action()
+
+        return list(await asyncio.gather(*(run(action) for action in actions)))
+
+    # ---- the end ----------------------------------------------------------------------------------------------
+
+    async def finish(self) -> Recording:
+        """Hang up what is still open, stop own workers, complete the recording."""
+        for live in self._lives:
+            if not live.ended:
+                await live.hang_up()
+        for worker in self._workers:
+            process = worker.running_process
+            self.recording.launches.append(process.snapshot(self.clock))  # before our own clean-up changes it
+            await process.stop()
+        shared = self.target.process
+        if shared is not None:
+            await asyncio.sleep(0)  # let lines already in the pipes arrive
+            self.recording.launches.append(shared.snapshot(self.clock, shared=True, since=self._shared_since))
+        return self.recording

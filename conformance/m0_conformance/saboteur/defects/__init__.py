@@ -1,1 +1,0 @@
-"""Defects that the suite must catch, by what they lie about."""

@@ -1,0 +1,213 @@
+"""Loads and validates the requirement registry from the package's own data files.
+
+The files (`conformance/spec/`) are TOML by area, one table per requirement and one sub-table per clause:
+
+    [M0-W-1300]
+    title = "POST /execute"          # equals the heading in the pinned spec
+    level = "MUST"
+    [M0-W-1300.prompt-max]
+    text = "…"                       # own words
+    observable = "wire"
+
+A clause inherits its requirement's level; `level_basis` is "keyword", `status` "active" and `min_evidence` 1 unless
+said otherwise; the smallest profile follows from the observable. Everything wrong is reported at once, each complaint
+with its file and key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
+
+from m0_conformance.spec.requirements import (
+    Basis,
+    Clause,
+    Disposition,
+    Level,
+    Mode,
+    Observable,
+    Profile,
+    Reading,
+    Registry,
+    Requirement,
+    SpecLock,
+    Variant,
+)
+from m0_conformance.spec.tables import TableReader
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+__all__ = [
+    "Basis",
+    "Clause",
+    "Disposition",
+    "Level",
+    "Mode",
+    "Observable",
+    "Profile",
+    "Reading",
+    "Registry",
+    "RegistryError",
+    "Requirement",
+    "SpecLock",
+    "Variant",
+    "load_registry",
+    "read_registry",
+]
+
+
+class RegistryError(ValueError):
+    """The registry's files contradict each other or the pinned spec; `problems` lists every complaint."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("the requirement registry is broken:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+@cache
+def load_registry() -> Registry:
+    """The registry shipped with this package. Raises RegistryError."""
+    return read_registry(files("m0_conformance") / "spec")
+
+
+def read_registry(root: Traversable) -> Registry:
+    """Read the registry below `root` (laid out as `conformance/spec`). Raises RegistryError with all complaints."""
+    return _Reader(root).read()
+
+
+class _Reader(TableReader):
+    """Collects complaints while it turns tables into values."""
+
+    def __init__(self, root: Traversable) -> None:
+        super().__init__()
+        self.root = root
+        self.hash = hashlib.sha256()
+
+    def read(self) -> Registry:
+        lock = self.toml("SPEC.lock.toml")
+        passages = self.passages(lock)
+        profiles = self.profiles(self.toml("profiles.toml"))
+        readings = self.readings(self.toml("readings.toml"))
+        retired = {str(key): str(value) for key, value in self.toml("retired.toml").items()}
+        requirements: dict[str, Requirement] = {}
+        areas = sorted(
+            (entry for entry in (self.root / "registry").iterdir() if entry.name.endswith(".toml")),
+            key=lambda entry: entry.name,
+        )
+        for entry in areas:
+            where = f"registry/{entry.name}"
+            for identifier, table in self.toml(where).items():
+                if identifier in requirements:
+                    self.complain(where, identifier, f"is already in registry/{requirements[identifier].area}.toml")
+                    continue
+                requirement = self.requirement(where, identifier, table, passages)
+                if requirement is not None:
+                    requirements[identifier] = requirement
+        for identifier in sorted(set(passages) - set(requirements)):
+            self.complain("registry", identifier, "is a requirement of the spec, but no file accounts for it")
+        registry = Registry(
+            spec=SpecLock(
+                repository=str(lock.get("repository", "")),
+                path=str(lock.get("path", "")),
+                commit=str(lock.get("commit", "")),
+                sha256=str(lock.get("sha256", "")),
+                lines=int(lock.get("lines", 0)),
+            ),
+            requirements=MappingProxyType(dict(sorted(requirements.items(), key=lambda item: _spec_order(item[0])))),
+            readings=MappingProxyType(readings),
+            profiles=MappingProxyType(profiles),
+            digest=self.hash.hexdigest(),
+            retired=MappingProxyType(retired),
+        )
+        if (
+            not self.problems
+        ):  # a table that is missing because it is broken would be complained of wherever it is named
+            self.cross_check(registry)
+        if self.problems:
+            raise RegistryError(self.problems)
+        return registry
+
+    # ---- files -----------------------------------------------------------------------------------------------------
+
+    def data(self, name: str) -> bytes:
+        entry = self.root
+        for part in name.split("/"):
+            entry = entry / part
+        try:
+            data = entry.read_bytes()
+        except OSError as error:
+            raise RegistryError([f"{name}: cannot be read ({error.strerror})"]) from error
+        # Line ends are folded, so that a checkout with CRLF has the same digest.
+        self.hash.update(name.encode() + b"\0" + data.replace(b"\r\n", b"\n") + b"\0")
+        return data
+
+    def toml(self, name: str) -> dict[str, Any]:
+        try:
+            return tomllib.loads(self.data(name).decode())
+        except ValueError as error:  # TOMLDecodeError (which also finds duplicate keys) and UnicodeDecodeError
+            self.complain(name, "", f"is no valid TOML: {error}")
+            return {}
+
+    def passages(self, lock: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        where = "passages.json"
+        try:
+            document = json.loads(self.data(where))
+        except ValueError as error:
+            raise RegistryError([f"{where}: is no valid JSON: {error}"]) from error
+        for key in ("repository", "path", "commit", "sha256", "lines"):
+            if document.get(key) != lock.get(key):
+                self.complain(
+                    "SPEC.lock.toml", key, f"is {lock.get(key)!r}, but {where} was made from {document.get(key)!r}"
+                )
+        return cast("dict[str, dict[str, Any]]", document["requirements"])
+
+    def cross_check(self, registry: Registry) -> None:
+        for clause in registry.clauses.values():
+            where = f"registry/{registry.requirements[clause.requirement].area}.toml"
+            if clause.profile not in registry.profiles:
+                self.complain(where, clause.id, f"names the unknown profile {clause.profile!r}")
+            for reading in clause.readings:
+                if reading not in registry.readings:
+                    self.complain(where, clause.id, f"names the unknown reading {reading!r}")
+            for other in clause.depends_on:
+                if other not in registry.clauses:
+                    self.complain(where, clause.id, f"depends on the unknown clause {other!r}")
+                elif registry.clauses[other].status is not Disposition.ACTIVE:
+                    self.complain(where, clause.id, f"depends on {other}, which is not active")
+            if clause.id in registry.retired:
+                self.complain(where, clause.id, "is a retired id; ids are never reused")
+            if clause.status is Disposition.DISPUTED and not clause.readings:
+                self.complain(where, clause.id, "is disputed and must name its reading")
+            if (clause.status is Disposition.DEFERRED) != (clause.profile == "m1-preview"):
+                self.complain(where, clause.id, "must be deferred exactly when its profile is m1-preview")
+        for cycle in _cycles(registry):
+            self.complain("registry", cycle, "depends on itself")
+
+
+def _spec_order(identifier: str) -> tuple[int, tuple[int, ...]]:
+    """System requirements first, then the worker's by number."""
+    _, kind, number = identifier.split("-", 2)
+    return (kind != "SYS", tuple(int(part) for part in number.split(".")))
+
+
+def _cycles(registry: Registry) -> list[str]:
+    """Clauses from which a walk along depends_on comes back to them."""
+    found = []
+    for start in registry.clauses:
+        seen: set[str] = set()
+        todo = [other for other in registry.clauses[start].depends_on if other in registry.clauses]
+        while todo:
+            current = todo.pop()
+            if current == start:
+                found.append(start)
+                break
+            if current not in seen:
+                seen.add(current)
+                todo += [other for other in registry.clauses[current].depends_on if other in registry.clauses]
+    return found
