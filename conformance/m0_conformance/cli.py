@@ -228,7 +228,7 @@ def explain_id(options: Any) -> int:
 
 def spec_command(options: Any) -> int:
     """`conformance spec`."""
-    from m0_conformance.run.spec_commands import (
+    from m0_conformance.run.spec_commands import (  # noqa: PLC0415 - a command pays for its own imports only
         check,
         freeze_checks,
     )

@@ -18,6 +18,7 @@ Scope: TypeAlias = Literal["stream", "exchange", "launch", "recording"]
 JudgeFunction: TypeAlias = Callable[[Recording], Iterable[Finding]]
 _F = TypeVar("_F", bound=Callable[..., Iterable[Finding]])
 
+AREAS = "m0_conformance.areas"
 CONTEXT_LINES = 2
 """Events shown before and after the one in question."""
 
@@ -63,14 +64,16 @@ def invariant(*clauses: str, on: Scope = "stream") -> Callable[[_F], _F]:
 
 
 def _name(function: Callable[..., Any]) -> str:
-    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+    """Area and function, as "requests.prompt_unit"."""
+    return f"{function.__module__.removeprefix(f'{AREAS}.').removesuffix('.judge')}.{function.__name__}"
 
 
 def load_all() -> None:
-    """Import every module of this package, so that all judges are registered."""
-    package = importlib.import_module("m0_conformance.judging")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    """Import the judge.py of every area, so that all judges are registered."""
+    package = importlib.import_module(AREAS)
+    for module in pkgutil.walk_packages(package.__path__, f"{AREAS}."):
+        if module.name.endswith(".judge"):
+            importlib.import_module(module.name)
 
 
 def judged_clauses() -> frozenset[str]:

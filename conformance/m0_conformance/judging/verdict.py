@@ -42,6 +42,8 @@ class RunFacts:
     """The frozen set for this profile; None while none is frozen."""
     known_checks: frozenset[str] = frozenset()
     """Every check that the frozen sets know, whatever its profile: one more than the profile asks for does no harm."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Older names of checks, for recordings made when they bore them."""
     filtered: bool = False
     interrupted: bool = False
     kill_matrix: Json = None
@@ -231,10 +233,10 @@ def _silence(clause: Clause, covered: set[str], facts: RunFacts, complaint: str)
     return "no recorded exchange showed it" if clause.id in covered else "no check exercises it"
 
 
-def executed(recordings: Mapping[str, Recording]) -> frozenset[str]:
-    """Checks that were really run."""
+def executed(recordings: Mapping[str, Recording], renamed: Mapping[str, str]) -> frozenset[str]:
+    """Checks that were really run, by the names they have now."""
     return frozenset(
-        recording.check
+        renamed.get(recording.check, recording.check)
         for recording in recordings.values()
         if recording.clauses and recording.outcome not in {"out-of-reach", "blocked"}
     )
@@ -248,8 +250,12 @@ def unlike_frozen(recordings: Mapping[str, Recording], facts: RunFacts) -> list[
     """
     if facts.expected_checks is None:
         return []
-    aside = {one.check for one in recordings.values() if one.clauses and one.outcome == "out-of-reach"}
-    ran = executed(recordings)
+    aside = {
+        facts.renamed.get(one.check, one.check)
+        for one in recordings.values()
+        if one.clauses and one.outcome == "out-of-reach"
+    }
+    ran = executed(recordings, facts.renamed)
     return sorted((facts.expected_checks - ran - aside) | (ran - facts.expected_checks - facts.known_checks))
 
 

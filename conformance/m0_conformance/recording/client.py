@@ -265,7 +265,7 @@ class Live:
 
 def load() -> None:
     """Load httpx2 now: it takes 20 ms of CPU, which the first exchange would pay, and who makes none need not."""
-    import m0_conformance.wire.transport  # noqa: F401, PLC0415 - the reason is above
+    import m0_conformance.recording.transport  # noqa: F401, PLC0415 - the reason is above
 
 
 def start(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from m0_conformance.judging.streams import stream_of
+from m0_conformance.run.situation import Situation
 
 if TYPE_CHECKING:
     from m0_conformance.run.harness import Harness
-    from m0_conformance.run.situation import Situation, Target
+    from m0_conformance.run.situation import Target
 
 CHECK = "canary"
 LENGTH = 6
@@ -23,7 +24,7 @@ class Canary:
 
     async def sing(self, target: Target, after: str) -> str | None:
         """One short job and GET /health; a sentence when the worker changed since its first song, else None."""
-        situation = self._harness.situation(f"{CHECK}[{after}]", (), target)
+        situation = Situation(self._harness, f"{CHECK}[{after}]", (), target)
         try:
             return await self._song(situation, target, after)
         finally:

@@ -22,7 +22,7 @@ STARTS_S = 20.0
 
 @dataclass
 class Cases:
-    """Sends variants of a job and notes what is expected of each (see `judges/answers.py`)."""
+    """Sends variants of a job and notes what is expected of each (see `judging/answers.py`)."""
 
     situation: Situation
     noted: dict[str, Json] = field(default_factory=dict)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from m0_conformance.contract import parse_json
 from m0_conformance.judging.streams import KINDS, Stream, stream_of
-from m0_conformance.run.situation import Blocked, HarnessError, Request
+from m0_conformance.run.situation import Request, Situation
+from m0_conformance.targets.target import Blocked, HarnessError
 
 if TYPE_CHECKING:
     from m0_conformance.recording.transcript import Exchange, Json
     from m0_conformance.run.harness import Harness
     from m0_conformance.run.marks import LaunchKey
-    from m0_conformance.run.situation import Situation
 
 CHECK = "doctor"
 CLAUSES = ()
@@ -61,7 +61,7 @@ async def examine(harness: Harness, key: LaunchKey) -> Diagnosis:
         diagnosis.give_up(f"{error}", refused=True)
         _keep_failure(harness, diagnosis)
         return diagnosis
-    situation = harness.situation(CHECK, CLAUSES, target)
+    situation = Situation(harness, CHECK, CLAUSES, target)
     try:
         await _look(harness, situation, diagnosis)
     finally:

@@ -15,9 +15,9 @@ from m0_conformance.judging.judge import evaluate
 from m0_conformance.recording.floor import measure_floor
 from m0_conformance.recording.store import RunStore, cleaned
 from m0_conformance.recording.transcript import Recording
-from m0_conformance.run.situation import Blocked, HarnessError, OutOfReach, Situation, Target, Worker
 from m0_conformance.targets.host import free_port
 from m0_conformance.targets.process import WorkerProcess
+from m0_conformance.targets.target import Blocked, HarnessError, OutOfReach, Target, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -220,12 +220,6 @@ class Harness:
         shutil.rmtree(self._models, ignore_errors=True)
 
     # ---- recordings -------------------------------------------------------------------------------------------
-
-    def situation(self, check: str, clauses: Sequence[str], target: Target) -> Situation:
-        """A fresh situation for a check."""
-        recording = Recording(check, tuple(clauses), settings=self.settings())
-        recording.settings["probe"] = target.model or None
-        return Situation(self, recording, target)
 
     def keep(self, recording: Recording) -> list[Finding]:
         """Store a finished recording, judge what was stored, and keep the findings."""

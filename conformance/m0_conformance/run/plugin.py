@@ -1,6 +1,6 @@
 """The pytest plugin that turns check functions into recordings and findings; loaded only by name.
 
-    pytest -p m0_conformance.run.plugin conformance/checks --worker-url http://host:port
+    pytest -p m0_conformance.run.plugin conformance/m0_conformance/areas --worker-url http://host:port
 
 It refuses what would make a verdict dishonest (an unknown clause, a check without a clause, skip and xfail), orders
 the checks so that those with the same launch configuration share one worker process, hands each a `situation`, and
@@ -14,7 +14,6 @@ import ast
 import asyncio
 import contextlib
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,16 +28,17 @@ from m0_conformance.run.interrupt import asked, interruptible
 from m0_conformance.run.marks import DEFAULT_LAUNCH, LaunchKey
 from m0_conformance.run.options import RunOptions, add_options
 from m0_conformance.run.session import Run
-from m0_conformance.run.situation import Blocked, HarnessError, NotExercised, OutOfReach, Situation, Target
+from m0_conformance.run.situation import Situation
 from m0_conformance.spec.check_sets import Check
 from m0_conformance.spec.registry import load_registry
+from m0_conformance.targets.target import Blocked, HarnessError, NotExercised, OutOfReach, Target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterable
+    from pathlib import Path
 
     from m0_conformance.recording.transcript import Outcome
 
-CHECKS = Path(__file__).parent / "checks"
 _STATE: pytest.StashKey[State] = pytest.StashKey()
 _RAISED: pytest.StashKey[BaseException] = pytest.StashKey()
 _FORBIDDEN = ("skip", "skipif", "xfail")
@@ -193,8 +193,8 @@ def as_check(item: pytest.Item) -> Check:
 
 
 def check_name(item: pytest.Item) -> str:
-    """Module, function and parameter: test_order.py::test_order[short]."""
-    return f"{item.path.name}::{item.name}"
+    """Area, function and parameter: streaming::test_ordinary_streams, refusals::test_bodies[short]."""
+    return f"{item.path.parent.name}::{item.name}"
 
 
 # ---- running ------------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ async def situation(request: pytest.FixtureRequest, _harness: Harness) -> AsyncI
         findings = _harness.set_aside(check, clauses, outcome, reason)
         _report(state, check, clauses, findings, begin)
         raise Aside(reason)
-    hands = _harness.situation(check, clauses, target)
+    hands = Situation(_harness, check, clauses, target)
     yield hands
     try:
         recording = await hands.finish()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from m0_conformance.run.options import RunOptions
     from m0_conformance.spec.check_sets import Check
 
-CHECKS = Path(__file__).parent / "checks"
+CHECKS = Path(__file__).parent.parent / "areas"
 
 
 def _alone() -> None:

@@ -12,7 +12,7 @@ from m0_conformance.judging.judge import evaluate, load_all
 from m0_conformance.judging.verdict import Outcome, RunFacts, roll_up, statuses
 from m0_conformance.recording.store import read_recording
 from m0_conformance.report.document import read_report, seal, write_report
-from m0_conformance.spec.check_sets import ANY, frozen_checks
+from m0_conformance.spec.check_sets import ANY, frozen_checks, renamed
 from m0_conformance.spec.registry import load_registry
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def judge_again(folder: Path, report: dict[str, Any]) -> Outcome:
         collected={recording.check: recording.clauses for recording in recordings.values()},
         expected_checks=frozen_checks(report["profile"]),
         known_checks=frozen_checks(ANY) or frozenset(),
+        renamed=renamed(),
         filtered=bool(options.get("requirement")),
         interrupted=bool(options.get("interrupted")),
         kill_matrix=report["kill_matrix"],

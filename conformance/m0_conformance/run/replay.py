@@ -15,8 +15,8 @@ from m0_conformance.judging.streams import describe
 from m0_conformance.recording.client import Clock, Live, Request, start
 from m0_conformance.recording.transcript import Recording
 from m0_conformance.run import scripts
-from m0_conformance.run.situation import Blocked
 from m0_conformance.targets import parse_url
+from m0_conformance.targets.target import Blocked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,6 +20,7 @@ from m0_conformance.judging.finding import Status
 from m0_conformance.judging.job_model import CONTROL
 from m0_conformance.judging.judge import evaluate
 from m0_conformance.recording.store import SCRIPTS, RunStore, cleaned
+from m0_conformance.run.situation import Situation
 from m0_conformance.spec.registry import load_registry
 from m0_conformance.spec.requirements import Disposition, Level
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from m0_conformance.judging.finding import Finding
     from m0_conformance.recording.transcript import Recording
-    from m0_conformance.run.situation import LiveStream, Situation
+    from m0_conformance.run.situation import LiveStream
 
 Step: TypeAlias = dict[str, Any]
 VERSION = 1
@@ -149,7 +150,7 @@ async def repeat(script: dict[str, Any], url: str | None, command: str | None) -
         try:
             for attempt in range(ATTEMPTS):
                 target = await harness.target_for(DEFAULT_LAUNCH)
-                situation = harness.situation(str(script.get("check", "replay")), (), target)
+                situation = Situation(harness, str(script.get("check", "replay")), (), target)
                 performer = Performer(situation)
                 await performer.controls()
                 for step in script["steps"]:

@@ -18,7 +18,7 @@ from m0_conformance.judging.verdict import Outcome, RunFacts, roll_up
 from m0_conformance.recording.store import RunStore
 from m0_conformance.report.document import write_report
 from m0_conformance.run.progress import Progress
-from m0_conformance.spec.check_sets import ANY, frozen_checks
+from m0_conformance.spec.check_sets import ANY, frozen_checks, renamed
 from m0_conformance.spec.kill_matrix import counts, published
 from m0_conformance.spec.registry import Registry, load_registry
 from m0_conformance.targets import Command, bundled_command, nvidia_device, parse_command, parse_url
@@ -41,7 +41,7 @@ def suite_version() -> str:
     try:
         return version(SUITE)
     except PackageNotFoundError:
-        source = Path(__file__).parents[2] / "worker" / "m0_worker" / "__init__.py"  # where the version is kept
+        source = Path(__file__).parents[3] / "worker" / "m0_worker" / "__init__.py"  # where the version is kept
         with contextlib.suppress(OSError):
             if found := re.search(r'^__version__ = "(.+)"$', source.read_text(encoding="utf-8"), re.MULTILINE):
                 return found[1]
@@ -199,6 +199,7 @@ class Run:
             collected=self.collected,
             expected_checks=frozen_checks(self.profile),
             known_checks=frozen_checks(ANY) or frozenset(),
+            renamed=renamed(),
             filtered=bool(self.options.requirement),
             interrupted=interrupted,
             kill_matrix=matrix,

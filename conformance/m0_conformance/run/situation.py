@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 from m0_conformance.judging.streams import Event, Stream, make_event, stream_of
 from m0_conformance.recording.client import Clock, Live, Request, json_request, start
 from m0_conformance.recording.sse import SseParser
+from m0_conformance.recording.transcript import Recording
 from m0_conformance.run.marks import alone, launch, needs, requirement
+from m0_conformance.targets.target import HarnessError, NotExercised, OutOfReach, Target, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from m0_conformance.recording.transcript import Exchange, Json, Recording
+    from m0_conformance.recording.transcript import Exchange, Json
     from m0_conformance.run.harness import Harness
-    from m0_conformance.targets.process import WorkerProcess
 
 __all__ = [
     "OMIT",
@@ -52,60 +52,6 @@ NATURAL_PROMPTS = {
     "eos": "Answer with the single word yes.\n",
 }
 """Prompts for workers whose model we do not know: situations they may, but need not, bring about."""
-
-
-class HarnessError(Exception):
-    """The suite itself failed: ERROR, exit 3, never blamed on the target."""
-
-
-class NotExercised(Exception):  # noqa: N818 - an outcome, not an error
-    """The situation did not come about (a lost race, no such character): NOT_TESTED with this reason."""
-
-
-class OutOfReach(NotExercised):
-    """This kind of target cannot show it: NOT_TESTED, but no hole where another check saw the clause."""
-
-
-class Blocked(Exception):  # noqa: N818 - an outcome, not an error
-    """No usable worker for this check: BLOCKED with this reason."""
-
-
-@dataclass(slots=True)
-class Target:
-    """Where requests go."""
-
-    address: tuple[str, int]
-    process: WorkerProcess | None = None
-    probe: dict[str, Any] | None = None
-    """The probe model's facts; None when the model is not ours."""
-    model: str = ""
-
-
-@dataclass(slots=True)
-class Worker(Target):
-    """A worker the check started itself."""
-
-    label: str = ""
-    argv: list[str] = field(default_factory=list)
-
-    @property
-    def running_process(self) -> WorkerProcess:
-        """Its process. Raises HarnessError when there is none."""
-        if self.process is None:
-            raise HarnessError(f"worker {self.label} has no process")
-        return self.process
-
-    async def signal(self, name: str) -> None:
-        """Send "SIGTERM", "SIGINT", "SIGKILL", "SIGSTOP", …; recorded with its time."""
-        self.running_process.send_signal(name)
-
-    async def exited(self, within: float = 10.0) -> int | None:
-        """Wait for the exit: its code (negative: killed by that signal), or None when it still runs."""
-        return await self.running_process.exited(within)
-
-    async def line(self, wanted: str, within: float = 10.0) -> bool:
-        """Wait until an output line holds this text."""
-        return await self.running_process.line(wanted, within)
 
 
 class LiveStream:
@@ -167,8 +113,9 @@ class LiveStream:
 class Situation:
     """One check's hands. Every method records; none of them judges or raises for what the worker does."""
 
-    def __init__(self, harness: Harness, recording: Recording, target: Target) -> None:
-        self.recording = recording
+    def __init__(self, harness: Harness, check: str, clauses: Sequence[str], target: Target) -> None:
+        settings = {**harness.settings(), "probe": target.model or None}
+        self.recording = Recording(check, tuple(clauses), settings=settings)
         self.target = target
         self.clock = Clock()
         self._harness = harness

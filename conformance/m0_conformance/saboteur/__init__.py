@@ -1,6 +1,6 @@
 """The suite proves itself: a launcher and proxy that starts any M0 worker behind it and lies about one thing.
 
-A defect is a small class in `defects/`, an oddity one in `oddities.py`; both are found by themselves:
+A defect is a small class in its area's `defects.py`, an oddity one in `oddities.py`; both are found by themselves:
 
     class IndexGap(Defect):
         name = "index-gap"

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from m0_conformance.recording import client
 from m0_conformance.saboteur.catalogue import catalogue, find
 from m0_conformance.saboteur.defect import Defect, Exit
-from m0_conformance.saboteur.proxy import Proxy
+from m0_conformance.saboteur.proxy import LyingProxy
 from m0_conformance.targets.host import free_port
 
 POLL_S = 0.005
@@ -91,7 +91,7 @@ async def perform(defect: Defect, command: list[str], argv: list[str]) -> int:
         await defect.bound(public)
     argv = await defect.arguments(list(argv))
     ports = [free_port() for _ in range(defect.workers)] if public is not None else []
-    proxy = Proxy(defect, ports)
+    proxy = LyingProxy(defect, ports)
     loop = asyncio.get_running_loop()
 
     def on_signal(number: int) -> None:

@@ -1,9 +1,8 @@
-"""All defects and oddities by name, found in the modules of `conformance/saboteur/defects` and `oddities.py`."""
+"""All defects and oddities by name, found in `areas/*/defects.py` and `oddities.py`."""
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,7 @@ from m0_conformance.saboteur.defect import Defect
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HERE = Path(__file__).parent
-MODULES = ("m0_conformance.saboteur.defects", "m0_conformance.saboteur.oddities")
+PACKAGE = Path(__file__).parent.parent
 
 
 class Truth(Defect):
@@ -38,21 +36,29 @@ def find(name: str) -> type[Defect] | None:
     if name == Truth.name:
         return Truth
     quoted = f'"{name}"'
-    for path in (*sorted(HERE.glob("defects/*.py")), HERE / "oddities.py"):
+    for path in files():
         if quoted in path.read_text("utf-8"):
-            importlib.import_module(f"{__package__}.{'.'.join(path.relative_to(HERE).with_suffix('').parts)}")
+            importlib.import_module(module_of(path))
             found = next((kind for kind in _below(Defect) if kind.name == name), None)
             if found is not None:
                 return found
     return catalogue().get(name)
 
 
+def files() -> list[Path]:
+    """The files that hold defects and oddities."""
+    return [*sorted((PACKAGE / "areas").rglob("defects.py")), PACKAGE / "saboteur" / "oddities.py"]
+
+
+def module_of(path: Path) -> str:
+    """Import name of a file of this package."""
+    return ".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts))
+
+
 def catalogue() -> dict[str, type[Defect]]:
     """Name to class. Raises ValueError for a name given twice or a defect that kills nothing."""
-    for name in MODULES:
-        module = importlib.import_module(name)
-        for entry in pkgutil.iter_modules(getattr(module, "__path__", [])):
-            importlib.import_module(f"{name}.{entry.name}")
+    for path in files():
+        importlib.import_module(module_of(path))
     found: dict[str, type[Defect]] = {}
     for kind in _below(Defect):
         if not kind.name:

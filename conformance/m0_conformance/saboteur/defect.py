@@ -9,14 +9,14 @@ One object serves one worker process, so a defect may keep state between request
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator
     from socket import socket
 
     from m0_conformance.saboteur.http import Answer, Head, Request
-    from m0_conformance.saboteur.proxy import Proxy
 
 
 class Event:
@@ -65,6 +65,21 @@ class Event:
     def terminal(self) -> bool:
         """An end or an error."""
         return self.name in {"end", "error"}
+
+
+class Proxy(Protocol):
+    """What a defect may use of the proxy that it lies in."""
+
+    answered: int
+    """Requests so far."""
+    running: dict[str, asyncio.Event]
+    """By job_id of streams now running: set when the client has left."""
+
+    async def ask(self, request: Request, worker: int = 0) -> Answer:
+        """Send a request to a worker and take the whole answer."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One client connection."""
 
 
 class Defect:

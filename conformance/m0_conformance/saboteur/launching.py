@@ -13,8 +13,8 @@ from m0_conformance.saboteur.defect import Defect, Exit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from m0_conformance.saboteur.defect import Proxy
     from m0_conformance.saboteur.http import Request
-    from m0_conformance.saboteur.proxy import Proxy
 
 DEEP_BYTES = 12 << 20
 """Only the probe of 48 layers, which takes its time to load and to run, is larger."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
-from m0_conformance.saboteur.defect import Defect, Event
+from m0_conformance.saboteur.defect import Defect, Event, Proxy
 from m0_conformance.saboteur.http import Answer, Request, json_answer
-from m0_conformance.saboteur.proxy import Proxy
 
 if TYPE_CHECKING:
-    from m0_conformance.saboteur.proxy import Proxy
+    from m0_conformance.saboteur.defect import Proxy
 
 OTHER_TEXT = str.maketrans("abcdefghijklmnopqrstuvwxyz", "bcdefghijklmnopqrstuvwxyza")
 """Turns any word into another one of the same length."""

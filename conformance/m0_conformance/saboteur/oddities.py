@@ -16,8 +16,8 @@ from m0_conformance.saboteur.lies import is_cancel, is_execute, is_health, job_o
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from m0_conformance.saboteur.defect import Proxy
     from m0_conformance.saboteur.http import Head, Request
-    from m0_conformance.saboteur.proxy import Proxy
 
 STREAMS = (
     "M0-W-1362/text-exact", "M0-W-1824/no-replacement", "M0-W-1311/no-tokens", "M0-W-1422/across-tokens",

@@ -30,7 +30,7 @@ HELD_TURNS = 20
 _HOP_BY_HOP = {"connection", "content-length", "transfer-encoding", "keep-alive"}
 
 
-class Proxy:
+class LyingProxy:
     """One public port; ``ports`` are the workers behind it, the first one unless a defect asks for another."""
 
     def __init__(self, defect: Defect, ports: list[int]) -> None:

@@ -27,8 +27,9 @@ MERCY_S = 10.0
 """Between asking a run that takes too long to stop, and stopping it."""
 OUTPUT = "output.txt"
 PRELOADED = (
-    "m0_conformance.run.pytest_session", "pytest_asyncio.plugin", "m0_models.named", "m0_models.probes", "m0_models.corrupt",
-    "m0_models.oversized", "m0_conformance.run.doctor", "m0_conformance.run.harness", "m0_conformance.recording.transport",
+    "m0_conformance.run.pytest_session", "m0_conformance.run.doctor", "m0_conformance.run.harness",
+    "m0_conformance.recording.transport",
+    "pytest_asyncio.plugin", "m0_models.named", "m0_models.probes", "m0_models.corrupt", "m0_models.oversized",
 )  # fmt: skip
 """What every run needs; heavy enough to be worth loading once."""
 

@@ -1,6 +1,6 @@
 """The frozen check sets: which checks a profile consists of, per spec revision, so that a verdict names its test set.
 
-`conformance/spec/frozen/<revision>.json` holds, per gating profile, the sorted names of its checks and a digest. A run
+`frozen/<revision>.json` holds, per gating profile, the sorted names of its checks and a digest. A run
 whose executed checks differ is PARTIAL. `m0-conformance spec freeze` writes it, `spec check` compares it with the
 checks there are.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from m0_conformance.spec.registry import Registry
 
-FOLDER = Path(__file__).parent / "spec" / "frozen"
+FOLDER = Path(__file__).with_name("frozen")
 REVISION = "M0-2025-10"
 ANY = "any"
 """In the place of a profile's name: every check there was."""
@@ -68,6 +68,12 @@ def frozen_checks(profile: str, folder: Path = FOLDER) -> frozenset[str] | None:
     if digest(entry["checks"]) != entry["sha256"]:
         raise FrozenError(f"{path.name}: the checks of {profile} do not have the digest written beside them")
     return frozenset(entry["checks"])
+
+
+def renamed(folder: Path = FOLDER) -> dict[str, str]:
+    """Names that checks had in older recordings, and what they are called now."""
+    path = folder / "renamed.json"
+    return dict(json.loads(path.read_text("ascii"))) if path.exists() else {}
 
 
 def freeze(profiles: Mapping[str, Sequence[str]], folder: Path = FOLDER) -> Path:

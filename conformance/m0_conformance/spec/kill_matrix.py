@@ -1,6 +1,6 @@
 """The published kill matrix: what the self-test found, bound to the suite it was found with.
 
-`nox -s selftest -- --publish` writes `conformance/spec/kill_matrix.json`. A report shows it only while the checks, the
+`nox -s selftest -- --publish` writes `spec/kill_matrix.json`. A report shows it only while the checks, the
 judges, the wire room and the registry are byte for byte those of that run; otherwise the suite is unverified.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ROOM = Path(__file__).parent.parent
 PUBLISHED = ROOM / "spec" / "kill_matrix.json"
-JUDGING = ("checks/**/*.py", "judges/**/*.py", "wire/**/*.py", "contract/**/*.json", "spec/registry/*.toml")
+JUDGING = ("areas/**/*.py", "areas/**/*.toml", "judging/**/*.py", "recording/**/*.py", "contract/**/*.json")
 """What decides a verdict; a change to any of it makes a published matrix stale."""
 
 

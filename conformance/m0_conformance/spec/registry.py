@@ -1,11 +1,13 @@
 """Loads and validates the requirement registry from the package's own data files.
 
-The files (`conformance/spec/`) are TOML by area, one table per requirement and one sub-table per clause:
+`spec/requirements.toml` has a table per requirement, `areas/<area>/clauses.toml` a table per clause; the clauses of one
+requirement may stand in several areas:
 
-    [M0-W-1300]
+    [M0-W-1300]                      # spec/requirements.toml
     title = "POST /execute"          # equals the heading in the pinned spec
     level = "MUST"
-    [M0-W-1300.prompt-max]
+
+    [M0-W-1300.prompt-max]           # areas/requests/clauses.toml
     text = "…"                       # own words
     observable = "wire"
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections import defaultdict
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -41,6 +44,7 @@ from m0_conformance.spec.requirements import (
 from m0_conformance.spec.tables import TableReader
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from importlib.resources.abc import Traversable
 
 __all__ = [
@@ -62,6 +66,9 @@ __all__ = [
 ]
 
 
+HEADS = "spec/requirements.toml"
+
+
 class RegistryError(ValueError):
     """The registry's files contradict each other or the pinned spec; `problems` lists every complaint."""
 
@@ -73,11 +80,11 @@ class RegistryError(ValueError):
 @cache
 def load_registry() -> Registry:
     """The registry shipped with this package. Raises RegistryError."""
-    return read_registry(files("m0_conformance") / "spec")
+    return read_registry(files("m0_conformance"))
 
 
 def read_registry(root: Traversable) -> Registry:
-    """Read the registry below `root` (laid out as `conformance/spec`). Raises RegistryError with all complaints."""
+    """Read `spec/` and `areas/` below `root` (this package's folder). Raises RegistryError with all complaints."""
     return _Reader(root).read()
 
 
@@ -90,27 +97,20 @@ class _Reader(TableReader):
         self.hash = hashlib.sha256()
 
     def read(self) -> Registry:
-        lock = self.toml("SPEC.lock.toml")
+        lock = self.toml("spec/SPEC.lock.toml")
         passages = self.passages(lock)
-        profiles = self.profiles(self.toml("profiles.toml"))
-        readings = self.readings(self.toml("readings.toml"))
-        retired = {str(key): str(value) for key, value in self.toml("retired.toml").items()}
+        profiles = self.profiles(self.toml("spec/profiles.toml"))
+        readings = self.readings(self.toml("spec/readings.toml"))
+        retired = {str(key): str(value) for key, value in self.toml("spec/retired.toml").items()}
+        heads = self.toml(HEADS)
+        clauses = self.clauses(heads)
         requirements: dict[str, Requirement] = {}
-        areas = sorted(
-            (entry for entry in (self.root / "registry").iterdir() if entry.name.endswith(".toml")),
-            key=lambda entry: entry.name,
-        )
-        for entry in areas:
-            where = f"registry/{entry.name}"
-            for identifier, table in self.toml(where).items():
-                if identifier in requirements:
-                    self.complain(where, identifier, f"is already in registry/{requirements[identifier].area}.toml")
-                    continue
-                requirement = self.requirement(where, identifier, table, passages)
-                if requirement is not None:
-                    requirements[identifier] = requirement
-        for identifier in sorted(set(passages) - set(requirements)):
-            self.complain("registry", identifier, "is a requirement of the spec, but no file accounts for it")
+        for identifier, table in heads.items():
+            requirement = self.requirement(HEADS, identifier, table, passages, tuple(clauses[identifier]))
+            if requirement is not None:
+                requirements[identifier] = requirement
+        for identifier in sorted(set(passages) - set(heads)):
+            self.complain(HEADS, identifier, "is a requirement of the spec, but no table accounts for it")
         registry = Registry(
             spec=SpecLock(
                 repository=str(lock.get("repository", "")),
@@ -132,6 +132,28 @@ class _Reader(TableReader):
         if self.problems:
             raise RegistryError(self.problems)
         return registry
+
+    def clauses(self, heads: dict[str, Any]) -> dict[str, list[Clause]]:
+        """The clauses of all areas by requirement, areas in the order of their names."""
+        found: dict[str, list[Clause]] = defaultdict(list)
+        home: dict[str, str] = {}
+        for area in _areas(self.root / "areas", ""):
+            where = f"areas/{area}/clauses.toml"
+            for requirement, table in self.toml(where).items():
+                if not isinstance(heads.get(requirement), dict):
+                    self.complain(where, requirement, f"has no table in {HEADS}")
+                    continue
+                for name, fields in table.items() if isinstance(table, dict) else [("", None)]:
+                    key = f"{requirement}/{name}"
+                    if not isinstance(fields, dict):
+                        self.complain(where, key, f"must be a table [{requirement}.NAME]")
+                    elif key in home:
+                        self.complain(where, key, f"is already in {home[key]}")
+                    else:
+                        home[key] = where
+                        head = heads[requirement]
+                        found[requirement].append(self.clause(where, requirement, name, fields, head, area))
+        return found
 
     # ---- files -----------------------------------------------------------------------------------------------------
 
@@ -155,7 +177,7 @@ class _Reader(TableReader):
             return {}
 
     def passages(self, lock: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        where = "passages.json"
+        where = "spec/passages.json"
         try:
             document = json.loads(self.data(where))
         except ValueError as error:
@@ -163,13 +185,13 @@ class _Reader(TableReader):
         for key in ("repository", "path", "commit", "sha256", "lines"):
             if document.get(key) != lock.get(key):
                 self.complain(
-                    "SPEC.lock.toml", key, f"is {lock.get(key)!r}, but {where} was made from {document.get(key)!r}"
+                    "spec/SPEC.lock.toml", key, f"is {lock.get(key)!r}, but {where} was made from {document.get(key)!r}"
                 )
         return cast("dict[str, dict[str, Any]]", document["requirements"])
 
     def cross_check(self, registry: Registry) -> None:
         for clause in registry.clauses.values():
-            where = f"registry/{registry.requirements[clause.requirement].area}.toml"
+            where = f"areas/{clause.area}/clauses.toml"
             if clause.profile not in registry.profiles:
                 self.complain(where, clause.id, f"names the unknown profile {clause.profile!r}")
             for reading in clause.readings:
@@ -187,7 +209,16 @@ class _Reader(TableReader):
             if (clause.status is Disposition.DEFERRED) != (clause.profile == "m1-preview"):
                 self.complain(where, clause.id, "must be deferred exactly when its profile is m1-preview")
         for cycle in _cycles(registry):
-            self.complain("registry", cycle, "depends on itself")
+            self.complain("areas", cycle, "depends on itself")
+
+
+def _areas(folder: Traversable, prefix: str) -> Iterator[str]:
+    """Names of the folders that hold a clauses.toml, as "requests"."""
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir():
+            if (entry / "clauses.toml").is_file():
+                yield prefix + entry.name
+            yield from _areas(entry, f"{prefix}{entry.name}/")
 
 
 def _spec_order(identifier: str) -> tuple[int, tuple[int, ...]]:

@@ -101,6 +101,8 @@ class Clause:
     readings: tuple[str, ...] = ()
     """Names of the disputed points that decide how the clause is read."""
     note: str | None = None
+    area: str = ""
+    """The folder below `areas/` that holds its demand, check, judge and defects."""
 
     @property
     def name(self) -> str:
@@ -132,8 +134,6 @@ class Requirement:
     level: Level
     scope: str
     """M0, M0-opt, M1 (deferred by the spec's scope section) or dead."""
-    area: str
-    """Name of the registry file that holds it."""
     clauses: tuple[Clause, ...]
     reason: str | None = None
     """Why no clause of it is active; None where one is."""

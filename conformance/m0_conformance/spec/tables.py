@@ -68,9 +68,14 @@ class TableReader:
         self.problems.append(f"{where}: {key} {what}" if key else f"{where}: {what}")
 
     def requirement(
-        self, where: str, identifier: str, table: Any, passages: dict[str, dict[str, Any]]
+        self,
+        where: str,
+        identifier: str,
+        table: Any,
+        passages: dict[str, dict[str, Any]],
+        clauses: tuple[Clause, ...],
     ) -> Requirement | None:
-        """A requirement and its clauses, or None where the identifier is none of the spec's."""
+        """A requirement with its clauses, or None where the identifier is none of the spec's."""
         if not isinstance(table, dict):
             self.complain(where, identifier, "must be a table")
             return None
@@ -78,21 +83,15 @@ class TableReader:
         if REQUIREMENT_ID.fullmatch(identifier) is None or passage is None:
             self.complain(where, identifier, "is no requirement of the pinned spec (passages.json)")
             return None
-        fields = {key: value for key, value in table.items() if not isinstance(value, dict)}
-        self.known_keys(where, identifier, fields, _REQUIREMENT_KEYS)
-        title = self.text(where, identifier, fields, "title") or ""
+        self.known_keys(where, identifier, table, _REQUIREMENT_KEYS)
+        title = self.text(where, identifier, table, "title") or ""
         if title != passage["title"]:
             self.complain(where, identifier, f"has title {title!r}, the spec's heading says {passage['title']!r}")
-        level = self.word(where, identifier, fields, "level", Level, None)
-        scope = self.text(where, identifier, fields, "scope") or ""
+        level = self.word(where, identifier, table, "level", Level, None)
+        scope = self.text(where, identifier, table, "scope") or ""
         if scope not in SCOPES:
             self.complain(where, identifier, f"has scope {scope!r}; known: {', '.join(sorted(SCOPES))}")
-        reason = self.text(where, identifier, fields, "reason", required=False)
-        clauses = tuple(
-            self.clause(where, identifier, name, value, level)
-            for name, value in table.items()
-            if isinstance(value, dict)
-        )
+        reason = self.text(where, identifier, table, "reason", required=False)
         requirement = Requirement(
             id=identifier,
             title=title,
@@ -100,7 +99,6 @@ class TableReader:
             sha256=str(passage["sha256"]),
             level=level,
             scope=scope,
-            area=where.rpartition("/")[2].removesuffix(".toml"),
             clauses=clauses,
             reason=reason,
         )
@@ -112,8 +110,10 @@ class TableReader:
             self.complain(where, identifier, "has no active clause and must say why in `reason`")
         return requirement
 
-    def clause(self, where: str, requirement: str, name: str, table: dict[str, Any], level: Level) -> Clause:
-        """One clause; `level` is its requirement's, which it inherits."""
+    def clause(
+        self, where: str, requirement: str, name: str, table: dict[str, Any], head: dict[str, Any], area: str
+    ) -> Clause:
+        """One clause; it inherits the level of `head`, its requirement's table."""
         key = f"{requirement}/{name}"
         if CLAUSE_NAME.fullmatch(name) is None:
             self.complain(where, key, "needs a kebab-case name")
@@ -139,7 +139,7 @@ class TableReader:
         return Clause(
             id=key,
             requirement=requirement,
-            level=self.word(where, key, table, "level", Level, level),
+            level=self.word(where, key, table, "level", Level, head.get("level")),
             level_basis=self.word(where, key, table, "level_basis", Basis, Basis.KEYWORD),
             text=self.text(where, key, table, "text") or "",
             observable=observable,
@@ -150,11 +150,12 @@ class TableReader:
             min_evidence=minimum,
             readings=self.words(where, key, table, "readings"),
             note=self.text(where, key, table, "note", required=False),
+            area=area,
         )
 
     def readings(self, document: dict[str, Any]) -> dict[str, Reading]:
         """All of readings.toml."""
-        where = "readings.toml"
+        where = "spec/readings.toml"
         found: dict[str, Reading] = {}
         for name, table in document.items():
             if READING_NAME.fullmatch(name) is None or not isinstance(table, dict):
@@ -189,7 +190,7 @@ class TableReader:
 
     def profiles(self, document: dict[str, Any]) -> dict[str, Profile]:
         """All of profiles.toml."""
-        where = "profiles.toml"
+        where = "spec/profiles.toml"
         found: dict[str, Profile] = {}
         for name, table in document.items():
             self.known_keys(where, name, table, _PROFILE_KEYS)
@@ -234,7 +235,7 @@ class TableReader:
             self.complain(where, key, f"names something twice in `{name}`")
         return tuple(value)
 
-    def word(self, where: str, key: str, table: dict[str, Any], name: str, kind: type[_E], default: _E | None) -> _E:
+    def word(self, where: str, key: str, table: dict[str, Any], name: str, kind: type[_E], default: str | None) -> _E:
         """A word out of an enumeration; its first one after a complaint, so that reading goes on."""
         value = table.get(name, default)
         try:

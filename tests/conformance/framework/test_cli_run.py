@@ -205,7 +205,7 @@ def test_reading_commands(finished: tuple[Path, dict[str, Any]], capsys: pytest.
     assert main(["list", "M0-W-1311"]) == 0
     assert "one-terminal" in capsys.readouterr().out
     assert main(["explain", "M0-W-1311/one-terminal"]) == 0
-    assert "test_streaming.py" in capsys.readouterr().out
+    assert "streaming::test_ordinary_streams" in capsys.readouterr().out
     assert main(["explain", "M0-W-1311/one-termina"]) == 2
     assert "did you mean" in capsys.readouterr().err
     assert main(["diff", str(folder), str(folder)]) == 0
@@ -215,7 +215,7 @@ def test_reading_commands(finished: tuple[Path, dict[str, Any]], capsys: pytest.
 
 def test_replay_repeats_a_recording(finished: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     folder, report = finished
-    sha = next(sha for sha, check in report["recordings"].items() if check.startswith("test_streaming"))
+    sha = next(sha for sha, check in report["recordings"].items() if check.startswith("streaming::"))
     port = free_port()
     worker = subprocess.Popen([sys.executable, str(FAKE), "--port", str(port)], stdout=subprocess.PIPE)
     try:

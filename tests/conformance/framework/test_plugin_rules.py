@@ -20,16 +20,17 @@ FINE = '@requirement("M0-W-1300/job-id")\nasync def test_x(situation: Situation)
 
 BAD = {
     "unknown": (FINE.replace("job-id", "no-such-clause"), "unknown clause 'M0-W-1300/no-such-clause'"),
-    "nothing": ("def test_x() -> None:\n    pass\n", "test_nothing.py::test_x: a check without a clause"),
-    "skip": ("@pytest.mark.skip\n" + FINE, "test_skip.py::test_x: skip is forbidden"),
-    "xfail": ("@pytest.mark.xfail\n" + FINE, "test_xfail.py::test_x: xfail is forbidden"),
-    "call": (FINE.replace("pass", "pytest.skip('no')"), "test_call.py:5: pytest.skip is forbidden"),
+    "nothing": ("def test_x() -> None:\n    pass\n", "nothing/checks.py::test_x: a check without a clause"),
+    "skip": ("@pytest.mark.skip\n" + FINE, "skip/checks.py::test_x: skip is forbidden"),
+    "xfail": ("@pytest.mark.xfail\n" + FINE, "xfail/checks.py::test_x: xfail is forbidden"),
+    "call": (FINE.replace("pass", "pytest.skip('no')"), "checks.py:5: pytest.skip is forbidden"),
 }
 
 
 def test_dishonest_checks_are_collection_errors(tmp_path: Path) -> None:
     for name, (text, _) in BAD.items():
-        (tmp_path / f"test_{name}.py").write_text(HEAD + text)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "checks.py").write_text(HEAD + text)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-c", str(CHECKS / "pytest.ini"), "--rootdir", str(tmp_path)),

@@ -98,7 +98,7 @@ def test_what_is_not_well_formed_is_refused(request_: Request) -> None:
         wire_bytes(form(request_, HOST))
 
 
-@pytest.mark.parametrize("module", ["__main__", "rejudge", "report.document", "saboteur.__main__", "situation"])
+@pytest.mark.parametrize("module", ["__main__", "run.rejudge", "report.document", "saboteur.__main__", "run.situation"])
 def test_what_opens_no_connection_does_not_load_httpx2(module: str) -> None:
     code = (
         f"import sys, m0_conformance.{module}; print([n for n in ('httpx2', 'httpcore2', 'h11') if n in sys.modules])"

@@ -41,7 +41,7 @@ LIFE = [
     *(log(name, 2.0, job_id=label) for label in ("first", "again") for name in ("execute_start", "execute_end")),
     log("shutdown", 3.0),
 ]
-MODULES = ("startup", "logs", "process_life", "shutdown")
+MODULES = ("startup", "logs", "process")
 
 
 def good() -> Recording:

@@ -191,7 +191,7 @@ DEFECTS = {
 }
 
 
-MODULES = ("vram.", "vram_shortage.", "reference_models.")
+MODULES = ("device_memory.", "device_limits.")
 
 
 def statuses(clause: str, recording: Recording) -> set[Status]:
@@ -238,4 +238,4 @@ def test_contexts_rest_on_the_workers_not_on_exchanges(listed: bool) -> None:
 def test_without_observations_nothing_is_said() -> None:
     load_all()
     empty = Recording("test", ())
-    assert [f for judge in JUDGES if judge.name.startswith("vram.") for f in judge.function(empty)] == []
+    assert [f for judge in JUDGES if judge.name.startswith("device_memory.") for f in judge.function(empty)] == []

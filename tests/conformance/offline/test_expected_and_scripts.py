@@ -112,7 +112,7 @@ def test_a_script_is_repeated_against_any_worker(tmp_path: Path, capsys: pytest.
         {"do": "finish", "job": "a"},
     ]
     seen = Finding("M0-W-1312/token-index", Status.FAIL, "index-gap")
-    path = scripts.write(tmp_path, "test_stateful.py::test_any_history", steps, [seen])
+    path = scripts.write(tmp_path, "jobs::test_any_history", steps, [seen])
     assert path.parent.name == "repro"
     assert main(["replay", str(path), "--worker-command", fake("index-gap")]) == 1
     assert "STILL M0-W-1312/token-index" in capsys.readouterr().out

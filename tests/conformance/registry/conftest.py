@@ -9,6 +9,8 @@ import pytest
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
-    """A copy of the shipped registry that a test may break."""
-    shutil.copytree(Path(m0_conformance.__file__).parent / "spec", tmp_path / "spec")
-    return tmp_path / "spec"
+    """A folder with a copy of the shipped registry, which a test may break."""
+    package = Path(m0_conformance.__file__).parent
+    for name in ("spec", "areas"):
+        shutil.copytree(package / name, tmp_path / name, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    return tmp_path

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-EXECUTE = "registry/http.toml"
+EXECUTE = "areas/requests/clauses.toml"
+HEADS = "spec/requirements.toml"
 
 
 def edit(spec: Path, name: str, old: str, new: str) -> None:
@@ -54,7 +55,7 @@ CLAUSE = '[M0-W-1300.new-one]\ntext = "Something that can be seen."\nobservable 
 
 APPENDED = {
     "unknown key of a clause": (CLAUSE + 'judge = "x"\n', "M0-W-1300/new-one has the unknown key 'judge'"),
-    "unknown key of a requirement": ('[M0-W-1300]\nlevels = "MUST"\n', "is no valid TOML"),
+    "a field outside a clause": ('[M0-W-1300]\nlevels = "MUST"\n', "M0-W-1300/levels must be a table [M0-W-1300.NAME]"),
     "missing text": ('[M0-W-1300.new-one]\nobservable = "wire"\n', "M0-W-1300/new-one needs a text in `text`"),
     "missing observable": (
         '[M0-W-1300.new-one]\ntext = "Something that can be seen."\n',
@@ -96,7 +97,7 @@ APPENDED = {
     "the same clause twice": (CLAUSE + CLAUSE, "is no valid TOML"),
     "an ID the spec does not have": (
         CLAUSE.replace("1300", "1303"),
-        "M0-W-1303 is no requirement of the pinned spec",
+        "M0-W-1303 has no table in spec/requirements.toml",
     ),
 }
 
@@ -106,7 +107,7 @@ def test_a_bad_table_is_refused(spec: Path, text: str, expected: str) -> None:
     append(spec, EXECUTE, "\n" + text)
     found = complaints(spec)
     assert any(expected in problem for problem in found), found
-    assert all(EXECUTE in problem or problem.startswith("registry: ") for problem in found)
+    assert all(EXECUTE in problem or problem.startswith("areas: ") for problem in found)
 
 
 def test_no_complaint_about_the_same_table_without_its_fault(spec: Path) -> None:
@@ -115,73 +116,75 @@ def test_no_complaint_about_the_same_table_without_its_fault(spec: Path) -> None
 
 
 def test_a_title_must_be_the_headings(spec: Path) -> None:
-    edit(spec, EXECUTE, 'title = "Event Types"', 'title = "Kinds of Events"')
+    edit(spec, HEADS, 'title = "Event Types"', 'title = "Kinds of Events"')
     assert complaints(spec) == (
-        f"{EXECUTE}: M0-W-1310 has title 'Kinds of Events', the spec's heading says 'Event Types'",
+        f"{HEADS}: M0-W-1310 has title 'Kinds of Events', the spec's heading says 'Event Types'",
     )
 
 
 def test_an_unknown_scope_is_refused(spec: Path) -> None:
-    edit(spec, "registry/errors.toml", 'scope = "M0"', 'scope = "M2"')
-    assert complaints(spec) == ("registry/errors.toml: M0-W-1500 has scope 'M2'; known: M0, M0-opt, M1, dead",)
+    edit(spec, HEADS, 'scope = "M0"', 'scope = "M2"')
+    assert complaints(spec) == (f"{HEADS}: M0-SYS-2.2.1 has scope 'M2'; known: M0, M0-opt, M1, dead",)
 
 
 def test_an_unknown_key_of_a_requirement_is_refused(spec: Path) -> None:
-    edit(spec, EXECUTE, 'title = "Event Types"', 'title = "Event Types"\nparent = "WORK-3050"')
+    edit(spec, HEADS, 'title = "Event Types"', 'title = "Event Types"\nparent = "WORK-3050"')
     assert any("M0-W-1310 has the unknown key 'parent'" in problem for problem in complaints(spec))
 
 
-def test_a_requirement_in_two_files_is_refused(spec: Path) -> None:
-    append(spec, "registry/logs.toml", '\n[M0-W-1310]\ntitle = "Event Types"\nlevel = "MUST"\nscope = "M0"\n')
-    assert complaints(spec) == ("registry/logs.toml: M0-W-1310 is already in registry/http.toml",)
+def test_a_clause_in_two_areas_is_refused(spec: Path) -> None:
+    append(spec, "areas/text/clauses.toml", '\n[M0-W-1300.streams]\ntext = "Said twice."\nobservable = "wire"\n')
+    assert complaints(spec) == (
+        "areas/text/clauses.toml: M0-W-1300/streams is already in areas/streaming/clauses.toml",
+    )
 
 
 def test_a_requirement_in_no_file_is_missed(spec: Path) -> None:
-    (spec / "registry/errors.toml").unlink()
+    edit(spec, HEADS, "[M0-W-1500]", "[M0-W-1599]")
     found = complaints(spec)
-    assert [problem.split()[1] for problem in found] == ["M0-W-1500", "M0-W-1501", "M0-W-1510"]
-    assert all("no file accounts for it" in problem for problem in found)
+    assert f"{HEADS}: M0-W-1500 is a requirement of the spec, but no table accounts for it" in found
+    assert f"areas/events/clauses.toml: M0-W-1500 has no table in {HEADS}" in found
 
 
 def test_a_requirement_without_an_active_clause_says_why(spec: Path) -> None:
-    edit(spec, "registry/errors.toml", 'reason = "Integer codes between', 'notes = "')
+    edit(spec, HEADS, 'reason = "Integer codes between', 'notes = "')
     found = complaints(spec)
     assert any("M0-W-1501 has no active clause and must say why" in problem for problem in found)
 
 
 def test_a_requirement_without_a_clause_is_refused(spec: Path) -> None:
-    edit(spec, "registry/tests.toml", "[M0-W-1702.cmake]", "[M0-W-1701.cmake]")
-    assert "registry/tests.toml: M0-W-1702 has no clause" in complaints(spec)
+    edit(spec, "areas/process/clauses.toml", "[M0-W-1702.cmake]", "[M0-W-1701.cmake]")
+    assert f"{HEADS}: M0-W-1702 has no clause" in complaints(spec)
 
 
 def test_a_retired_id_never_comes_back(spec: Path) -> None:
-    append(spec, "retired.toml", '"M0-W-1300/prompt-max" = "merged"\n')
+    append(spec, "spec/retired.toml", '"M0-W-1300/prompt-max" = "merged"\n')
     assert complaints(spec) == (f"{EXECUTE}: M0-W-1300/prompt-max is a retired id; ids are never reused",)
 
 
 def test_the_lock_must_be_the_file_the_passages_came_from(spec: Path) -> None:
-    edit(spec, "SPEC.lock.toml", "lines = 2565", "lines = 2566")
-    assert complaints(spec) == ("SPEC.lock.toml: lines is 2566, but passages.json was made from 2565",)
+    edit(spec, "spec/SPEC.lock.toml", "lines = 2565", "lines = 2566")
+    assert complaints(spec) == ("spec/SPEC.lock.toml: lines is 2566, but spec/passages.json was made from 2565",)
 
 
 def _no_stance(spec: Path) -> None:
-    edit(spec, "readings.toml", 'stance = "deviation"', 'stance = "forbidden"')
+    edit(spec, "spec/readings.toml", 'stance = "deviation"', 'stance = "forbidden"')
 
 
 def _no_strict(spec: Path) -> None:
-    edit(spec, "readings.toml", 'refused = { stance = "strict", text = "answers 400" }', "")
+    edit(spec, "spec/readings.toml", 'refused = { stance = "strict", text = "answers 400" }', "")
 
 
 def _bad_default(spec: Path) -> None:
-    edit(spec, "readings.toml", 'default = "refused"', 'default = "off"')
+    edit(spec, "spec/readings.toml", 'default = "refused"', 'default = "off"')
 
 
 def _bad_name(spec: Path) -> None:
-    append(spec, "readings.toml", '\n[E-new]\ntopic = "x"\nproblem = "y"\nreading = "z"\n')
+    append(spec, "spec/readings.toml", '\n[E-new]\ntopic = "x"\nproblem = "y"\nreading = "z"\n')
 
 
 def _lost_profile(spec: Path) -> None:
-    edit(spec, "profiles.toml", 'next = "m0-process"', 'next = "m0-more"')
+    edit(spec, "spec/profiles.toml", 'next = "m0-process"', 'next = "m0-more"')
 
 
 @pytest.mark.parametrize(
@@ -201,19 +204,19 @@ def test_bad_readings_and_profiles_are_refused(spec: Path, damage: Callable[[Pat
 
 
 def test_files_that_cannot_be_read_are_named(spec: Path) -> None:
-    (spec / "readings.toml").unlink()
+    (spec / "spec/readings.toml").unlink()
     assert "readings.toml: cannot be read" in complaints(spec)[0]
 
 
 def test_broken_json_is_named(spec: Path) -> None:
-    (spec / "passages.json").write_text("{")
+    (spec / "spec/passages.json").write_text("{")
     assert "passages.json: is no valid JSON" in complaints(spec)[0]
 
 
 def test_all_complaints_come_at_once(spec: Path) -> None:
-    edit(spec, EXECUTE, 'title = "Event Types"', 'title = "Kinds"')
-    append(spec, "registry/logs.toml", "\n[M0-W-9999]\n")
-    passages = json.loads((spec / "passages.json").read_text())
+    edit(spec, HEADS, 'title = "Event Types"', 'title = "Kinds"')
+    append(spec, "areas/logs/clauses.toml", "\n[M0-W-9999]\n")
+    passages = json.loads((spec / "spec/passages.json").read_text())
     assert len(passages["requirements"]) == 98
     found = complaints(spec)
     assert len(found) == 2

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from m0_conformance.saboteur.catalogue import catalogue
-from m0_conformance.saboteur.defect import Defect, Event
+from m0_conformance.saboteur.defect import Defect, Event, Proxy
 from m0_conformance.saboteur.http import Request
-from m0_conformance.saboteur.proxy import FAULT, Proxy
+from m0_conformance.saboteur.proxy import FAULT, LyingProxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,7 +75,7 @@ class Upstream:
 async def behind(defect: Defect) -> AsyncIterator[tuple[Upstream, int]]:
     upstream = Upstream()
     worker = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
-    proxy = Proxy(defect, [worker.sockets[0].getsockname()[1]])
+    proxy = LyingProxy(defect, [worker.sockets[0].getsockname()[1]])
     public = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     async with worker, public:
         yield upstream, public.sockets[0].getsockname()[1]
@@ -121,7 +121,7 @@ JOB = {"job_id": "j", "prompt": "p", "max_tokens": 4}
 async def test_a_defect_s_own_request_brings_the_whole_answer_or_an_error() -> None:
     upstream = Upstream()
     worker = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
-    proxy = Proxy(Defect(), [worker.sockets[0].getsockname()[1]])
+    proxy = LyingProxy(Defect(), [worker.sockets[0].getsockname()[1]])
     own = Request("POST", "/cancel", (("Content-Type", "application/json"),), b'{"job_id": "j"}')
     async with worker:
         assert (await proxy.ask(Request("GET", "/health", (), b""))).json() == json.loads(HEALTH)

@@ -160,8 +160,8 @@ def test_a_matrix_of_another_suite_is_not_published(tmp_path: Path, monkeypatch:
 
 
 def test_the_digest_follows_the_files_that_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "judges").mkdir()
-    judge = tmp_path / "judges" / "a.py"
+    (tmp_path / "areas").mkdir()
+    judge = tmp_path / "areas" / "judge.py"
     judge.write_text("x = 1\n")
     monkeypatch.setattr(matrix, "ROOM", tmp_path)
     before = matrix.suite_digest()

@@ -16,20 +16,6 @@ if TYPE_CHECKING:
     from m0_conformance.recording.transcript import Exchange, Json, Launch, Recording
 
 
-@judge("M0-W-1340/shutdown-endpoint")
-def shutdown_endpoint(recording: Recording) -> Iterator[Finding]:
-    """For information: 202 and exit code 0, on the launch "callback"."""
-    launch, exchange = recording.launch("callback"), recording.exchange("shutdown")
-    if launch is None or exchange is None:
-        return
-    if exchange.status == 202 and launch.exit_code == 0:
-        yield ok(launch)
-    elif exchange.status in {404, 405, 501}:
-        yield not_applicable(exchange, "the worker has no POST /shutdown")
-    else:
-        yield note(exchange, "shutdown-endpoint", f"{describe(exchange)}; {how_it_went(launch)}")
-
-
 BEFORE_LOAD_S = 5.0
 
 

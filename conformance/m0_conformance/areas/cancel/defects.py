@@ -12,7 +12,7 @@ from m0_conformance.saboteur.lies import Rewrites, cancel, is_cancel, is_execute
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from m0_conformance.saboteur.proxy import Proxy
+    from m0_conformance.saboteur.defect import Proxy
 
 
 class ErrorAsEnd(Defect):

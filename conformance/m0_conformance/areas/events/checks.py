@@ -15,3 +15,25 @@ async def test_an_error_event(situation: Situation) -> None:
     await situation.cancel("cancel", live.job_id)
     if not await live.terminal(10.0 * situation.scale):
         await live.hang_up()
+
+
+@requirement(
+    "M0-W-1312/json-object",
+    "M0-W-1312/started-fields",
+    "M0-W-1312/started-job-id",
+    "M0-W-1312/started-model",
+    "M0-W-1312/started-at-format",
+    "M0-W-1312/started-at-now",
+    "M0-W-1312/token-fields",
+    "M0-W-1312/token-index",
+    "M0-W-1312/end-fields",
+    "M0-W-1312/end-tokens-out",
+    "M0-W-1312/end-decode-time",
+)
+async def test_fields_of_ordinary_streams(situation: Situation) -> None:
+    """Jobs of one and of many tokens, greedy and drawn, and one of many-byte characters."""
+    await situation.get("health", "/health")
+    await situation.execute("one token", max_tokens=1)
+    await situation.execute("greedy", max_tokens=24, temperature=0.0)
+    await situation.execute("warm", max_tokens=24, temperature=1.0, seed=7)
+    await situation.execute("characters", prompt=situation.prompt("utf8"), max_tokens=24, temperature=0.0)

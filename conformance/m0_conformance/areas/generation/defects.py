@@ -11,8 +11,8 @@ from m0_conformance.saboteur.lies import Rewrites, failure, is_health, number, w
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from m0_conformance.saboteur.defect import Proxy
     from m0_conformance.saboteur.http import Answer, Request
-    from m0_conformance.saboteur.proxy import Proxy
 
 
 class ReplayBuffered(Defect):

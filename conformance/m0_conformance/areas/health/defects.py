@@ -8,8 +8,8 @@ from m0_conformance.saboteur.defect import Defect
 from m0_conformance.saboteur.lies import is_health
 
 if TYPE_CHECKING:
+    from m0_conformance.saboteur.defect import Proxy
     from m0_conformance.saboteur.http import Answer, Request
-    from m0_conformance.saboteur.proxy import Proxy
 
 
 ABSENT: Any = object()

@@ -9,8 +9,8 @@ from m0_conformance.saboteur.defect import Defect, Event
 from m0_conformance.saboteur.lies import OTHER_TEXT, Rewrites, cancel, is_execute, job_of, refusal, whole
 
 if TYPE_CHECKING:
+    from m0_conformance.saboteur.defect import Proxy
     from m0_conformance.saboteur.http import Answer, Request
-    from m0_conformance.saboteur.proxy import Proxy
 
 
 class Concurrent(Defect):

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from m0_conformance.saboteur.defect import Proxy
     from m0_conformance.saboteur.http import Answer, Request
-    from m0_conformance.saboteur.proxy import Proxy
 
 
 class RefusesKQuants(Refuses):

@@ -90,21 +90,14 @@ async def tokens_in(situation: Situation, worker: Target, duration: float) -> in
     "M0-SYS-2.3.1/after-restart",
     "M0-W-1365/no-child-process",
     "M0-W-1820/whole-life",
-    "M0-W-1900/startup",
-    "M0-W-1900/model-load-start",
-    "M0-W-1900/model-load-complete",
-    "M0-W-1900/ready",
-    "M0-W-1900/execute-start",
-    "M0-W-1900/execute-end",
-    "M0-W-1900/shutdown",
-    "M0-W-1900/context",
-    "M0-W-1900/job-id",
-    "M0-W-1901/absent",
-    "M0-W-1902/no-prompt",
-    "M0-W-1902/no-output",
 )
 @needs("command")
 async def test_whole_life(situation: Situation) -> None:
+    """From the start of a process to what is left of it."""
+    await whole_life(situation)
+
+
+async def whole_life(situation: Situation) -> None:
     """Start, health, the same job twice, one with a unique word in its prompt, SIGTERM; the log is read afterwards."""
     path = await situation.model_path("script")
     worker_id, word = str(uuid.uuid4()), f"canary{uuid.uuid4().hex}"

@@ -19,7 +19,7 @@ from m0_conformance.saboteur.lies import OTHER_TEXT, is_execute
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from m0_conformance.saboteur.proxy import Proxy
+    from m0_conformance.saboteur.defect import Proxy
 
 
 BUSY = {"code": "INTERNAL", "message": "the device is in use", "retriable": True}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from m0_conformance.contract import parse_json
-from m0_conformance.judging.judge import fail, judge, note, ok
+from m0_conformance.judging.judge import fail, judge, not_applicable, note, ok
 from m0_conformance.judging.launches import IDLE_S, how_it_went, scale_of, signalled, told_to_end
 from m0_conformance.judging.streams import Stream, describe, stream_of
 
@@ -315,3 +315,17 @@ def within_five_seconds(recording: Recording) -> Iterator[Finding]:
     launch, moment, _ = found
     took = launch.t0 + found[0].exited_at - moment
     yield ok(launch, f"{took:.2f} s") if took <= IDLE_S else note(launch, "five-seconds", f"exits after {took:.1f} s")
+
+
+@judge("M0-W-1340/shutdown-endpoint")
+def shutdown_endpoint(recording: Recording) -> Iterator[Finding]:
+    """For information: 202 and exit code 0, on the launch "callback"."""
+    launch, exchange = recording.launch("callback"), recording.exchange("shutdown")
+    if launch is None or exchange is None:
+        return
+    if exchange.status == 202 and launch.exit_code == 0:
+        yield ok(launch)
+    elif exchange.status in {404, 405, 501}:
+        yield not_applicable(exchange, "the worker has no POST /shutdown")
+    else:
+        yield note(exchange, "shutdown-endpoint", f"{describe(exchange)}; {how_it_went(launch)}")

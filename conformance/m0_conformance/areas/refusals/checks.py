@@ -30,6 +30,12 @@ NO_OBJECT = {
 }
 
 
+OUT_OF_RANGE: dict[str, Any] = {
+    "job_id": "", "prompt": "", "max_tokens": 2049, "temperature": 2.01, "top_p": -0.01, "top_k": -1, "seed": -1,
+    "stop": [""],
+}  # fmt: skip
+
+
 NO_NUMBERS = ("NaN", "Infinity", "-Infinity", "1e999", "-1e999")
 
 
@@ -121,3 +127,19 @@ async def test_routes(situation: Situation) -> None:
     for number, head in enumerate((b"GET /\0 HTTP/1.1\r\n\r\n", no_length)):
         cases.expect(f"broken request {number}", "M0-W-1302/never-5xx", "any", "protocol")
         await situation.send(f"broken request {number}", Request("RAW", "/", raw=head, half_close=True), within=15.0)
+
+
+@requirement(
+    "M0-W-1302/status-400",
+    "M0-W-1302/error-json",
+    "M0-W-1302/names-field",
+    "M0-W-1302/never-5xx",
+    "M0-W-1500/invalid-request-code",
+    "M0-W-1510/invalid-not-retriable",
+)
+async def test_values_out_of_range(situation: Situation) -> None:
+    """A value just outside the limits of each kind of field: how it is refused, not whether."""
+    cases = Cases(situation)
+    for name, value in OUT_OF_RANGE.items():
+        fields: dict[str, Any] = {name: value}
+        await cases.job(f"{name} out of range", "M0-W-1302/status-400", "refuse", name=name, **fields)

@@ -11,7 +11,7 @@ from m0_conformance.saboteur.http import Answer, Request, json_answer, text_answ
 from m0_conformance.saboteur.lies import Rewrites, is_execute, whole
 
 if TYPE_CHECKING:
-    from m0_conformance.saboteur.proxy import Proxy
+    from m0_conformance.saboteur.defect import Proxy
 
 
 _TYPES = {

@@ -9,7 +9,7 @@ from m0_conformance.saboteur.http import Answer, Request
 from m0_conformance.saboteur.lies import Hole, Rewrites, TooStrict, is_execute, number, refusal, whole
 
 if TYPE_CHECKING:
-    from m0_conformance.saboteur.proxy import Proxy
+    from m0_conformance.saboteur.defect import Proxy
 
 
 class OtherDefault(Rewrites):

@@ -10,7 +10,7 @@ from m0_conformance.saboteur.http import Answer, Request, json_answer
 from m0_conformance.saboteur.lies import Rewrites, failure, is_execute, sane, whole
 
 if TYPE_CHECKING:
-    from m0_conformance.saboteur.proxy import Proxy
+    from m0_conformance.saboteur.defect import Proxy
 
 
 class SeedIgnored(Rewrites):

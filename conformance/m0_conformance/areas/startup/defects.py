@@ -14,7 +14,7 @@ from m0_conformance.saboteur.narration import Missing, Narration
 if TYPE_CHECKING:
     import socket
 
-    from m0_conformance.saboteur.proxy import Proxy
+    from m0_conformance.saboteur.defect import Proxy
 
 
 class ProgressGap(Narration):

@@ -6,6 +6,7 @@ from m0_conformance.run.situation import Situation, requirement
 
 
 @requirement(
+    "M0-W-1300/streams",
     "M0-W-1310/event-names",
     "M0-W-1310/event-line",
     "M0-W-1310/sse-grammar",
@@ -16,17 +17,6 @@ from m0_conformance.run.situation import Situation, requirement
     "M0-W-1311/one-terminal",
     "M0-W-1311/nothing-after-terminal",
     "M0-W-1311/stream-closes",
-    "M0-W-1312/json-object",
-    "M0-W-1312/started-fields",
-    "M0-W-1312/started-job-id",
-    "M0-W-1312/started-model",
-    "M0-W-1312/started-at-format",
-    "M0-W-1312/started-at-now",
-    "M0-W-1312/token-fields",
-    "M0-W-1312/token-index",
-    "M0-W-1312/end-fields",
-    "M0-W-1312/end-tokens-out",
-    "M0-W-1312/end-decode-time",
 )
 async def test_ordinary_streams(situation: Situation) -> None:
     """Four jobs of different lengths and temperatures, each to its end."""

@@ -10,8 +10,8 @@ from m0_conformance.saboteur.defect import Defect, Event
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from m0_conformance.saboteur.defect import Proxy
     from m0_conformance.saboteur.http import Head, Request
-    from m0_conformance.saboteur.proxy import Proxy
 
 
 class ByteOrderMark(Defect):

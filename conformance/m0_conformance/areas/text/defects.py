@@ -10,8 +10,8 @@ from m0_conformance.saboteur.lies import AND_BACK, OTHER_TEXT, Rewrites, failure
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from m0_conformance.saboteur.defect import Proxy
     from m0_conformance.saboteur.http import Answer, Request
-    from m0_conformance.saboteur.proxy import Proxy
 
 
 REPLACEMENT = "\ufffd"
