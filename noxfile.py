@@ -19,6 +19,13 @@ nox.options.sessions = ["conformance"]
 nox.options.error_on_missing_interpreters = True
 
 ROOT = Path(__file__).parent
+REAL_MODELS = (
+    "smollm2-135m",
+    "qwen2.5-coder-0.5b",
+    "qwen2.5-coder-1.5b",
+    "gemma3-270m",
+    "deepseek-r1-distill-qwen-7b-truncated",
+)
 
 
 def install(session: nox.Session, requirements: str) -> None:
@@ -110,6 +117,14 @@ def container(session: nox.Session) -> None:
     """Build the image and use it: Docker, Podman, or as root buildah. After `--`: `--variant cuda`, `--base IMAGE`."""
     install(session, "dev")
     session.run("python", "-m", "pytest", "ci/container", *session.posargs)
+
+
+@nox.session
+def real(session: nox.Session) -> None:
+    """Prove the parity tool on real models, fetched by name: equal within time and memory, planted mistakes found."""
+    install(session, "dev")
+    session.run("python", "-P", "-m", "m0_models", "fetch", *REAL_MODELS)
+    session.run("python", "-m", "pytest", "-m", "real", *(session.posargs or ["tests"]))
 
 
 @nox.session

@@ -138,13 +138,20 @@ def record_llamacpp(
                 decoder.decode(step)
                 tap.position += len(step)
             recording.requests[item.id] = tap.collector.finish(Request(item.id, item.tokens, len(item.prompt)))
-    _derive_ffn_inp(recording)
+    settle(recording)
     return recording
 
 
-def _derive_ffn_inp(recording: Recording) -> None:
-    """llama.cpp leaves phi3's first residual sum unnamed: it is the layer's output less the feed-forward output."""
+def settle(recording: Recording) -> None:
+    """Give a recording of llama.cpp the checkpoints that both engines have.
+
+    It leaves phi3's first residual sum unnamed: that is the layer's output less the feed-forward output. It names
+    gpt2's up projection twice, without and with its bias: the second holds the first.
+    """
     for request in recording:
+        for layer, name in request.places():
+            if name == "ffn_up_b":
+                request.rows.pop((layer, "ffn_up"), None)
         for layer, name in request.places():
             if name == "l_out" and (layer, "ffn_inp") not in request.rows and (layer, "ffn_out") in request.rows:
                 out, ffn = request.rows[layer, "l_out"], request.rows[layer, "ffn_out"]

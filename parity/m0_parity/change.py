@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from m0_models import container
 from m0_models.container import Tensor
-from m0_models.corrupt import read_back
-from m0_models.quantize import block_size
+from m0_models.quantize import block_size, dequantize
+from m0_models.scan import Scan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float32]
 
+Change = Callable[["Patch"], None]
+_OF_THE_WRITER: Final = {"general.architecture", "general.alignment"}
+
 
 class Patch:
-    """An open copy of a model: metadata and tensors by name, to be changed and written."""
+    """An open copy of a model without its vocabulary: metadata and tensors by name, to be changed and written."""
 
     def __init__(self, path: Path) -> None:
-        self.metadata, tensors = read_back(path)
-        self.tensors = {tensor.name: tensor for tensor in tensors}
+        scan = Scan(path)
+        self.metadata: dict[str, object] = {
+            key: value for key, value in scan.metadata.items() if key not in _OF_THE_WRITER
+        }
+        self.tensors = {e.name: Tensor(e.name, e.type, scan.raw(e.name).copy()) for e in scan.tensors.values()}
 
     def values(self, name: str) -> Floats:
-        """A writable float32 view of an F32 tensor."""
-        if self.tensors[name].type != "F32":
-            raise ValueError(f"{name} is {self.tensors[name].type}, only F32 tensors are changed by value")
-        view: Floats = self.tensors[name].raw.view(np.float32)
+        """A writable float32 view of a tensor; a quantized one becomes an F32 one of the same values."""
+        tensor = self.tensors[name]
+        if tensor.type != "F32":
+            dense = dequantize(tensor.raw, tensor.type)
+            tensor = self.tensors[name] = Tensor(name, "F32", np.ascontiguousarray(dense).view(np.uint8))
+        view: Floats = tensor.raw.view(np.float32)
         return view
 
     def write(self, path: Path, architecture: str) -> Path:
@@ -90,6 +98,18 @@ def other_pairing(name: str, heads: int, patch: Patch) -> None:
     values = patch.values(name)
     split = values.reshape(heads, -1, 2, *values.shape[1:])
     values[...] = split.swapaxes(1, 2).reshape(values.shape).copy()
+
+
+def untie(change: Callable[[Patch], None], patch: Patch) -> None:
+    """An output matrix of its own, equal to the embeddings, and then changed."""
+    rows = patch.values("token_embd.weight").copy()
+    patch.tensors["output.weight"] = Tensor("output.weight", "F32", rows.view(np.uint8))
+    change(patch)
+
+
+def scale_row(name: str, index: int, factor: float, patch: Patch) -> None:
+    """One row times ``factor``."""
+    patch.values(name)[index] *= np.float32(factor)
 
 
 def swap(name: str, a: int, b: int, patch: Patch) -> None:

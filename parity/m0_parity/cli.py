@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m0_worker.errors import WorkerError
 from m0_worker.gguf import GgufError
 
-from m0_parity import commands, overhead
+from m0_parity import STARTED, commands, overhead
 from m0_parity.commands import RUNGS, say
 from m0_parity.compare import IncomparableError
 from m0_parity.divergence import T2_BOUND
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 _EXIT_CODES = (
     "Exit codes: 0 equal within every bound; 1 a difference was found, planted ones included; "
-    "2 it could not be tried, and the message says what to do."
+    "2 it could not be tried, and the message says what to do; 3 no difference where both sides have something, but "
+    "one side lacks what the other has, so that not everything was compared."
 )
 
 
@@ -37,6 +39,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("model", type=Path, nargs="?", help="a GGUF file (default: the zoo of miniatures)")
     run.add_argument("--plant", choices=PERTURBATIONS, metavar="NAME", help="give the worker this perturbed model")
     run.add_argument("--kv-cache-type", choices=("f32", "f16"), default="f32")
+    fed = run.add_mutually_exclusive_group()
+    fed.add_argument("--prompt", action="append", metavar="TEXT", help="feed this text; may be given again")
+    fed.add_argument("--like", type=Path, help="feed the token ids of this recording, whoever made it")
+    run.add_argument("--trust-reference", action="store_true", help="go on although the reference looks suspect")
     _work(run)
     _output(run)
 
@@ -61,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     two.add_argument("candidate", type=Path)
     two.add_argument("--bound", type=float, default=T2_BOUND, help="NMSE a checkpoint may have (default: %(default)s)")
     two.add_argument("--trust-reference", action="store_true", help="go on although the reference looks suspect")
+    two.add_argument("--common", action="store_true", help="judge only what both sides have: no exit code 3")
     _output(two)
 
     ladder = commands.add_parser("ladder", help="climb the tolerance ladder with the zoo of models")
@@ -101,8 +108,9 @@ def _output(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 equal, 1 a difference, 2 cannot be compared or wrong use."""
-    options = _parser().parse_args(argv)
+    """Entry point; returns the exit code: 0 equal, 1 a difference, 2 cannot be compared or wrong use, 3 not whole."""
+    started = STARTED if argv is None else time.perf_counter()
+    options = _parser().parse_args(argv, argparse.Namespace(started=started))
     try:
         return _COMMANDS[options.command](options)
     except OSError as error:

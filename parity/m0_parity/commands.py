@@ -6,17 +6,17 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from m0_worker.gguf import GgufFile
-
 from m0_parity import files, overhead, report
-from m0_parity.capture import Work, WorkerSettings, record_llamacpp, record_worker, sha256, workload
+from m0_parity.capture import Work, WorkerSettings, record_llamacpp, record_worker, sha256
 from m0_parity.compare import Comparison, IncomparableError, compare
-from m0_parity.divergence import free_bound, locate
+from m0_parity.divergence import free_bound
+from m0_parity.feed import context_of, look, work_of
 from m0_parity.ladder import Plan, climb
+from m0_parity.live import one_model
 from m0_parity.llamacpp import ReferenceUnavailableError, Settings, provenance
 from m0_parity.perturb import PERTURBATIONS
 from m0_parity.rungs import checkpoints, perturbations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Sequence
 
+    from m0_parity.feed import ModelFacts
     from m0_parity.recording import Recording
 
 RUNGS = ("T0", "T1", "T2", "T3", "T4", "T5", "T6", "T7", "selftest")
@@ -52,14 +53,14 @@ def _reference() -> dict[str, object]:
 
 def _finish(options: argparse.Namespace, rows: Iterable[Row], reference: dict[str, object] | None = None) -> int:
     """Print rows as they come, write report and page, and return the exit code."""
-    start, kept = time.perf_counter(), []
+    kept = []
     for row in rows:
         found = report.finding(row) if row.rung == "run" else ""
         say(report.line(replace(row, note="") if found else row))
         if found:
             say(found)
         kept.append(row)
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - options.started
     say(report.summary(kept, seconds))
     results = report.document(options.command, kept, reference or _reference(), seconds)
     saved = report.save(results, options.report_dir / "parity.json")
@@ -68,6 +69,8 @@ def _finish(options: argparse.Namespace, rows: Iterable[Row], reference: dict[st
     say(f"report: {html} (data: {saved.name})")
     if any(not row.passed for row in kept if row.ran):
         return 1
+    if any(row.missing for row in kept):
+        return 3
     return 0 if any(row.ran for row in kept) else 2
 
 
@@ -82,86 +85,16 @@ def run(options: argparse.Namespace) -> int:
         if options.model is None:
             bench = Bench(Path(folder), options.length, options.decode)
             return _finish(options, (checkpoints.measure(bench, recipe, settings) for recipe in checkpoints.recipes()))
-        return _finish(options, [_one_model(options, settings, Path(folder))])
-
-
-def _one_model(options: argparse.Namespace, settings: WorkerSettings, folder: Path) -> Row:
-    path: Path = options.model
-    model = _look(path)
-    work = _work(options, model)
-    settings = replace(settings, context=_context(work))
-    reference = _ask_llamacpp(path, model, work, Settings(kv=settings.kv), folder)
-    if doubts := suspicions(reference):
-        raise IncomparableError(f"reference suspect: {doubts[0]}")
-    free = compare(reference, record_worker(path, work, settings))
-    bound = free_bound(model.architecture) if settings.kv == "f32" else checkpoints.HALF_BOUND
-    row = Row("run", path.name, free.worst().nmse, bound, _covered(free), free)
-    if not row.passed:
-        row.divergence = locate(path, work, reference, free, settings, bound=bound)
-        row.note = row.divergence.sentence() if row.divergence else row.note
-    return row
-
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    architecture: str
-    vocabulary: int
-    context: int
-    quantized: bool
-
-
-def _look(path: Path) -> _Model:
-    """What a run must know of a model beforehand.
-
-    Raises:
-        GgufError: no readable GGUF file.
-        IncomparableError: no model.
-    """
-    with GgufFile.open(path) as gguf:
-        embeddings = gguf.tensors.get("token_embd.weight")
-        context = gguf.metadata.get(f"{gguf.architecture}.context_length")
-        if embeddings is None or not isinstance(context, int):
-            raise IncomparableError(f"{path.name} holds no whole model, only {len(gguf.tensors)} tensors; give another")
-        quantized = any(tensor.type.name != "F32" for tensor in gguf.tensors.values())
-        return _Model(gguf.architecture, embeddings.shape[0], context, quantized)
-
-
-def _work(options: argparse.Namespace, model: _Model) -> list[Work]:
-    """What to feed: the standard work, or what another recording was fed.
-
-    Raises:
-        IncomparableError: it does not fit the model.
-    """
-    like = getattr(options, "like", None)
-    if like is not None:
-        work = [Work(r.id, tuple(r.tokens[: r.prompt]), tuple(r.tokens[r.prompt :])) for r in files.read(like)]
-        if any(not item.prompt or max(item.tokens) >= model.vocabulary for item in work):
-            raise IncomparableError(f"{like.name} has no token ids, or ids beyond the model's {model.vocabulary}")
-    else:
-        if options.length < 1 or options.decode < 0:
-            raise IncomparableError(
-                f"a prompt of {options.length} and {options.decode} decode steps: give 1 and 0 or more"
-            )
-        work = workload(model.vocabulary, length=options.length, decode=options.decode, seed=options.seed)
-    longest = max(len(item.tokens) for item in work) + 1
-    if longest > model.context:
-        raise IncomparableError(
-            f"{longest} positions are needed, the model has {model.context}; give a smaller --length"
-        )
-    return work
-
-
-def _context(work: Sequence[Work]) -> int:
-    return 256 * -(-(max(len(item.tokens) for item in work) + 1) // 256)
+        return _finish(options, (one_model(options, settings, Path(folder), say) for _ in range(1)))
 
 
 def _ask_llamacpp(
-    path: Path, model: _Model, work: Sequence[Work], settings: Settings, folder: Path, *, native: bool = False
+    path: Path, model: ModelFacts, work: Sequence[Work], settings: Settings, folder: Path, *, native: bool = False
 ) -> Recording:
     """llama.cpp on the float32 twin of a quantized file: the same weights, without its rounding of activations."""
     twin = model.quantized and not native
     oracle = write_twin(path, folder / "twin.gguf") if twin else path
-    recording = record_llamacpp(oracle, work, settings, context=_context(work))
+    recording = record_llamacpp(oracle, work, settings, context=context_of(work))
     weights = "float32 twin" if twin else "quantized" if model.quantized else "float32"
     recording.provenance["settings"] |= {"weights": weights}
     recording.provenance |= {"model": path.name, **({"twin_of": sha256(path)} if twin else {})}
@@ -180,11 +113,11 @@ def _planted(names: Sequence[str], folder: Path) -> Iterable[Row]:
 
 def record(options: argparse.Namespace) -> int:
     """One engine's checkpoints into a file."""
-    model = _look(options.model)
-    work = _work(options, model)
+    model = look(options.model)
+    work = work_of(options, options.model, model)
     recording: Recording
     if options.engine == "worker":
-        settings = WorkerSettings(kv=options.kv_cache_type, device=options.device, context=_context(work))
+        settings = WorkerSettings(kv=options.kv_cache_type, device=options.device, context=context_of(work))
         recording = record_worker(options.model, work, settings)
     else:
         with tempfile.TemporaryDirectory(prefix="m0-parity-") as folder:
@@ -208,7 +141,8 @@ def compare_recordings(options: argparse.Namespace) -> int:
     result = compare(reference, candidate)
     first = result.first_step(lambda _: options.bound)
     note = _covered(result) + _partial(reference, candidate) + _told(result, first, options.bound)
-    row = Row("compare", options.candidate.name, result.worst().nmse, options.bound, note, result)
+    row = Row("compare", options.candidate.name, *result.judged(options.bound), note, result)
+    row.missing = [] if options.common else result.missing()
     code = _finish(options, [row], {"engine": str(reference.provenance.get("engine")), "package": ""})
     if code and (hint := _hint(row.measured, reference)):
         say(hint)
@@ -234,11 +168,7 @@ def _hint(measured: float, reference: Recording) -> str:
 def _covered(result: Comparison) -> str:
     """How much was compared, and what one side alone has."""
     note = f"{len(result.cells)} checkpoints of {len(result.tokens)} requests"
-    if result.only_reference:
-        note += f", {len(result.only_reference)} in the reference only"
-    if result.skipped:
-        note += f"; recorded on one side only: {', '.join(result.skipped[:4])}"
-    return note
+    return "; ".join([note, *result.missing()])
 
 
 def _told(result: Comparison, first: object, bound: float) -> str:

@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 T2_BOUND: Final = 1e-10
 GPT2_BOUND: Final = 1e-6
 
-_NORM, _PRODUCT, _ATTENTION, _EXPERTS = 1e-13, 3e-12, 3e-11, 2e-11
+ATTENTION: Final = 3e-11
+_NORM, _PRODUCT, _EXPERTS = 1e-13, 3e-12, 2e-11
 _LOCAL: Final[dict[str, float]] = {
     "embd": 0.0,
     "inpL": 1e-14,
     "attn_norm": _NORM,
     "ffn_norm": _NORM,
     "result_norm": _NORM,
-    "kqv_out": _ATTENTION,
+    "kqv_out": ATTENTION,
     "ffn_out": _EXPERTS,
     "l_out": _EXPERTS,
     "ffn_moe_topk": 0.0,

@@ -1,7 +1,9 @@
 """Validating the reference before anything is compared with it: a broken reference makes every candidate look wrong.
 
-The patterns are those of a reference logger that once read freed memory: one index constant in all rows, bit patterns
-of pointers, values far outside the rest. A suspect reference is a verdict of its own; values are never skipped.
+Damage is judged by what damage looks like, the patterns of a reference logger that once read freed memory and of
+buffers that were never filled or not filled anew: what is not a number, one index constant in all rows, bit patterns of
+pointers, one word over and over, the same row at other tokens. Size is no sign: a trained model's first position holds
+values ten thousand times the median. A suspect reference is a verdict of its own; values are never skipped.
 """
 
 from __future__ import annotations
@@ -10,17 +12,18 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from m0_parity.names import INTEGERS
+from m0_parity.names import INTEGERS, LOGITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
 
-    from m0_parity.recording import Recording
+    from m0_parity.recording import Recording, Request, Rows
 
 _ENOUGH_ROWS: Final = 8
-_OUTLIER: Final = 1e4
+_REPEATED: Final = 0.5
+"""Share of a row that one word may fill, and of the rows that may repeat the one before them."""
 
 
 def suspicions(reference: Recording) -> list[str]:
@@ -30,30 +33,50 @@ def suspicions(reference: Recording) -> list[str]:
         for request in reference
         for (layer, name), rows in sorted(request.rows.items())
         if name not in INTEGERS
-        for problem in _problems(rows.values)
+        for problem in _problems(rows.values, _tokens(request, rows), levels=name == LOGITS)
     ]
 
 
-def _problems(values: npt.NDArray[np.float32]) -> Iterator[str]:
+def _tokens(request: Request, rows: Rows) -> npt.NDArray[np.int64] | None:
+    """The token of each row, where the recording names them all."""
+    known = np.array(request.tokens, np.int64)
+    return known[rows.positions] if len(known) > rows.positions.max(initial=-1) else None
+
+
+def _problems(values: npt.NDArray[np.float32], tokens: npt.NDArray[np.int64] | None, *, levels: bool) -> Iterator[str]:
+    """The signs of damage; with ``levels`` most of a row may hold one value, as logits of impossible tokens do."""
     finite = np.isfinite(values)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
         yield f"{np.count_nonzero(~finite)} values are not finite, first in row {row} at index {column}"
         return
+    bits = np.ascontiguousarray(values).view(np.uint32)
     if len(values) >= _ENOUGH_ROWS:
         constant = (values == values[0]).all(axis=0)
         if constant.any() and not constant.all():
             at = int(np.flatnonzero(constant)[0])
             yield f"index {at} is exactly {values[0, at]!r} in all {len(values)} rows"
-        bits = np.ascontiguousarray(values).view(np.uint32)
         for column in np.flatnonzero(_pointer_like(bits)):
             yield f"index {column} holds bit patterns of pointers (one high half, multiples of 16)"
             break
-    size = np.abs(values)
-    median = float(np.median(size))
-    if median > 0 and float(size.max()) > _OUTLIER * median:
-        row, column = np.unravel_index(int(size.argmax()), values.shape)
-        yield f"row {row}, index {column} is {values[row, column]:.3g}, {_OUTLIER:.0e} times the median"
+        if tokens is not None and (values != 0).any():
+            stale = (bits[1:] == bits[:-1]).all(axis=1) & (tokens[1:] != tokens[:-1])
+            if stale.mean() > _REPEATED:
+                row = int(np.flatnonzero(stale)[0])
+                count = np.count_nonzero(stale)
+                yield f"row {row + 1} repeats row {row} bit for bit at another token; {count} rows do so"
+    if not levels and values.shape[1] >= _ENOUGH_ROWS:
+        for row, word, share in _filled(bits):
+            yield f"the word {word:#010x} fills {share:.0%} of row {row}"
+            break
+
+
+def _filled(bits: npt.NDArray[np.uint32]) -> Iterator[tuple[int, int, float]]:
+    """Rows of which one word other than zero fills more than half: the median of the sorted words is that word."""
+    middle = np.partition(bits, bits.shape[1] // 2, axis=1)[:, bits.shape[1] // 2]
+    share = (bits == middle[:, None]).mean(axis=1)
+    for row in np.flatnonzero((share > _REPEATED) & (middle << np.uint32(1) != 0)):
+        yield int(row), int(middle[row]), float(share[row])
 
 
 def _pointer_like(bits: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:

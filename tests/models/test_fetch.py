@@ -176,4 +176,4 @@ def test_the_register_is_whole() -> None:
         assert model.file.endswith(".gguf")
         assert all(len(part.sha256) == 64 and part.bytes > 0 and "==" in part.package for part in model.parts)
     assert real.register() is register()
-    assert {m.name for m in models.values() if m.refused} == {"gemma3-270m", "deepseek-r1-distill-qwen-7b-cut"}
+    assert {m.name for m in models.values() if m.refused} == {"gemma3-270m", "deepseek-r1-distill-qwen-7b-truncated"}

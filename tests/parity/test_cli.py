@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from m0_models import miniatures
-from m0_parity import overhead
+from m0_parity import live, overhead
+from m0_parity.change import Patch, new_key, remove
 from m0_parity.cli import main
 from m0_parity.llamacpp import abi
 from m0_parity.overhead import Overhead
@@ -92,10 +95,14 @@ def test_llamacpp_is_fed_what_another_engine_recorded(
     other = str(tmp_path / "llama.jsonl")
     assert main(["record", str(model), "--engine", "llama.cpp", "--like", str(log), "-o", other]) == 0
     report = ["--report-dir", str(tmp_path)]
-    assert main(["compare", other, str(log), "--bound", "1e-6", *report]) == 0
+    assert main(["compare", other, str(log), "--bound", "1e-6", *report]) == 3  # the worker's log holds less
     out = capsys.readouterr().out
     assert "1 requests, 6 tokens" in out
-    assert "1 checkpoints of 1 requests, 30 in the reference only, leading values only" in out
+    assert "equal within every bound" not in out
+    assert "no difference where both sides have something; not compared: 30 checkpoints in the reference only" in out
+    assert "Not compared: 30 checkpoints" in (tmp_path / "parity.html").read_text()
+    assert main(["compare", other, str(log), "--bound", "1e-6", "--common", *report]) == 0
+    assert "1 checkpoints of 1 requests; 30 checkpoints in the reference only" in capsys.readouterr().out
     assert main(["compare", other, str(log), *report]) == 1
     assert "FP16 cache" in capsys.readouterr().out
 
@@ -154,7 +161,7 @@ def test_dequantization_rung_is_bitwise_and_would_see_one_bit(monkeypatch: pytes
 
 
 def test_products_rung_proves_the_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "QUANTS", ("Q4_K_M", "Q5_1", "Q2_K"))
+    monkeypatch.setattr(products, "QUANTS", ("Q4_K_M",))
     assert all(row.passed for row in products.rung(Bench(tmp_path)))
     monkeypatch.setattr(products, "rounded", lambda x, _: x.astype("f8"))
     assert not any(row.passed for row in products.rung(Bench(tmp_path)))
@@ -210,3 +217,82 @@ def test_a_shifted_structure_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(library, "llama_context_default_params", lambda: shifted)
     with pytest.raises(abi.ReferenceUnavailableError, match="offload_kqv is False"):
         abi._check_canaries(library)
+
+
+def _cut(source: Path, target: Path, *, positions: int | None = None, tokens: int | None = None) -> Path:
+    """A copy of a recording with fewer positions, or as if it had ended after some tokens; both sides' lines agree."""
+    kept = []
+    for raw in source.read_text().splitlines():
+        line = json.loads(raw)
+        line.pop("lines", None)
+        if tokens is not None and "prompt" in line:
+            line["token_ids"] = line["token_ids"][:tokens]
+        if line["position"] < (positions or tokens or 0):
+            kept.append(json.dumps(line))
+    target.write_text("\n".join(kept) + "\n")
+    return target
+
+
+def test_a_candidate_that_leaves_out_where_it_is_wrong_is_not_equal(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference, candidate = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    for path, engine in ((reference, "llama.cpp"), (candidate, "worker")):
+        assert main(["record", str(model), "-o", str(path), "--engine", engine, "--length", "20", "--no-vectors"]) == 0
+    report = ["--report-dir", str(tmp_path)]
+    assert main(["compare", str(reference), str(candidate), *report]) == 0
+    only_first = _cut(candidate, tmp_path / "first.jsonl", positions=1)
+    assert main(["compare", str(reference), str(only_first), *report]) == 3
+    assert main(["compare", str(only_first), str(reference), *report]) == 3
+    shorter = _cut(candidate, tmp_path / "shorter.jsonl", tokens=5)
+    capsys.readouterr()
+    assert main(["compare", str(reference), str(shorter), *report]) == 3
+    assert "input tokens in the reference only" in capsys.readouterr().out
+    assert main(["compare", str(shorter), str(reference), *report]) == 3
+    assert json.loads((tmp_path / "parity.json").read_text())["missing"] != []
+
+
+def test_run_takes_a_text_or_a_recording(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = ["--report-dir", str(tmp_path)]
+    assert main(["run", str(model), "--prompt", "Write a haiku about frogs, please.", *report]) == 0
+    requests = json.loads((tmp_path / "parity.json").read_text())["rows"][0]["requests"]
+    assert [r["id"] for r in requests] == ["first", "second"]
+    assert len(requests[0]["tokens"]) - requests[0]["prompt"] == 8
+    log = tmp_path / "log.jsonl"
+    assert main(["record", str(model), "-o", str(log), "--length", "20", "--decode", "2"]) == 0
+    assert main(["run", str(model), "--like", str(log), *report]) == 0
+    assert "feeding 20 + 2 and 17 + 2 tokens" in capsys.readouterr().out
+    assert main(["run", str(model), "--prompt", "", *report]) == 2
+    assert "prompt 1 has no tokens" in capsys.readouterr().err
+
+
+def test_run_says_what_it_does_and_how_long_it_takes(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = time.perf_counter()
+    assert main(["run", str(model), "--length", "30", "--report-dir", str(tmp_path)]) == 0
+    spent = time.perf_counter() - begun
+    out = capsys.readouterr().out
+    assert out.startswith("qwen2.gguf: qwen2, 2 layers, Q4_0, vocabulary of 320, ")
+    assert "  layer 1 of 2, " in out
+    assert json.loads((tmp_path / "parity.json").read_text())["seconds"] == pytest.approx(spent, abs=0.5)
+
+
+def test_what_is_not_supported_is_said_before_anything_is_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("something was run")
+
+    monkeypatch.setattr(live, "Sweep", never)
+    sound = miniatures.write(tmp_path / "sound.gguf", "qwen2", "Q4_0")
+    for change, words in (
+        (partial(new_key, "general.architecture", "gemma3"), "architecture 'gemma3' is not supported"),
+        (partial(new_key, "split.count", 3), "one of 3 parts"),
+        (partial(remove, ("blk.1.ffn_up.weight",)), "tensor blk.1.ffn_up.weight is missing"),
+    ):
+        patch = Patch(sound)
+        change(patch)
+        path = patch.write(tmp_path / "broken.gguf", str(patch.metadata.pop("general.architecture", "qwen2")))
+        assert main(["run", str(path)]) == 2
+        assert words in capsys.readouterr().err

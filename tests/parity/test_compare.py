@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from m0_parity.compare import IncomparableError, compare
-from m0_parity.metrics import cosine, logit_gap, max_abs, nmse, row_nmse
+from m0_parity.metrics import logit_gap, nmse, row_nmse, row_sums
 from m0_parity.names import Place, from_llamacpp, from_worker, rank
 from m0_parity.recording import Recording, Request, Rows
 from m0_parity.validate import suspicions
@@ -76,8 +76,8 @@ def other_tokens(r: Recording) -> None:
     r.requests["first"].tokens[7] = 99
 
 
-def fewer_tokens(r: Recording) -> None:
-    r.requests["first"].tokens.pop()
+def no_tokens(r: Recording) -> None:
+    r.requests["first"].tokens.clear()
 
 
 def other_model(r: Recording) -> None:
@@ -105,7 +105,7 @@ def other_positions(r: Recording) -> None:
     ("change", "word"),
     [
         (other_tokens, "position 7"),
-        (fewer_tokens, "24 input tokens against 23"),
+        (no_tokens, "24 input tokens against 0"),
         (other_model, "models differ"),
         (other_architecture, "architectures differ"),
         (other_request, "no request in common"),
@@ -146,8 +146,8 @@ def test_metrics_by_hand() -> None:
     b = np.array([[3.0, 5.0], [0.0, 0.0]], dtype=np.float32)
     assert nmse(a, b) == pytest.approx(1 / 25)
     assert row_nmse(a, b).tolist() == pytest.approx([1 / 25, 0])
-    assert max_abs(a, b) == 1
-    assert cosine(a, 2 * a) == pytest.approx(1)
+    assert row_sums(a, b).max_abs() == 1
+    assert row_sums(a, 2 * a).cosine() == pytest.approx(1)
     assert nmse(0 * a, b) == np.inf
 
 
@@ -198,8 +198,12 @@ def pointers(values: np.ndarray) -> None:
     values.view(np.uint32)[:, 0] = 0xC7350000 + 16 * np.arange(len(values), dtype=np.uint32) * 37
 
 
-def outlier(values: np.ndarray) -> None:
-    values[5, 5] = 1e18
+def filled(values: np.ndarray) -> None:
+    values.view(np.uint32)[5, 20:] = 0xCDCDCDCD
+
+
+def stale(values: np.ndarray) -> None:
+    values[1:20] = values[0]
 
 
 def not_finite(values: np.ndarray) -> None:
@@ -208,10 +212,79 @@ def not_finite(values: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "word"),
-    [(constant, "index 7 is exactly"), (pointers, "pointers"), (outlier, "times the median"), (not_finite, "finite")],
+    [
+        (constant, "index 7 is exactly"),
+        (pointers, "pointers"),
+        (filled, "0xcdcdcdcd fills"),
+        (stale, "repeats row 0 bit for bit"),
+        (not_finite, "finite"),
+    ],
 )
 def test_a_damaged_reference_is_suspect(damage: object, word: str) -> None:
     suspect = recording()
     assert suspicions(suspect) == []
     damage(suspect.requests["first"].rows[1, "l_out"].values)  # type: ignore[operator]  # parametrized
     assert any(word in problem and "l_out of layer 1" in problem for problem in suspicions(suspect))
+
+
+def test_massive_activations_are_no_damage() -> None:
+    """A trained model's first position holds values of ten thousand times the median."""
+    sound = recording()
+    sound.requests["first"].rows[1, "l_out"].values[0, 5] = 2e18
+    assert suspicions(sound) == []
+
+
+def test_the_same_token_may_have_the_same_row_and_logits_may_be_level() -> None:
+    sound = recording()
+    request = sound.requests["first"]
+    request.tokens[:] = [7] * TOKENS
+    request.rows[-1, "embd"].values[...] = request.rows[-1, "embd"].values[0]
+    request.rows[-1, "result_output"].values[:, 9:] = -30.0
+    request.rows[-1, "result_output"].values[0, 9:] = -29.0
+    request.rows[-1, "result_output"].values[1, 9:] = -28.0
+    assert not any("repeats" in doubt or "fills" in doubt for doubt in suspicions(sound))
+
+
+def lacking_positions(r: Recording) -> None:
+    request = r.requests["first"]
+    request.rows = {p: Rows(x.positions[:1], x.values[:1], x.features) for p, x in request.rows.items()}
+
+
+def lacking_tokens(r: Recording) -> None:
+    lacking_positions(r)
+    r.requests["first"].tokens = r.requests["first"].tokens[:1]
+
+
+def lacking_place(r: Recording) -> None:
+    del r.requests["first"].rows[0, "l_out"]
+
+
+def lacking_request(r: Recording) -> None:
+    del r.requests["second"]
+
+
+def lacking_values(r: Recording) -> None:
+    request = r.requests["first"]
+    request.rows = {p: Rows(x.positions, x.values[:, :10], x.features) for p, x in request.rows.items()}
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(
+    ("lack", "words"),
+    [
+        (lacking_positions, "positions of one side only, 23 of a checkpoint"),
+        (lacking_tokens, "23 input tokens in the"),
+        (lacking_place, "1 checkpoint in the"),
+        (lacking_request, "1 request of one side only: second"),
+        (lacking_values, "whole vectors of one side only"),
+    ],
+)
+def test_what_one_side_lacks_is_said(lack: object, words: str, swapped: bool) -> None:
+    sides = [recording(), recording()]
+    for side in sides:
+        side.requests["second"] = Request("second", list(range(TOKENS)), TOKENS, dict(side.requests["first"].rows))
+    lack(sides[1])  # type: ignore[operator]  # parametrized
+    result = compare(*reversed(sides)) if swapped else compare(*sides)
+    assert result.worst().nmse == 0
+    assert any(words in what for what in result.missing())
+    assert compare(recording(), recording()).missing() == []

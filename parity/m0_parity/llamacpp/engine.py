@@ -184,7 +184,19 @@ class Context:
         Raises:
             ReferenceUnavailableError: llama_decode reported an error.
         """
-        n = len(tokens)
+        return self._decode(len(tokens), every=every, tokens=tokens)
+
+    def decode_embeddings(self, values: Floats) -> Floats:
+        """Append input vectors in the place of tokens, (n, width), and return their logits, (n, vocabulary).
+
+        Raises:
+            ReferenceUnavailableError: llama_decode reported an error.
+        """
+        return self._decode(len(values), every=True, values=np.ascontiguousarray(values, np.float32))
+
+    def _decode(
+        self, n: int, *, every: bool, tokens: Sequence[int] | None = None, values: Floats | None = None
+    ) -> Floats:
         keep = (ctypes.c_int8 * n)(*([1] * n if every else [0] * (n - 1) + [1]))
         zeros = [(ctypes.c_int32 * 1)(0) for _ in range(n)]
         sequence = (ctypes.POINTER(ctypes.c_int32) * n)(
@@ -192,8 +204,8 @@ class Context:
         )
         batch = Batch(
             n_tokens=n,
-            token=(ctypes.c_int32 * n)(*tokens),
-            embd=None,
+            token=None if tokens is None else (ctypes.c_int32 * n)(*tokens),
+            embd=None if values is None else values.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
             pos=(ctypes.c_int32 * n)(*range(self._positions, self._positions + n)),
             n_seq_id=(ctypes.c_int32 * n)(*([1] * n)),
             seq_id=sequence,

@@ -39,6 +39,7 @@ def document(command: str, rows: Sequence[Row], reference: dict[str, Any], secon
         "machine": f"{platform.machine()}, NumPy {np.__version__}, Python {platform.python_version()}",
         "reference": reference,
         "passed": all(row.passed for row in rows if row.ran),
+        "missing": [what for row in rows for what in row.missing],
         "rows": [_row(row) for row in rows],
     }
 

@@ -59,8 +59,11 @@ def summary(rows: Sequence[Row], seconds: float) -> str:
         result = f"{passed} of {len(ran)}" if ran else "not tried"
         lines.append(f"{rung:8} {TITLES.get(rung, ''):62} {result}")
     failed = [row for row in rows if row.ran and not row.passed]
+    missing = [what for row in rows for what in row.missing]
     verdict = (
         "equal within every bound"
+        if not failed and not missing
+        else f"no difference where both sides have something; not compared: {'; '.join(missing)}"
         if not failed
         else "not equal"
         if len(rows) == 1

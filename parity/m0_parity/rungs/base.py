@@ -29,6 +29,8 @@ class Row:
     divergence: Divergence | None = None
     ran: bool = True
     """False where it cannot be tried here; the note says why, and nothing is claimed."""
+    missing: list[str] = field(default_factory=list)
+    """What one side has and the other has not: nothing is claimed of it, and the row is not whole."""
 
     @property
     def passed(self) -> bool:

@@ -1,0 +1,78 @@
+"""Real models, fetched by name: `nox -s real`. What `m0-parity run` says of them, what it takes, what it finds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from m0_models.fetch import fetch
+from m0_models.real import register
+from m0_parity.cli import main
+from m0_parity.perturbed import smollm2
+from m0_parity.selftest import RealBench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from m0_parity.perturb import Perturbation
+
+pytestmark = pytest.mark.real
+
+LIMITS = {
+    "smollm2-135m": (120, 1.5e9),
+    "qwen2.5-coder-0.5b": (300, 3e9),
+    "qwen2.5-coder-1.5b": (900, 5e9),
+}
+"""Seconds on two cores, and bytes of memory at most."""
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_run_says_equal_within_time_and_memory(
+    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    seconds, memory = LIMITS[name]
+    command = [sys.executable, "-P", "-m", "m0_parity", "run", str(fetch(name)), "--report-dir", str(tmp_path)]
+    begun = time.perf_counter()
+    with (tmp_path / "said.txt").open("w+") as said:
+        child = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        spent = time.perf_counter() - begun
+        said.seek(0)
+        text = said.read()
+    record_property("measured", f"{spent:.0f} s, {used.ru_maxrss * 1024 / 1e9:.2f} GB")
+    assert child.returncode == 0, text
+    assert "equal within every bound" in text
+    assert spent < seconds
+    assert used.ru_maxrss * 1024 < memory
+
+
+@pytest.mark.parametrize("name", [name for name, model in register().items() if model.refused])
+def test_what_is_not_supported_is_refused_in_a_second(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = fetch(name)
+    begun = time.perf_counter()
+    assert main(["run", str(path)]) == 2
+    assert time.perf_counter() - begun < 1
+    words = {"gemma3-270m": "architecture 'gemma3' is not supported"}.get(name, "the file is truncated")
+    assert words in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> RealBench:
+    return RealBench(fetch("smollm2-135m"), tmp_path_factory.mktemp("planted"))
+
+
+@pytest.mark.parametrize("planted", smollm2.ALL, ids=lambda p: p.name)
+def test_a_perturbation_of_a_real_model_is_found_and_placed(bench: RealBench, planted: Perturbation) -> None:
+    outcome = bench.run(planted)
+    assert outcome.divergence is not None
+    assert outcome.found, outcome.divergence.sentence()
+
+
+def test_twenty_are_planted() -> None:
+    assert len({p.name for p in smollm2.ALL}) == 20
