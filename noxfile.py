@@ -1,4 +1,6 @@
-"""The project's tasks: `nox -s conformance`, `tests`, `lint`, `selftest`, `parity`, `package`, `container`, `bench`.
+"""The project's tasks.
+
+`nox -s conformance`, `tests`, `schemathesis`, `lint`, `selftest`, `parity`, `package`, `container`, `bench`.
 
 Each session installs one locked requirement file (with hashes) and the project itself, nothing else.
 Anything after `--` goes to the command the session runs.
@@ -64,6 +66,14 @@ def tests(session: nox.Session) -> None:
     """Run the unit tests."""
     install(session, "dev")
     session.run("python", "-m", "pytest", *(session.posargs or ["tests"]))
+
+
+@nox.session
+def schemathesis(session: nox.Session) -> None:
+    """Ask a worker thousands of times whether it answers as its own /openapi.json says."""
+    install(session, "dev")
+    session.env["M0_CASES"] = "3000"
+    session.run("python", "-m", "pytest", "tests/worker/service/test_schemathesis.py", *session.posargs)
 
 
 @nox.session
