@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,8 @@ class Metrics:
     async def text(self) -> bytes:
         """The Prometheus text format."""
         # Fifty milliseconds of imports when it is first asked for: neither a start nor a job has to wait for them.
-        await asyncio.to_thread(__import__, "prometheus_client")
+        if "prometheus_client" not in sys.modules:
+            await asyncio.to_thread(__import__, "prometheus_client")
         from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - imported at first use
 
         registry = CollectorRegistry()

@@ -36,6 +36,16 @@ def test_an_unexpected_error_is_a_500_with_the_requests_id_and_a_line_in_the_log
     assert [event["message"] for event in rig.events()] == ["unexpected KeyError in HTTP"]
 
 
+def test_a_failure_of_ours_in_reading_a_body_is_not_called_the_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_body: bytes) -> dict[str, object]:
+        raise KeyError("a secret")
+
+    monkeypatch.setattr("m0_worker.http.body.parse_object", fail)
+    rig = Rig()
+    assert rig.request("POST", "/execute", json=JOB).json()["code"] == "INTERNAL"
+    assert [event["message"] for event in rig.events()] == ["unexpected KeyError in HTTP"]
+
+
 def test_a_response_that_fails_half_way_is_narrated_and_left_to_the_server() -> None:
     rig = Rig()
 

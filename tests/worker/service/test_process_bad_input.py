@@ -77,9 +77,16 @@ def test_wrong_content_type(worker: Worker, path: str, kind: str) -> None:
     check(worker.request("POST", path, b'{"job_id":"a","prompt":"*"}', {"Content-Type": kind}), 415)
 
 
-@pytest.mark.parametrize("path", ["/", "/executes", "/execute/", "/v1/jobs", "/cancel/a", "/health/x", "/%C3%A9"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/executes", "/execute/", "/v1/jobs", "/cancel/a", "/health/x", "/%C3%A9", "//execute", "/EXECUTE"),
+        *("/execute%0A", "/health%0A", "/docs%0A", "/execute%00", "/execute%20", "/docs/oauth2-redirect", "/redoc"),
+    ],
+)
 def test_unknown_path(worker: Worker, path: str) -> None:
-    check(worker.request("POST", path, b"{}"), 404)
+    for method in ("POST", "GET"):
+        check(worker.request(method, path, b"{}"), 404)
 
 
 @pytest.mark.parametrize(

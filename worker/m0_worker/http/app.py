@@ -91,7 +91,11 @@ class Application(FastAPI):
             return
         sending = Sending(send, assign(scope))
         try:
-            await super().__call__(scope, receive, sending)
+            if scope["path"] in self._methods:
+                await super().__call__(scope, receive, sending)
+            else:  # asked here, for the router takes /health with a line end for /health
+                told = f"no such path; there are {', '.join(self._methods)}"
+                await HttpError(404, told).response()(scope, receive, sending)
         except Exception as error:
             self.state.service.narrator.event(
                 "error", "ERROR", code=Code.INTERNAL.name, message=f"unexpected {type(error).__name__} in HTTP"
@@ -100,18 +104,20 @@ class Application(FastAPI):
                 raise  # the server closes the connection: nothing true can be added to the response
 
     async def _on_http_error(self, request: Request, error: RoutingError) -> Response:
-        """M0's form for our own errors, the router's, and what FastAPI itself has to say about a request."""
+        """M0's form for our own errors and the router's.
+
+        Raises:
+            Exception: what FastAPI makes of an unexpected failure in reading a body, which is no fault of the client.
+        """
         if isinstance(error, ClientGoneError):
             return Response(status_code=error.status_code)  # that nobody reads
         if isinstance(error, HttpError):
             return error.response()
-        if error.status_code == 404:
-            return HttpError(404, f"no such path; there are {', '.join(self._methods)}").response()
         if error.status_code == 405:
             allowed = ", ".join(self._methods[request.scope["path"]])
             told = f"this path takes {allowed}, not {request.method}"
             return HttpError(405, told, headers={"allow": allowed}).response()
-        return HttpError(error.status_code, error.detail).response()
+        raise error.__cause__ or error
 
     async def _on_invalid(self, request: Request, error: RequestValidationError) -> Response:
         """Everything that pydantic found wrong with a body."""
