@@ -22,6 +22,8 @@ class CallbackError(Exception):
 async def report_ready(config: WorkerConfig, vram_bytes: int, narrator: Narrator) -> None:
     """Tell `config.callback_url` that the worker is ready, and narrate how that went."""
     url = config.callback_url or ""
+    parts = urlsplit(url)
+    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # credentials are sent, never logged
     # A worker without a callback does not wait for the client's import, and one with it serves meanwhile.
     await asyncio.to_thread(__import__, "httpx2")
     from httpx2 import HTTPError, InvalidURL  # noqa: PLC0415 - imported at first use
@@ -29,11 +31,11 @@ async def report_ready(config: WorkerConfig, vram_bytes: int, narrator: Narrator
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             status = await _post(url, config, vram_bytes)
-    except (OSError, CallbackError, HTTPError, InvalidURL) as error:  # TimeoutError is an OSError
+    except (OSError, UnicodeError, CallbackError, HTTPError, InvalidURL) as error:  # TimeoutError is an OSError
         reason = str(error) or type(error).__name__
-        narrator.event("callback", "WARN", outcome="failed", callback_url=url, reason=reason)
+        narrator.event("callback", "WARN", outcome="failed", callback_url=shown, reason=reason)
     else:
-        narrator.event("callback", outcome="delivered", callback_url=url, status=status)
+        narrator.event("callback", outcome="delivered", callback_url=shown, status=status)
 
 
 async def _post(url: str, config: WorkerConfig, vram_bytes: int) -> int:
