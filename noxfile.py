@@ -138,6 +138,15 @@ def real(session: nox.Session) -> None:
 
 
 @nox.session
+def haiku(session: nox.Session) -> None:
+    """Fetch a small real model, stream a haiku from it, and check that the model wrote it."""
+    install(session, "dev")
+    if has_nvidia_device():
+        session.install("-r", "requirements/cuda.in")
+    session.run("python", "-P", "-m", "m0_parity", "haiku", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed and memory, each figure beside what a user would pick instead, in the same run."""
     install(session, "dev")

@@ -1,4 +1,4 @@
-"""The command line: m0-parity run | record | compare | ladder | selftest | overhead | report | tokenizers."""
+"""The command line: m0-parity run | record | compare | ladder | selftest | overhead | report | haiku | tokenizers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from m0_parity import STARTED, commands, overhead
 from m0_parity.commands import RUNGS, say
 from m0_parity.compare import IncomparableError
 from m0_parity.divergence import T2_BOUND
+from m0_parity.haiku import command as haiku
 from m0_parity.llamacpp import ReferenceUnavailableError
 from m0_parity.perturb import PERTURBATIONS
 from m0_parity.tokenizers import cli as tokenizers
@@ -93,6 +94,14 @@ def _parser() -> argparse.ArgumentParser:
     drawn.add_argument("--png", type=Path)
     drawn.add_argument("--label", help="the row whose heat map the PNG shows")
 
+    poem = commands.add_parser("haiku", help="a haiku from a real model, and proof that the model wrote it")
+    poem.add_argument("--model", metavar="FILE|NAME", help="a GGUF file or a name of m0-models (default: smollm2-135m)")
+    poem.add_argument("--word", help="ask for this word (default: drawn at random)")
+    poem.add_argument("--words", type=int, default=1, metavar="N", help="only count the words of N haikus")
+    poem.add_argument("--at-least", type=int, metavar="N", help="fewer haikus with their word are exit 1")
+    poem.add_argument("--seed", type=int, help="draw words and nonces from this seed")
+    poem.add_argument("--device", choices=("cpu", "cuda"), help="of the worker (default: cuda if there is one)")
+
     tokenizers.add_commands(commands.add_parser("tokenizers", help="token ids against llama.cpp"))
     return parser
 
@@ -129,5 +138,6 @@ _COMMANDS = {
     "selftest": commands.perturbed,
     "overhead": commands.recording_cost,
     "report": commands.draw,
+    "haiku": haiku.run,
     "tokenizers": tokenizers.run,
 }
