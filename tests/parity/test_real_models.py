@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from m0_models.fetch import fetch
 from m0_models.real import register
 from m0_parity.cli import main
+from m0_parity.haiku.client import Worker
 from m0_parity.perturbed import smollm2
 from m0_parity.selftest import RealBench
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from m0_parity.perturb import Perturbation
 
@@ -76,3 +79,25 @@ def test_a_perturbation_of_a_real_model_is_found_and_placed(bench: RealBench, pl
 
 def test_twenty_are_planted() -> None:
     assert len({p.name for p in smollm2.ALL}) == 20
+
+
+def test_the_readme_shows_what_the_model_says() -> None:
+    """The request of README's first screen, sent to a worker; started, one token a piece, the text as it is printed."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    sent = re.search(r"curl .* -d '(\{.*\})' \S+/execute", readme)
+    shown = re.search(r"Its (\d+) tokens are \*(.+?)\*", readme)
+    assert sent is not None
+    assert shown is not None
+    body = json.loads(sent[1])
+    with Worker(fetch("qwen2.5-coder-0.5b"), "cpu") as worker:
+        answer = worker.ask(body["prompt"], temperature=body["temperature"], seed=42, max_tokens=body["max_tokens"])
+    assert answer.text.replace("\n", " / ") == shown[2]
+    assert len(answer.pieces) == int(shown[1])
+    assert answer.stop == "EOS"
+
+
+def test_a_real_model_writes_a_haiku(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["haiku", "--model", "smollm2-135m", "--word", "river", "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("every check passed\n")
+    assert "ok    greedy: llama.cpp's token at" in out
