@@ -12,7 +12,9 @@ import pytest
 from engine_by_hand import GREEDY, Seen, drain, generate, load, next_token, nmse
 from m0_parity.rungs.dequantization import random_blocks
 from m0_worker.devices.cpu import CpuDevice, library
-from m0_worker.devices.interface import StoredTensor
+from m0_worker.devices.cpu.attention import attention
+from m0_worker.devices.cpu.cache import KvCache
+from m0_worker.devices.interface import CacheShape, StoredTensor
 from m0_worker.gguf import GgmlType, dequantize
 
 if TYPE_CHECKING:
@@ -211,3 +213,28 @@ def test_a_table_looks_up_the_same_without_the_instruction(monkeypatch: Any) -> 
     assert looked_up() == [*values, *values]
     monkeypatch.setattr(vectors, "on_x86", lambda _: False)
     assert looked_up() == [*values, *values]
+
+
+@pytest.mark.parametrize("n_positions", [1, 31, 32, 33, 300])
+@pytest.mark.parametrize("capacity", [400, 40_000])  # in float32 words, and in FP16
+def test_attention_of_one_token_over_a_rounded_cache(n_positions: int, capacity: int, kernels: Kernels) -> None:
+    rng = np.random.default_rng(2)
+    shape = CacheShape(2, 2, 96, "f16")
+    cache = KvCache(shape, capacity)
+    k, v = rng.standard_normal((2, n_positions, 2, 96)).astype(np.float32)
+    cache.write(1, 0, k, v)
+    q, sinks = rng.standard_normal((1, 6 * 96)).astype(np.float32), rng.standard_normal(6).astype(np.float32)
+    for sink in (None, sinks):
+        expected = attention(q, cache, 1, n_positions - 1, shape, scale=0.1, window=None, sinks=sink)
+        got = kernels.attend(q, cache, 1, 0, n_positions, scale=0.1, sinks=sink)
+        assert nmse(expected, got) < 1e-12
+
+
+def test_numbers_that_are_none_stay_so_in_attention(kernels: Kernels) -> None:
+    shape = CacheShape(1, 1, 32, "f32")
+    cache = KvCache(shape, 40)
+    ones = np.ones((40, 1, 32), np.float32)
+    broken = ones.copy()
+    broken[7] = np.nan
+    cache.write(0, 0, broken, ones)
+    assert np.isnan(kernels.attend(ones[0], cache, 0, 0, 40, scale=1.0, sinks=None)).all()

@@ -14,9 +14,11 @@ from m0_worker.adapters.rope import Rope, Yarn
 from m0_worker.devices.cpu import CpuDevice
 from m0_worker.devices.cpu.cache import KvCache
 from m0_worker.devices.interface import CacheShape, StoredTensor
-from m0_worker.gguf import GgmlType, dequantize
+from m0_worker.gguf import GgmlType, TensorInfo, dequantize
 
 DEVICE = CpuDevice()
+COMPILED = CpuDevice(dense_budget=0, threads=2)
+COMPILED.expect([TensorInfo("w", (1, 32), GgmlType.F32, 0, 128)])
 RNG = np.random.default_rng(3)
 
 
@@ -116,9 +118,13 @@ def test_yarn_correction_range_of_gpt_oss() -> None:
 @pytest.mark.parametrize("window", [None, 1, 5, 64])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2), (6, 1)])
 @pytest.mark.parametrize("with_sinks", [False, True])
-@pytest.mark.parametrize("n_tokens", [1, 9])
-def test_attention(window: int | None, heads: int, kv_heads: int, with_sinks: bool, n_tokens: int) -> None:
-    head_dim, past = 16, 20
+@pytest.mark.parametrize("n_tokens", [1, 9, 130])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_attention(
+    window: int | None, heads: int, kv_heads: int, with_sinks: bool, n_tokens: int, compiled: bool
+) -> None:
+    head_dim, past = 64 if compiled else 16, 20
+    device = COMPILED if compiled else DEVICE
     shape = CacheShape(2, kv_heads, head_dim, "f32")
     cache = KvCache(shape, past + n_tokens)
     keys, values = floats(past + n_tokens, kv_heads, head_dim), floats(past + n_tokens, kv_heads, head_dim)
@@ -127,7 +133,7 @@ def test_attention(window: int | None, heads: int, kv_heads: int, with_sinks: bo
     sinks = floats(heads) if with_sinks else None
     step: Any = SimpleNamespace(position=past, cache=cache, model=SimpleNamespace(cache=shape))
     new = keys[past:].reshape(n_tokens, -1), values[past:].reshape(n_tokens, -1)
-    y = DEVICE.attend(q, *new, step, 1, scale=0.3, window=window, sinks=sinks)
+    y = device.attend(q, *new, step, 1, scale=0.3, window=window, sinks=sinks)
     expected = np.zeros((n_tokens, heads, head_dim))
     for t in range(n_tokens):
         seen = slice(0 if window is None else max(0, past + t - window + 1), past + t + 1)

@@ -138,12 +138,12 @@ def test_seeds(miniature: Any) -> None:
 def test_work_is_cut_into_steps(miniature: Any) -> None:
     model = load(miniature("llama"))
     job = model.open(400, GREEDY, seed=0)
-    assert sum(1 for _ in job.prefill(list(range(300)))) >= 6  # three chunks of two layers
+    assert sum(1 for _ in job.prefill(list(range(300)))) == 30  # three chunks of two layers of five operations
     with pytest.raises(RuntimeError, match="before the last token was collected"):
         job.launch()
     drain(job.collect())
     job.launch()
-    assert sum(1 for _ in job.collect()) == 2  # once a layer
+    assert sum(1 for _ in job.collect()) == 10
     job.close()
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from m0_worker.adapters.rope import Pairing
-    from m0_worker.devices.interface import Array, CacheShape, Device, KvType, Step, Table, Vector, Weight
+    from m0_worker.devices.interface import Array, CacheShape, Device, KvType, Pause, Step, Table, Vector, Weight
     from m0_worker.gguf import GgufFile
 
 
@@ -60,8 +60,8 @@ class ModelAdapter(ABC):
         """
 
     @abstractmethod
-    def forward(self, step: Step) -> Generator[None, None, Array]:
-        """From the step's tokens to logits (n_out, n_vocab). Yields between layers."""
+    def forward(self, step: Step) -> Generator[Pause, None, Array]:
+        """From the step's tokens to logits (n_out, n_vocab). Yields after every product that takes its time."""
 
 
 class Loader:

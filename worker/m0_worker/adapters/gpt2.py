@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from m0_worker.adapters.base import ModelAdapter, add_linear
-from m0_worker.devices.interface import CacheShape
+from m0_worker.devices.interface import CacheShape, Pause
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -96,7 +96,7 @@ class Gpt2(ModelAdapter):
             output=token_embd if tied else load.weight(n_embd, ("output.weight", n_vocab)),
         )
 
-    def forward(self, step: Step) -> Generator[None, None, Array]:
+    def forward(self, step: Step) -> Generator[Pause, None, Array]:
         """See the base class."""
         d = step.device
         n_embd = self.n_embd
@@ -113,21 +113,25 @@ class Gpt2(ModelAdapter):
             step.tap("Qcur", i, q)
             step.tap("Kcur", i, k)
             step.tap("Vcur", i, v)
+            yield Pause.OPERATION
             h = d.attend(q, k, v, step, i, scale=self.scale)  # -> (T, n_embd)
             step.tap("kqv_out", i, h)
+            yield Pause.OPERATION
             # (T, n_embd) -> (T, n_embd)
             x = add_linear(step, "attn_out", i, h, block.attn_output, block.attn_output_bias, x)
             step.tap("ffn_inp", i, x)
+            yield Pause.OPERATION
             h = d.layer_norm(x, block.ffn_norm, block.ffn_norm_bias, self.eps)
             step.tap("ffn_norm", i, h)
             h = d.linear(h, block.ffn_up, block.ffn_up_bias)  # (T, n_embd) -> (T, n_ff)
             step.tap("ffn_up_b", i, h)
+            yield Pause.OPERATION
             h = d.gelu(h, table=self.gelu_table)
             step.tap("ffn_gelu", i, h)
             # (T, n_ff) -> (T, n_embd)
             x = add_linear(step, "ffn_out", i, h, block.ffn_down, block.ffn_down_bias, x)
             step.tap("l_out", i, x)
-            yield
+            yield Pause.LAYER
         x = d.last_rows(x, step)  # (T, n_embd) -> (n_out, n_embd)
         x = d.layer_norm(x, self.output_norm, self.output_norm_bias, self.eps)
         step.tap("result_norm", -1, x)

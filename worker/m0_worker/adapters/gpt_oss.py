@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from m0_worker.adapters.base import ModelAdapter, add_linear
-from m0_worker.devices.interface import CacheShape
+from m0_worker.devices.interface import CacheShape, Pause
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -106,7 +106,7 @@ class GptOss(ModelAdapter):
             output=load.weight(n_embd, ("output.weight", n_vocab)),
         )
 
-    def forward(self, step: Step) -> Generator[None, None, Array]:
+    def forward(self, step: Step) -> Generator[Pause, None, Array]:
         """See the base class."""
         d = step.device
         head_dim = self.cache.head_dim
@@ -121,6 +121,7 @@ class GptOss(ModelAdapter):
             step.tap("Qcur", i, q)
             step.tap("Kcur", i, k)
             step.tap("Vcur", i, v)
+            yield Pause.OPERATION
             q = d.rope(q, self.rope, step, head_dim=head_dim)
             k = d.rope(k, self.rope, step, head_dim=head_dim)
             step.tap("Qcur", i, q)
@@ -128,19 +129,22 @@ class GptOss(ModelAdapter):
             # -> (T, n_q)
             h = d.attend(q, k, v, step, i, scale=self.scale, window=block.window, sinks=block.attn_sinks)
             step.tap("kqv_out", i, h)
+            yield Pause.OPERATION
             # (T, n_q) -> (T, n_embd)
             x = add_linear(step, "attn_out", i, h, block.attn_output, block.attn_output_bias, x)
             step.tap("ffn_inp", i, x)
+            yield Pause.OPERATION
             h = d.rms_norm(x, block.ffn_norm, self.eps)
             step.tap("attn_post_norm", i, h)
             router = d.linear(h, block.ffn_gate_inp, block.ffn_gate_inp_bias)  # (T, n_embd) -> (T, n_expert)
             step.tap("ffn_moe_probs", i, router)
+            yield Pause.OPERATION
             ids, weights = d.top_experts(router, self.n_expert_used)  # -> (T, n_expert_used), (T, n_expert_used)
             step.tap("ffn_moe_topk", i, ids)
             step.tap("ffn_moe_weights_softmax", i, weights)
             x = self._add_experts(step, i, block, h, ids, weights, x)
             step.tap("l_out", i, x)
-            yield
+            yield Pause.LAYER
         x = d.last_rows(x, step)  # (T, n_embd) -> (n_out, n_embd)
         x = d.rms_norm(x, self.output_norm, self.eps)
         step.tap("result_norm", -1, x)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from m0_worker.adapters.base import ModelAdapter, add_linear
-from m0_worker.devices.interface import CacheShape
+from m0_worker.devices.interface import CacheShape, Pause
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -94,7 +94,7 @@ class Llama(ModelAdapter):
             output=token_embd if tied else load.weight(n_embd, ("output.weight", n_vocab)),
         )
 
-    def forward(self, step: Step) -> Generator[None, None, Array]:
+    def forward(self, step: Step) -> Generator[Pause, None, Array]:
         """See the base class."""
         d = step.device
         head_dim = self.cache.head_dim
@@ -109,15 +109,18 @@ class Llama(ModelAdapter):
             step.tap("Qcur", i, q)
             step.tap("Kcur", i, k)
             step.tap("Vcur", i, v)
+            yield Pause.OPERATION
             q = d.rope(q, self.rope, step, head_dim=head_dim)
             k = d.rope(k, self.rope, step, head_dim=head_dim)
             step.tap("Qcur", i, q)
             step.tap("Kcur", i, k)
             h = d.attend(q, k, v, step, i, scale=self.scale)  # -> (T, n_q)
             step.tap("kqv_out", i, h)
+            yield Pause.OPERATION
             # (T, n_q) -> (T, n_embd)
             x = add_linear(step, "attn_out", i, h, block.attn_output, block.attn_output_bias, x)
             step.tap("ffn_inp", i, x)
+            yield Pause.OPERATION
             h = d.rms_norm(x, block.ffn_norm, self.eps)
             step.tap("ffn_norm", i, h)
             gate_up = d.linear(h, block.ffn_gate_up)  # (T, n_embd) -> (T, 2 n_ff)
@@ -125,11 +128,12 @@ class Llama(ModelAdapter):
                 gate, up = d.split(gate_up, n_ff, n_ff)  # -> (T, n_ff), (T, n_ff)
                 step.tap("ffn_gate", i, gate)
                 step.tap("ffn_up", i, up)
+            yield Pause.OPERATION
             h = d.swiglu(gate_up)  # -> (T, n_ff)
             step.tap("ffn_swiglu", i, h)
             x = add_linear(step, "ffn_out", i, h, block.ffn_down, None, x)  # (T, n_ff) -> (T, n_embd)
             step.tap("l_out", i, x)
-            yield
+            yield Pause.LAYER
         x = d.last_rows(x, step)  # (T, n_embd) -> (n_out, n_embd)
         x = d.rms_norm(x, self.output_norm, self.eps)
         step.tap("result_norm", -1, x)

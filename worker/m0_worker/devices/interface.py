@@ -12,6 +12,7 @@ Shapes: T tokens in the step, activations are (T, features) in float32. Weights 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from m0_worker.errors import DeviceError as DeviceError  # noqa: PLC0414 - what a device raises, re-exported
@@ -34,6 +35,13 @@ OwnStep: TypeAlias = Any  # the Step that the same device made
 Table: TypeAlias = Any  # cosines and sines of a rotary embedding
 
 KvType: TypeAlias = Literal["f16", "f32"]
+
+
+class Pause(Enum):
+    """Where a forward pass may be interrupted: a device that runs operations at once may let others work here."""
+
+    OPERATION = "between two operations of a layer"
+    LAYER = "after a layer"
 
 
 @dataclass(slots=True)
@@ -165,8 +173,8 @@ class Adapter(Protocol):
         """Rows of the output matrix."""
         ...
 
-    def forward(self, step: Step) -> Generator[None, None, Array]:
-        """From tokens to the logits of the step's output rows, (n_out, n_vocab). Yields between layers."""
+    def forward(self, step: Step) -> Generator[Pause, None, Array]:
+        """From tokens to the logits of the step's output rows, (n_out, n_vocab). Yields between operations."""
         ...
 
 

@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from m0_worker.devices.cpu.cache import KvCache
     from m0_worker.devices.interface import CacheShape
 
     Floats = NDArray[np.float32]
+
+
+# Tokens of one block of a prompt's attention: its scores stay in the cache, and keys after its last token are left out.
+BLOCK = 64
 
 
 def attention(
@@ -26,10 +32,12 @@ def attention(
     window: int | None,
     sinks: Floats | None,
     halves: bool = False,
+    share: Callable[[Callable[[int], None], int], None] | None = None,
 ) -> Floats:
     """Attend from T tokens at ``position`` on to everything up to themselves: (T, n_head * head_dim), same shape.
 
     ``halves`` rounds queries and softmax weights to FP16, as llama.cpp's CPU code does beside an FP16 cache.
+    ``share(work, n)`` calls ``work`` with every number below n, on as many threads as it likes.
     """
     n_tokens, stop = len(q), position + len(q)
     n_kv_head, head_dim = shape.n_kv_head, shape.head_dim
@@ -40,18 +48,32 @@ def attention(
         q = q.astype(np.float16).astype(np.float32)
     elif n_tokens == 1:
         return _decode(q.reshape(n_kv_head, group, head_dim), k, v, scale, sinks)
-    grouped = q.reshape(n_tokens, n_kv_head, group, head_dim) * np.float32(scale)
-    mask = _mask(position, n_tokens, start, stop, window)  # (T, n)
+    grouped = q.reshape(n_tokens, n_kv_head, group, head_dim)
     out = np.empty((n_tokens, n_kv_head, group, head_dim), np.float32)
-    for head in range(n_kv_head):  # one by one: scores of all heads together would be large
-        rows = grouped[:, head].swapaxes(0, 1).reshape(group * n_tokens, head_dim)  # (T, group, hd) -> (group T, hd)
-        scores = (rows @ k[head].T).reshape(group, n_tokens, -1)  # -> (group, T, n)
-        scores += mask
-        _softmax(scores, None if sinks is None else sinks.reshape(n_kv_head, group, 1, 1)[head])
+    by_head = None if sinks is None else sinks.reshape(n_kv_head, group, 1, 1)
+
+    def block(i: int) -> None:
+        """One key/value head, some of the tokens: from the first key that any of them sees to the last."""
+        head, begin = i % n_kv_head, i // n_kv_head * BLOCK
+        end = min(n_tokens, begin + BLOCK)
+        first = 0 if window is None else max(0, position + begin - window + 1 - start)
+        last = position + end - start
+        # (t, group, head_dim) -> (group, t, head_dim) -> (group t, head_dim): rows of one product
+        rows = np.multiply(grouped[begin:end, head].swapaxes(0, 1).reshape(-1, head_dim), scale, dtype=np.float32)
+        scores: Floats = (rows @ k[head, first:last].T).reshape(group, end - begin, -1)  # -> (group, t, n)
+        scores += _mask(position + begin, end - begin, start + first, start + last, window)
+        _softmax(scores, None if by_head is None else by_head[head])
         if halves:
             scores = scores.astype(np.float16).astype(np.float32)
-        mixed = scores.reshape(group * n_tokens, -1) @ v[head]  # (group T, n) -> (group T, head_dim)
-        out[:, head] = mixed.reshape(group, n_tokens, head_dim).swapaxes(0, 1)
+        mixed = scores.reshape(-1, last - first) @ v[head, first:last]  # (group t, n) -> (group t, head_dim)
+        out[begin:end, head] = mixed.reshape(group, end - begin, head_dim).swapaxes(0, 1)
+
+    n_blocks = n_kv_head * -(-n_tokens // BLOCK)
+    if share is None:
+        for i in range(n_blocks):
+            block(i)
+    else:
+        share(block, n_blocks)
     return out.reshape(n_tokens, -1)  # (T, n_kv_head, group, head_dim) -> (T, n)
 
 

@@ -50,6 +50,10 @@ class KvCache:
         self._keys[layer, :, position:stop] = k.swapaxes(0, 1)  # (T, n_kv_head, head_dim) -> (n_kv_head, T, head_dim)
         self._values[layer, :, position:stop] = v.swapaxes(0, 1)
 
+    def stored(self, layer: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Keys and values of a layer as they lie, each (n_kv_head, capacity, head_dim) in FP16 or float32; views."""
+        return self._keys[layer], self._values[layer]
+
     def read(self, layer: int, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Keys and values of positions start to stop - 1, each (n_kv_head, n, head_dim) in float32."""
         k, v = self._keys[layer, :, start:stop], self._values[layer, :, start:stop]

@@ -112,7 +112,14 @@ class CpuDecoding:
         if self._tap is not None:
             self._tap.begin(tokens.tolist(), self._position)
         step = CpuStep(self._device, self._model, self._cache, self._tap, self._wanted, tokens, self._position, n_out)
-        logits = yield from self._model.forward(step)
+        forward = self._model.forward(step)
+        while True:
+            try:
+                next(forward)
+            except StopIteration as end:
+                logits = end.value
+                break
+            yield
         self._position += len(tokens)
         if n_out:
             self._logits = logits[-1]

@@ -221,6 +221,11 @@ class CpuDevice:
         k = k.reshape(-1, shape.n_kv_head, shape.head_dim)  # (T, n_kv) -> (T, n_kv_head, head_dim)
         v = v.reshape(-1, shape.n_kv_head, shape.head_dim)
         step.cache.write(layer, step.position, k, v)
+        kernels = self._kernels
+        if kernels is not None and len(q) == 1 and shape.head_dim % 32 == 0 and not self.half_attention:
+            stop = step.position + 1
+            start = 0 if window is None else max(0, stop - window)
+            return kernels.attend(q, step.cache, layer, start, stop, scale=scale, sinks=sinks)
         return attention(
             q,
             step.cache,
@@ -231,6 +236,7 @@ class CpuDevice:
             window=window,
             sinks=sinks,
             halves=self.half_attention,
+            share=None if kernels is None else kernels.crew.share,
         )
 
     def swiglu(self, gate_up: Floats) -> Floats:

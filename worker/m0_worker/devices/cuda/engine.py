@@ -11,6 +11,7 @@ from m0_worker.devices.cuda.arena import Arena
 from m0_worker.devices.cuda.prefill import PASS, PassDone, Prefill, PrefillStep
 from m0_worker.devices.cuda.program import DEFINES, PLAN_BYTES, RESULT, RING, STATE, WARPS, Op, ring_bytes, vector_bytes
 from m0_worker.devices.cuda.recorder import Recorder
+from m0_worker.devices.interface import Pause
 from m0_worker.gguf import GgmlType
 
 if TYPE_CHECKING:
@@ -184,9 +185,9 @@ class Engine:
         forward = self.model.forward(PrefillStep(self.device, trace, n, tap))
         try:
             while True:
-                next(forward)
-                self.arena.flip()
-                yield
+                if next(forward) is Pause.LAYER:
+                    self.arena.flip()
+                    yield
         except (PassDone, StopIteration):
             return
 

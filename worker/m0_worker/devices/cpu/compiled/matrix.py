@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from m0_worker.devices.cpu.compiled.attention import attend, attention_kernels
 from m0_worker.devices.cpu.compiled.blocks import UNPACKINGS
 from m0_worker.devices.cpu.compiled.crew import Crew
 from m0_worker.devices.cpu.compiled.rows import kernel
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from m0_worker.devices.cpu.cache import KvCache
     from m0_worker.devices.interface import StoredTensor
     from m0_worker.gguf import GgmlType
 
@@ -45,6 +47,7 @@ class Kernels:
     def __init__(self, kinds: Iterable[GgmlType], n_threads: int) -> None:
         self._by_type = {kind: kernel(kind) for kind in sorted(set(kinds)) if kind in UNPACKINGS}
         self._by_address = {kernel.address: kernel.ctypes for kernel in self._by_type.values()}
+        attention_kernels()  # compiled now, not while a job waits
         self.crew = Crew(n_threads)
         self._own = threading.local()
 
@@ -70,6 +73,12 @@ class Kernels:
             room = self._own.room = np.empty(max(_TILE_FLOATS, rows * n_in), np.float32)
         self._by_address[call](blocks, rows, n_blocks, 0, room.ctypes.data)
         return room[: rows * n_in].reshape(rows, n_in)
+
+    def attend(
+        self, q: Floats, cache: KvCache, layer: int, start: int, stop: int, *, scale: float, sinks: Floats | None
+    ) -> Floats:
+        """Attention of one token to positions start to stop - 1: q (1, n_head * head_dim), same shape back."""
+        return attend(self.crew, q, cache, layer, start, stop, scale=scale, sinks=sinks)
 
     def close(self) -> None:
         """End the threads."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from m0_worker.gguf import GgmlType
 
 _GROUP = 128  # bytes of 32 floats
-_SIGNATURE = types.void(*[types.intp] * 5)
+SIGNATURE = types.void(*[types.intp] * 5)
 
 
 def _rows(unpack: Callable[..., Any], groups: int, nbytes: int) -> Callable[..., None]:
@@ -56,4 +56,4 @@ def kernel(kind: GgmlType) -> Any:
     float32, to out.
     """
     way = UNPACKINGS[kind]
-    return cfunc(_SIGNATURE, cache=True)(_rows(way.unpack, way.groups, way.nbytes))
+    return cfunc(SIGNATURE, cache=True)(_rows(way.unpack, way.groups, way.nbytes))

@@ -153,6 +153,12 @@ def get(b: Any, address: Any) -> Any:
     return load(b, address, _F32, 4)
 
 
+@operation(types.int64, types.intp, types.int64)
+def load_word(b: Any, address: Any, index: Any) -> Any:
+    """A 64-bit word of a record."""
+    return b.load(b.gep(b.inttoptr(address, _I64.as_pointer()), [index]))
+
+
 @operation(types.void, types.intp, types.float32)
 def put(b: Any, address: Any, value: Any) -> None:
     """Store a float32 number."""
@@ -305,7 +311,7 @@ def larger(b: Any, x: Any, y: Any) -> Any:
 
 @operation(FLOATS, FLOATS)
 def exp(b: Any, x: Any) -> Any:
-    """e^x for x at most 0, to one unit in the last place; 0 below -87.
+    """e^x for x at most 0, to one unit in the last place; 0 below -87; no number of no number.
 
     e^x = 2^n e^r with n = round(x / ln 2), ln 2 in two parts so that r is exact, and e^r by a polynomial of degree 6.
     """
@@ -323,7 +329,7 @@ def exp(b: Any, x: Any) -> Any:
         y = _call(b, "fma", kind, y, r, f(coefficient))
     exponent = b.shl(b.fptosi(n, _vector(_I32)), _constant(_I32, 23))
     y = b.bitcast(b.add(b.bitcast(y, _vector(_I32)), exponent), kind)
-    return b.select(low, f(0.0), y)
+    return b.select(b.fcmp_unordered("uno", x, x), x, b.select(low, f(0.0), y))
 
 
 def _halved(b: Any, x: Any, join: Callable[[Any, Any], Any]) -> Any:
@@ -340,6 +346,12 @@ def _halved(b: Any, x: Any, join: Callable[[Any, Any], Any]) -> Any:
             for at in (0, lanes)
         ]
         x = join(*parts)
+    return b.extract_element(x, ir.Constant(_I32, 0))
+
+
+@operation(types.float32, FLOATS)
+def first(b: Any, x: Any) -> Any:
+    """The first lane."""
     return b.extract_element(x, ir.Constant(_I32, 0))
 
 
