@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from m0_models.probes.bias import bias
 from m0_models.probes.dice import dice
+from m0_models.probes.echo import NAMES as ECHOES
+from m0_models.probes.echo import echo
 from m0_models.probes.memory import memory
 from m0_models.probes.position import position
 from m0_models.probes.script import chatter, metronome, script
@@ -45,5 +47,13 @@ def catalogue() -> dict[str, Recipe]:
         Recipe("memory", "attention counts what it has seen; qwen2, Q8_0", partial(memory, quant="Q8_0")),
         Recipe("bias", "the value bias decides what is said; qwen2, Q8_0", partial(bias, quant="Q8_0")),
         Recipe("memory-llama", "the same in llama form", partial(memory, form="llama", quant="Q8_0")),
+    ]
+    recipes += [
+        Recipe(
+            f"echo-{name}",
+            f"says its prompt again, token by token; vocabulary {name}, {architecture}, Q8_0",
+            partial(echo, name=name),
+        )
+        for name, architecture in ECHOES.items()
     ]
     return {recipe.name: recipe for recipe in recipes}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from m0_parity.llamacpp import ReferenceUnavailableError
-from m0_parity.tokenizers import vectors
+from m0_parity.tokenizers import echo, vectors
 from m0_parity.tokenizers.fuzz import (
     BACKENDS,
     HF_JSON,
@@ -87,6 +87,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     golden = commands.add_parser("golden", help="build the golden vectors and compare them with the stored ones")
     golden.add_argument("--write", action="store_true", help="store them instead")
     golden.add_argument("folder", type=Path, nargs="?", default=GOLDEN, help="(default: %(default)s)")
+    echoes = commands.add_parser("echo", help="build the echo probes' vectors and compare them with the stored ones")
+    echoes.add_argument("--write", action="store_true", help="store them instead")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -101,6 +103,8 @@ def run(arguments: argparse.Namespace) -> int:
                 return _fuzz(arguments)
             case "vectors":
                 return _vectors(arguments.vocab_dir)
+            case "echo":
+                return _echo(write=arguments.write)
             case _:
                 return _golden(arguments.folder, write=arguments.write)
     except (ReferenceUnavailableError, FileNotFoundError) as error:
@@ -158,3 +162,13 @@ def _golden(folder: Path, *, write: bool) -> int:
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def _echo(*, write: bool) -> int:
+    if write:
+        for path in echo.write(echo.FOLDER):
+            _say(f"{path} written")
+        return 0
+    different = [name for name in echo.NAMES if echo.build(name)["vectors"] != echo.vectors(name)]
+    _say(f"echo vectors that differ: {', '.join(different)}" if different else "all echo vectors are equal")
+    return 1 if different else 0
