@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
+from m0_worker.devices.interface import Pause
 from m0_worker.sampling import SamplingParams
 
 from m0_parity.names import WORKER_NAMES, Place, from_worker
@@ -34,7 +35,7 @@ _GREEDY: Final = SamplingParams(temperature=0.0)
 class _Pass:
     """One forward pass that was started: its generator, its first position and its tokens."""
 
-    steps: Generator[None, None, Array]
+    steps: Generator[Pause, None, Array]
     position: int
     tokens: int
     seen: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -100,9 +101,9 @@ class _Held:
     def n_vocab(self) -> int:
         return self._adapter.n_vocab
 
-    def forward(self, step: Step) -> Generator[None, None, Array]:
+    def forward(self, step: Step) -> Generator[Pause, None, Array]:
         self.passes.append(_Pass(self._adapter.forward(step), self._tap.position, step.n_tokens))
-        yield
+        yield Pause.LAYER
         return np.zeros((1, self.n_vocab), np.float32)  # nobody reads the token that is sampled from it
 
 
@@ -152,8 +153,8 @@ class Lockstep:
             for one in held.passes:
                 tap.current = one
                 tap.reached = -1
-                while tap.reached < layer:
-                    next(one.steps)
+                while next(one.steps) is not Pause.LAYER or tap.reached < layer:
+                    pass
             recording.requests[item.id] = _collected(item, tap)
         return recording
 
