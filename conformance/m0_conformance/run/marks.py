@@ -12,7 +12,7 @@ import pytest
 
 from m0_conformance.run.interrupt import interruptible
 
-Need: TypeAlias = Literal["command", "cuda", "destructive"]
+Need: TypeAlias = Literal["command", "cuda", "destructive", "real-model"]
 _F = TypeVar("_F", bound=Callable[..., Awaitable[None]])
 
 CHECK_LIMIT_S = 240.0
@@ -66,6 +66,7 @@ def launch(
 def needs(*what: Need) -> pytest.MarkDecorator:
     """What the check cannot do without: "command", a worker we start ourselves; "cuda", an NVIDIA device.
 
+    "real-model": the file of --real-model; without that option the check is no part of the run.
     "destructive": it may end or harm the worker behind a URL; a command target gets a process of its own anyway.
     """
     return pytest.mark.needs(*what)

@@ -34,6 +34,7 @@ class RunOptions:
     fail_fast: bool = False
     max_examples: int = 25
     gpu_device: int = 0
+    real_model: Path | None = None
 
     @classmethod
     def of(cls, namespace: Any) -> RunOptions:
@@ -91,6 +92,13 @@ def add_options(add: Callable[..., Any]) -> None:
     add("--allow-partial", action="store_true", help="a PARTIAL verdict exits 0")
     add("--fail-fast", action="store_true", help="stop after the first failed check")
     add("--max-examples", metavar="N", type=int, default=plain.max_examples, help="of generated checks; default: 25")
+    add(
+        "--real-model",
+        metavar="FILE",
+        type=Path,
+        default=None,
+        help="also judge the worker on this GGUF file, a model that people use (needs --worker-command)",
+    )
     add("--gpu-device", metavar="N", type=int, default=0, help="device index given to the worker; default: 0")
 
 

@@ -75,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for text in (
         "requirement(*clauses): clauses a check exercises",
         "launch(key): launch configuration of its worker",
-        "needs(*what): command, cuda, destructive",
+        "needs(*what): command, cuda, destructive, real-model",
         "alone: a worker process of its own",
     ):
         config.addinivalue_line("markers", text)
@@ -149,6 +149,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop the deselected, order the rest by launch configuration."""
     state = config.stash[_STATE]
+    if state.run.options.real_model is None:
+        items[:] = [item for item in items if "real-model" not in needs_of(item)]
     state.run.collected = {check_name(item): clauses_of(item) for item in items}
     kept = [item for item in items if state.run.wanted(clauses_of(item))]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])

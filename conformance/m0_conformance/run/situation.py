@@ -166,6 +166,14 @@ class Situation:
         return self._harness.options.gpu_device
 
     @property
+    def real_model(self) -> Path:
+        """--real-model: the file, for checks that need one."""
+        given = self._harness.options.real_model
+        if given is None:
+            raise OutOfReach("needs --real-model")
+        return given.resolve()
+
+    @property
     def start_timeout(self) -> float:
         """--start-timeout, scaled: seconds a worker may take to become ready."""
         return self._harness.options.start_timeout * self.scale

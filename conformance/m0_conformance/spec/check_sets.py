@@ -40,7 +40,9 @@ class Check:
     needs: frozenset[str]
 
     def within_reach(self, profile: str) -> bool:
-        """Whether a situation that offers just this profile can run it."""
+        """Whether a situation that offers just this profile can run it; a real model is part of none."""
+        if "real-model" in self.needs:
+            return False
         if profile == "m0-wire":
             return not (self.launches or self.alone or self.needs & {"command", "cuda", "destructive"})
         return profile == "m0" or "cuda" not in self.needs

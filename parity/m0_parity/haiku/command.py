@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from m0_models import altered
 from m0_models.fetch import FetchError, fetch
 from m0_models.real import register
 from m0_models.scan import Scan
@@ -132,17 +132,11 @@ def _against_llamacpp(checks: Checks, path: Path, asked: str, greedy: Answer, fo
 
 def _another_tensor(checks: Checks, path: Path, asked: str, greedy: Answer, folder: Path, device: str | None) -> None:
     """Another file, another answer: the weights of the file are what speaks."""
-    scan = Scan(path)
-    layers = 1 + max(int(name.split(".")[1]) for name in scan.tensors if name.startswith("blk."))
-    entry = scan.tensors[f"blk.{layers // 2}.ffn_down.weight" if f"blk.{layers // 2}.ffn_down.weight" in scan.tensors
-                         else f"blk.{layers // 2}.ffn_down_exps.weight"]  # fmt: skip
-    changed = Path(shutil.copyfile(path, folder / "changed.gguf"))
-    with changed.open("r+b") as file:
-        file.seek(entry.offset)
-        file.write(bytes(entry.nbytes))
+    changed = folder / "changed.gguf"
+    name = altered.zeroed(path, changed)
     with Worker(changed, device) as worker:
         answer = worker.ask(asked, temperature=0.0, seed=SEED, max_tokens=TOKENS)
-    checks.judge(answer.pieces != greedy.pieces, f"with {entry.name} zeroed the answer is another")
+    checks.judge(answer.pieces != greedy.pieces, f"with {name} zeroed the answer is another")
 
 
 def _many(worker: Worker, source: random.Random, options: argparse.Namespace, *, chat: bool) -> int:

@@ -50,6 +50,22 @@ def _text_is(exchange: Exchange, wanted: str, key: str, message: str, clause: st
     )
 
 
+def _other_text(recording: Recording, exchange: Exchange, unlike: str, clause: str) -> Finding:
+    """The same job on other weights says something else than the one labelled `unlike`."""
+    other = recording.exchange(f"job {unlike}")
+    stream = stream_of(exchange)
+    if other is None or stream.pieces != stream_of(other).pieces:
+        return ok(stream, clause=clause)
+    return fail(
+        stream,
+        "weights-unheard",
+        "with one tensor of the model zeroed the answer is the same",
+        expected=f"another text than {stream.text[:80]!r}",
+        actual=repr(stream.text[:80]),
+        clause=clause,
+    )
+
+
 @judge(*_LOADS)
 def loads_and_says(recording: Recording) -> Iterator[Finding]:
     """Ready, a job that ends with end, and the text where the weights promise one."""
@@ -77,6 +93,8 @@ def loads_and_says(recording: Recording) -> Iterator[Finding]:
                         actual=describe(exchange),
                         clause=clause,
                     )
+                elif promise.get("unlike"):
+                    yield _other_text(recording, exchange, str(promise["unlike"]), clause)
                 elif promise["text"] is None:
                     yield ok(exchange, clause=clause)
                 else:

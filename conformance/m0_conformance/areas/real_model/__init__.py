@@ -1,0 +1,1 @@
+"""Clauses of other areas, checked on a model that people use: the run's --real-model."""
