@@ -40,6 +40,12 @@ COPY parity ./parity
 COPY models ./models
 RUN /opt/build/bin/python -m hatchling build -t wheel -d /src/dist \
     && /opt/build/bin/pip --python /opt/m0/bin/python install --no-deps /src/dist/*.whl
+# The kernels of the suite's own models, compiled for SM, so that judging starts at once; other models' at their first start.
+ARG SM=90
+RUN if [ "$CUDA" = 1 ]; then \
+        for name in $(/opt/m0/bin/m0-models list | awk '$1 == "probe" { print $2 }'); do \
+            /opt/m0/bin/m0-models write "$name" "/src/$name.gguf" || exit 1; done \
+        && XDG_CACHE_HOME=/opt/m0/share /opt/m0/bin/m0-worker --prepare --sm "$SM" /src/*.gguf; fi
 COPY --chmod=755 ci/container /opt/m0/container
 
 FROM base

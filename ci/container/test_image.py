@@ -71,6 +71,17 @@ def test_only_what_runs_is_in_it(image: Image) -> None:
     assert int(text.split()[0]) < (900 if image.cuda else 250) * MIB
 
 
+def test_kernels_lie_in_it(image: Image) -> None:
+    if not image.cuda:
+        pytest.skip("an image without CUDA libraries")
+    program = (
+        "from m0_worker.devices.cuda.compiler import PREPARED; print(len([p.read_bytes() for p in PREPARED.iterdir()]))"
+    )
+    code, text = image.run("-P", "-c", program, entrypoint="/opt/m0/bin/python")
+    assert code == 0, text
+    assert int(text) >= 20
+
+
 def test_the_root_is_read_only_and_the_program_process_1(image: Image) -> None:
     code, text = image.run("-c", "touch /opt/m0/x; touch /home/judge/x; touch /tmp/x && echo $$", entrypoint="/bin/sh")
     assert code == 0

@@ -17,8 +17,13 @@ def main(arguments: list[str] | None = None) -> int:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))  # until there is something to shut down
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        config = parse(sys.argv[1:] if arguments is None else arguments)
+        if "--prepare" in words:
+            from m0_worker.preparing import main as prepare  # noqa: PLC0415 - a worker needs none of it
+
+            return prepare([word for word in words if word != "--prepare"])
+        config = parse(words)
         listener = bind(config.host, config.port)
     except UsageError as error:
         sys.stderr.write(f"m0-worker: {error}\n")

@@ -112,6 +112,7 @@ def _parser() -> _Parser:
         prog="m0-worker",
         description="Serve one GGUF model over HTTP and SSE: POST /execute, GET /health, POST /cancel, "
         "POST /shutdown, GET /metrics.",
+        epilog="m0-worker --prepare MODEL... compiles the kernels of a first start ahead (--prepare --help).",
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from m0_worker.errors import CudaStatus, DeviceError
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 _THREADS = 8
+_LOADING = Lock()
+"""The first call loads NVRTC and then its built-in functions; a thread that compiles in between does not find those."""
+
+
+PREPARED = Path(sys.prefix) / "share" / "m0-worker" / "kernels"
+"""Machine code that came with the installation: nobody writes there while a worker runs."""
 
 
 def folder() -> Path | None:
@@ -57,7 +65,8 @@ def _machine_code(source: str, options: tuple[str, ...], capability: int, exact:
     from cupy_backends.cuda.libs import nvrtc  # noqa: PLC0415 - loads the library
 
     try:
-        version, known = nvrtc.getVersion(), nvrtc.getSupportedArchs()
+        with _LOADING:
+            version, known = nvrtc.getVersion(), nvrtc.getSupportedArchs()
     except Exception as error:
         raise DeviceError(f"NVRTC cannot be loaded: {error}; install CuPy's CUDA libraries") from error
     if capability in known:
@@ -67,9 +76,10 @@ def _machine_code(source: str, options: tuple[str, ...], capability: int, exact:
     options = (*options, f"-arch={target}")
     name = hashlib.sha256("\0".join([source, *options, str(version)]).encode()).hexdigest()
     kept = folder()
-    if kept is not None:
-        with suppress(OSError):
-            return (kept / name).read_bytes()
+    for place in (PREPARED, kept):
+        if place is not None:
+            with suppress(OSError):
+                return (place / name).read_bytes()
     program = nvrtc.createProgram(source, "kernels.cu", [], [])
     try:
         nvrtc.compileProgram(program, options)
@@ -91,4 +101,5 @@ def _keep(path: Path, code: bytes) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(code)
+            os.fchmod(file.fileno(), 0o644)  # an image is built by one user and run by another
         Path(name).replace(path)
