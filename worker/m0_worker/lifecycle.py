@@ -108,6 +108,8 @@ def _bring_up(config: WorkerConfig, device: Device, narrator: Narrator) -> Servi
         trace = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {error} at {Path(trace.filename).name}:{trace.lineno}"
         raise ModelLoadError(f"the loader failed unexpectedly, {what}") from error
+    if device.note is not None:
+        narrator.event("device", "WARN", note=device.note)
     narrator.event("model_load_complete", model=gguf.name or config.model.stem)
     recorder = None if recording is None else Recorder(recording, model=gguf.name)
     return Service(config, model, tokenizer, _identity(config, gguf, device, model), narrator, recorder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from m0_worker.gguf import GgmlType, dequantize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from m0_worker.devices.cpu.compiled.matrix import Kernels
 
@@ -157,6 +159,37 @@ def test_a_small_model_imports_no_numba(miniature: Any) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def worker(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_prepare_compiles_ahead(tmp_path: Path) -> None:
+    done = worker("-m", "m0_worker", "--prepare", cache=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(tmp_path) in done.stdout
+    code = (
+        "from m0_worker.devices.cpu import library; from m0_worker.gguf import GgmlType\n"
+        "library.load(GgmlType, 1)\n"
+        "from m0_worker.devices.cpu.compiled import attention, rows\n"
+        "made = [*map(rows.kernel, GgmlType), *attention.attention_kernels().values()]\n"
+        "print(len(made) > 12 and all(kernel.cache_hits == 1 for kernel in made))"
+    )
+    assert worker("-c", code, cache=tmp_path).stdout.strip() == "True"
+
+
+def test_kernels_that_cannot_be_kept_are_compiled_all_the_same(tmp_path: Path) -> None:
+    nowhere = tmp_path / "file"
+    nowhere.write_text("no folder")
+    done = worker("-m", "m0_worker", "--prepare", cache=nowhere)
+    assert done.returncode == 1
+    assert "cannot be kept" in done.stderr
+    code = "from m0_worker.devices.cpu import library; library.load([], 1); print(library.folder())"
+    assert worker("-c", code, cache=nowhere).stdout.strip() == "None"
 
 
 def test_a_failure_in_a_helper_is_raised_and_the_crew_works_on(kernels: Kernels) -> None:

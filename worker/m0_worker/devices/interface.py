@@ -220,6 +220,7 @@ class Device(Protocol):
         name: the product's name, for the log.
         resident: whether weights live in the memory of an accelerator (M0-W-1012); never on a CPU.
         memory: bytes in use by purpose.
+        note: what its user should know of how it runs the model, for the log; mostly None.
     """
 
     @property
@@ -245,6 +246,11 @@ class Device(Protocol):
     @property
     def memory(self) -> Memory:
         """Bytes in use."""
+        ...
+
+    @property
+    def note(self) -> str | None:
+        """What its user should know."""
         ...
 
     def available(self) -> int:

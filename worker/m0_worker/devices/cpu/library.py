@@ -9,18 +9,22 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import sys
+import tempfile
+import time
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m0_worker.devices.kernel_folder import kernel_folder
+from m0_worker.gguf import GgmlType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from m0_worker.devices.cpu.compiled.matrix import Kernels
-    from m0_worker.gguf import GgmlType
 
 _SOURCES = Path(__file__).parent / "compiled"
 _MOST_THREADS = 16  # more only wait for the same memory
@@ -69,9 +73,8 @@ def load(kinds: Iterable[GgmlType], n_threads: int | None = None) -> Kernels:
     if numba.config.DISABLE_JIT:
         raise KernelsUnavailableError("NUMBA_DISABLE_JIT is set: unset it for compiled kernels")
     before = numba.config.CACHE_DIR
-    kept = _folder()
-    if kept is not None:
-        numba.config.CACHE_DIR = os.fspath(kept)
+    kept = folder()
+    numba.config.CACHE_DIR = "" if kept is None else os.fspath(kept)  # kernels are kept where it names a folder
     try:
         from m0_worker.devices.cpu.compiled.matrix import Kernels  # noqa: PLC0415 - imports numba
 
@@ -80,17 +83,33 @@ def load(kinds: Iterable[GgmlType], n_threads: int | None = None) -> Kernels:
         numba.config.CACHE_DIR = before
 
 
-def _folder() -> Path | None:
-    """Where machine code of these very sources is kept; numba itself tells processors apart."""
+def prepare() -> int:
+    """Compile every kernel, for `m0-worker --prepare`; the exit code: 1 where there are none or they cannot be kept."""
+    kept = folder()
+    begun = time.perf_counter()
+    try:
+        load(GgmlType, 1).close()
+    except KernelsUnavailableError as error:
+        sys.stderr.write(f"m0-worker: no kernels were compiled: {error}\n")
+        return 1
+    if kept is None:
+        sys.stderr.write("m0-worker: kernels cannot be kept: give a home, or XDG_CACHE_HOME, that can be written\n")
+        return 1
+    sys.stdout.write(f"m0-worker: kernels for this processor are in {kept} ({time.perf_counter() - begun:.1f} s)\n")
+    return 0
+
+
+def folder() -> Path | None:
+    """Where machine code of these very sources is kept, or None; numba itself tells processors apart."""
     base = kernel_folder()
     if base is None:
         return None
     digest = hashlib.sha256(version("numba").encode())
     for source in sorted(_SOURCES.glob("*.py")):
         digest.update(source.read_bytes())
-    folder = base / f"cpu-{digest.hexdigest()[:16]}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return folder
+    kept = base / f"cpu-{digest.hexdigest()[:16]}"
+    with suppress(OSError):
+        kept.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=kept):  # numba asks the same of its folder, and fails without
+            return kept
+    return None

@@ -32,6 +32,7 @@ class CudaDevice:
     """One NVIDIA device. Implements :class:`m0_worker.devices.interface.Device`."""
 
     kind: Literal["cuda"] = "cuda"
+    note: str | None = None
 
     def __init__(self, index: int = 0, *, memory_limit: int | None = None) -> None:
         properties = driver.use(index)

@@ -6,8 +6,9 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import cfunc
+from numba import cfunc, config
 
+from m0_worker.devices.cpu.compiled.blocks import f16, f32
 from m0_worker.devices.cpu.compiled.rows import SIGNATURE
 from m0_worker.devices.cpu.compiled.vectors import (
     exp,
@@ -17,7 +18,6 @@ from m0_worker.devices.cpu.compiled.vectors import (
     larger,
     largest,
     load_floats,
-    load_halves,
     load_word,
     plus,
     put,
@@ -58,7 +58,7 @@ def _head(load: Callable[..., Any], size: int) -> Callable[..., None]:
             for h in range(group):
                 dot = zeros()
                 for i in range(0, head_dim, 32):
-                    dot = fma(load_floats(queries + 4 * (h * head_dim + i)), load(key + size * i), dot)
+                    dot = fma(load_floats(queries + 4 * (h * head_dim + i)), load(key + size * i, 0), dot)
                 put(scores + 4 * (h * padded + position), total(dot) * scale)
         for h in range(group):
             row = scores + 4 * h * padded
@@ -84,11 +84,11 @@ def _head(load: Callable[..., Any], size: int) -> Callable[..., None]:
                 value = values + size * i
                 even, odd = zeros(), zeros()  # two sums: a single one would wait for itself
                 for position in range(0, n - 1, 2):
-                    even = fma(spread(get(row + 4 * position)), load(value), even)
-                    odd = fma(spread(get(row + 4 * position + 4)), load(value + size * head_dim), odd)
+                    even = fma(spread(get(row + 4 * position)), load(value, 0), even)
+                    odd = fma(spread(get(row + 4 * position + 4)), load(value + size * head_dim, 0), odd)
                     value += 2 * size * head_dim
                 if n % 2:
-                    even = fma(spread(get(row + 4 * (n - 1))), load(value), even)
+                    even = fma(spread(get(row + 4 * (n - 1))), load(value, 0), even)
                 store_floats(out + 4 * (h * head_dim + i), times(plus(even, odd), share))
 
     return head
@@ -97,8 +97,8 @@ def _head(load: Callable[..., Any], size: int) -> Callable[..., None]:
 @functools.cache
 def attention_kernels() -> dict[str, Any]:
     """The compiled kernels, by the name of the cache's element type."""
-    loads = {"float16": (load_halves, 2), "float32": (load_floats, 4)}
-    return {name: cfunc(SIGNATURE, cache=True)(_head(*load)) for name, load in loads.items()}
+    loads = {"float16": (f16, 2), "float32": (f32, 4)}
+    return {name: cfunc(SIGNATURE, cache=bool(config.CACHE_DIR))(_head(*load)) for name, load in loads.items()}
 
 
 def attend(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import register_jitable
 
@@ -131,8 +131,8 @@ def _serve(board: Any) -> None:
 def _compiled() -> tuple[Any, Any]:
     """The two entries, for whoever has a product and for helpers."""
     words, table, floats = types.int64[::1], types.int64[:, ::1], types.float32[::1]
-    run = njit(types.void(words, table, floats, floats), nogil=True, cache=True)(_run)
-    return run, njit(types.void(words), nogil=True, cache=True)(_serve)
+    run = njit(types.void(words, table, floats, floats), nogil=True, cache=bool(config.CACHE_DIR))(_run)
+    return run, njit(types.void(words), nogil=True, cache=bool(config.CACHE_DIR))(_serve)
 
 
 class Crew:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from numba import cfunc, types
+from numba import cfunc, config, types
 
 from m0_worker.devices.cpu.compiled.blocks import UNPACKINGS
 from m0_worker.devices.cpu.compiled.vectors import fma, load_floats, put, store_floats, total, zeros
@@ -56,4 +56,4 @@ def kernel(kind: GgmlType) -> Any:
     float32, to out.
     """
     way = UNPACKINGS[kind]
-    return cfunc(SIGNATURE, cache=True)(_rows(way.unpack, way.groups, way.nbytes))
+    return cfunc(SIGNATURE, cache=bool(config.CACHE_DIR))(_rows(way.unpack, way.groups, way.nbytes))
