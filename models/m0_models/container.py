@@ -16,7 +16,7 @@ from m0_models.quantize import Bytes, quantize
 if TYPE_CHECKING:
     from pathlib import Path
 
-FILE_TYPES: Final = {  # general.file_type, enum llama_ftype
+FILE_TYPES: Final = {  # general.file_type, enum llama_ftype; a pure file carries the number of the S mixture
     "F32": 0,
     "F16": 1,
     "Q4_0": 2,
@@ -24,10 +24,14 @@ FILE_TYPES: Final = {  # general.file_type, enum llama_ftype
     "Q8_0": 7,
     "Q5_0": 8,
     "Q5_1": 9,
-    "Q4_K": 14,  # a pure Q4_K file carries the number of Q4_K_S
+    "Q3_K": 11,
+    "Q4_K": 14,
     "Q4_K_M": 15,
     "Q5_K": 16,
     "Q6_K": 18,
+    "Q2_K": 21,
+    "IQ4_NL": 25,
+    "IQ4_XS": 30,
     "BF16": 32,
     "MXFP4": 38,
 }

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from m0_models.shapes import Shape
 
 RECIPES: Final = tuple(FILE_TYPES)
-_FALLBACK: Final = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+_FALLBACK: Final = {
+    "Q2_K": "Q4_0",
+    "Q3_K": "Q4_0",
+    "Q4_K": "Q5_0",
+    "Q5_K": "Q5_1",
+    "Q6_K": "Q8_0",
+    "IQ4_XS": "IQ4_NL",
+}
 _ALWAYS_F32: Final = {"norm", "bias", "sink", "factors", "router", "expert-bias", "position"}
 
 
@@ -38,7 +45,7 @@ def _wanted(recipe: str, spec: Spec, shape: Shape) -> str:
     if recipe == "MXFP4":  # with experts only they are MXFP4; a dense model is MXFP4 throughout
         return "MXFP4" if not shape.experts or spec.role == "experts" else "Q8_0"
     heads = spec.role == "output" or (spec.role == "embedding" and shape.tied)
-    if recipe in {"Q4_0", "Q4_1", "Q5_0", "Q5_1"}:
+    if recipe in {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS"}:
         return "Q6_K" if heads else recipe
     if recipe != "Q4_K_M":
         return recipe  # Q8_0, and the pure K-quants

@@ -50,8 +50,8 @@ def test_equal_arguments_give_equal_bytes_and_other_seeds_other_weights(tmp_path
 def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown architecture 'bert'"):
         miniatures.write(tmp_path / "model.gguf", "bert")  # type: ignore[arg-type]  # no architecture, on purpose
-    with pytest.raises((ValueError, KeyError), match="Q3_K"):
-        miniatures.write(tmp_path / "model.gguf", "llama", "Q3_K")
+    with pytest.raises((ValueError, KeyError), match="Q3_K_XL"):
+        miniatures.write(tmp_path / "model.gguf", "llama", "Q3_K_XL")
     with pytest.raises(TypeError, match="depth"):
         miniatures.write(tmp_path / "model.gguf", "llama", depth=3)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from m0_models import container
 from m0_models.container import FILE_TYPES, Tensor
+from m0_models.quantize import block_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,7 @@ Floats = npt.NDArray[np.float32]
 Form = Literal["llama", "qwen2"]
 
 FORMS: Final[tuple[Form, ...]] = ("llama", "qwen2")
-QUANTS: Final = ("F32", "F16", "BF16", "Q4_0", "Q5_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "Q4_K_M", "MXFP4")
+QUANTS: Final = tuple(FILE_TYPES)
 _Q6_K_IN_Q4_K_M: Final = ("attn_v.weight", "ffn_down.weight", "output.weight")
 """What the recipe Q4_K_M stores in six bits; everything else it stores as Q4_K."""
 CONTEXT: Final = 8192
@@ -88,7 +89,7 @@ def write(
     if form not in FORMS:
         raise ValueError(f"unknown form {form!r}: one of {', '.join(FORMS)}")
     d = embeddings.shape[1]
-    feed_forward = 256 if "_K" in quant else 32  # K-quants need rows of 256
+    feed_forward = max(32, block_size(_type("ffn_down.weight", quant))[0])
     shapes: dict[str, tuple[int, ...]] = {
         "attn_q.weight": (d, d),
         "attn_k.weight": (HEAD, d),

@@ -14,19 +14,20 @@ from m0_parity.llamacpp.abi import library
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
-_ROWS = {
-    "Q4_0": "dequantize_row_q4_0",
-    "Q4_1": "dequantize_row_q4_1",
-    "Q5_0": "dequantize_row_q5_0",
-    "Q5_1": "dequantize_row_q5_1",
-    "Q8_0": "dequantize_row_q8_0",
-    "Q4_K": "dequantize_row_q4_K",
-    "Q5_K": "dequantize_row_q5_K",
-    "Q6_K": "dequantize_row_q6_K",
-    "MXFP4": "dequantize_row_mxfp4",
-    "F16": "ggml_fp16_to_fp32_row",
-    "BF16": "ggml_bf16_to_fp32_row",
-}
+_FLOAT_ROWS = {"F16": "ggml_fp16_to_fp32_row", "BF16": "ggml_bf16_to_fp32_row"}
+
+
+class _CpuTraits(ctypes.Structure):
+    """ggml_type_traits_cpu, as far as it is read here."""
+
+    _fields_ = (("from_float", ctypes.c_void_p), ("vec_dot", ctypes.c_void_p), ("vec_dot_type", ctypes.c_int))
+
+
+def activation_type(kind: str) -> str:
+    """The type to which ggml's CPU code rounds the activations that meet weights of ``kind``."""
+    traits = library().ggml_get_type_traits_cpu
+    traits.restype, traits.argtypes = ctypes.POINTER(_CpuTraits), [ctypes.c_int]
+    return GGMLQuantizationType(traits(int(GGMLQuantizationType[kind])).contents.vec_dot_type).name
 
 
 def dequantize_row(raw: Bytes, kind: str) -> Floats:
@@ -36,7 +37,8 @@ def dequantize_row(raw: Bytes, kind: str) -> Floats:
         return raw.view(np.float32).copy()
     elements, size = gguf.GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
     out = np.empty(raw.size // size * elements, dtype=np.float32)
-    function = library()[_ROWS[kind]]
+    name = kind.removesuffix("_K").lower() + "_K" * kind.endswith("_K")  # ggml writes q4_0, but q4_K
+    function = library()[_FLOAT_ROWS.get(kind, f"dequantize_row_{name}")]
     function.restype = None
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
     function(raw.ctypes.data, out.ctypes.data, out.size)

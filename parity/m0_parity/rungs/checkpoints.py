@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from m0_models.miniatures import Recipe
+from m0_models.recipes import RECIPES
 from m0_models.shapes import ARCHITECTURES
 
 from m0_parity.capture import WorkerSettings, record_llamacpp, record_worker, sha256, workload
@@ -21,7 +22,6 @@ from m0_parity.validate import suspicions
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-QUANTS: Final = ("F32", "Q4_0", "Q4_K_M", "Q8_0", "MXFP4")
 HALF_BOUND: Final = 1e-6
 SHARP: Final = 2.0
 """Scores of standard deviation 4: softmax amplifies differences, and an error that mild attention would hide shows."""
@@ -42,7 +42,7 @@ _OPTIONS: Final[tuple[tuple[str, Any, str, dict[str, Any]], ...]] = (
 def recipes() -> Iterator[Recipe]:
     """Five architectures times five files, then the options of the families."""
     for architecture in ARCHITECTURES:
-        for quant in QUANTS:
+        for quant in RECIPES:
             yield Recipe(f"{architecture}-{quant}".lower(), architecture, quant)
     for option in _OPTIONS:
         yield Recipe(*option)

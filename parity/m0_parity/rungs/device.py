@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from m0_models.miniatures import Recipe
+from m0_models.recipes import RECIPES
 from m0_models.shapes import ARCHITECTURES
 
 from m0_parity.capture import WorkerSettings, record_worker, workload
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 BOUND: Final = 1e-5
 TIE: Final = 6.0
 """A margin is a tie within so many times the largest error of the row's router logits, as for tokens (T6)."""
-QUANTS: Final = ("F32", "F16", "BF16", "Q4_0", "Q5_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "Q4_K_M", "MXFP4")
 _ROUTED: Final = frozenset({"ffn_moe_topk", "ffn_moe_weights_softmax"})
 
 
@@ -45,7 +45,7 @@ def rung(bench: Bench) -> Iterator[Row]:
         return
     work = workload(320, length=bench.length, decode=bench.decode)
     for architecture in ARCHITECTURES:
-        for quant in QUANTS:
+        for quant in RECIPES:
             recipe = Recipe(f"{architecture}-{quant}".lower(), architecture, quant)
             yield measure(recipe.name, bench.model(recipe), work)
 

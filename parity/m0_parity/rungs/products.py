@@ -3,7 +3,7 @@
 llama.cpp's CPU code rounds activations to 8 bits before it multiplies. This rung repeats that rounding in NumPy, takes
 the weights as the worker reads them, multiplies in float64, and meets llama.cpp's result to float32 rounding: so what
 separates free-running quantized models (T5) is that rounding and nothing else.
-Source: ggml-cpu's quantize_row_q8_0 and quantize_row_q8_K.
+Source: ggml-cpu's quantize_row_q8_0, quantize_row_q8_1 and quantize_row_q8_K.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from m0_models.miniatures import Recipe
-from m0_worker.gguf import GgufFile, dequantize
+from m0_models.recipes import RECIPES
+from m0_worker.gguf import GgmlType, GgufFile, dequantize
 
 from m0_parity.capture import CONTEXT
 from m0_parity.llamacpp import Context, Model, Settings, Tapped
+from m0_parity.llamacpp.blocks import activation_type
 from m0_parity.metrics import nmse
 from m0_parity.rungs.base import Bench, Row
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 BOUND: Final = 1e-10
-QUANTS: Final = ("F16", "BF16", "Q4_0", "Q5_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "Q4_K_M", "MXFP4")
+QUANTS: Final = tuple(recipe for recipe in RECIPES if recipe != "F32")
 _PRODUCTS: Final = (  # weight, node of its input, node of its output
     ("attn_q", "attn_norm", "Qcur"),
     ("attn_k", "attn_norm", "Kcur"),
@@ -38,32 +40,54 @@ _PRODUCTS: Final = (  # weight, node of its input, node of its output
     ("ffn_up", "ffn_norm", "ffn_up"),
     ("ffn_down", "ffn_swiglu", "ffn_out"),
 )
-_TO_Q8_K: Final = {"Q4_K", "Q5_K", "Q6_K"}
-_TO_Q8_0: Final = {"Q4_0", "Q5_0", "Q8_0", "MXFP4"}
 
 
-def rounded(x: Floats, weight_type: str) -> npt.NDArray[np.float64]:
-    """Activations (T, in) as ggml's dot product with ``weight_type`` sees them."""
-    if weight_type == "F16":
-        return x.astype(np.float16).astype(np.float64)
-    if weight_type == "BF16":
-        bits = x.view(np.uint32)
-        even = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32)
-        return even.view(np.float32).astype(np.float64)
-    if weight_type in _TO_Q8_0:
-        blocks = x.reshape(*x.shape[:-1], -1, 32)
-        largest = np.abs(blocks).max(axis=-1, keepdims=True)
-        inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest != 0)
-        scale = (largest / np.float32(127)).astype(np.float16).astype(np.float64)
-        return np.asarray(np.rint(blocks * inverse) * scale, dtype=np.float64).reshape(x.shape)
-    if weight_type in _TO_Q8_K:
-        blocks = x.reshape(*x.shape[:-1], -1, 256)
-        at = np.abs(blocks).argmax(axis=-1)[..., None]
-        extreme = np.take_along_axis(blocks, at, axis=-1)
-        inverse = np.divide(np.float32(-127), extreme, out=np.zeros_like(extreme), where=extreme != 0)
-        scale = np.divide(np.float32(1), inverse, out=np.zeros_like(inverse), where=inverse != 0)
-        return (np.minimum(127, np.rint(blocks * inverse)) * scale.astype(np.float64)).reshape(x.shape)
-    return x.astype(np.float64)
+def rounded(x: Floats, kind: str) -> npt.NDArray[np.float64]:
+    """Activations (T, in) as ggml's dot product sees them after rounding them to type ``kind``."""
+    match kind:
+        case "F32":
+            return x.astype(np.float64)
+        case "F16":
+            return x.astype(np.float16).astype(np.float64)
+        case "BF16":
+            bits = x.view(np.uint32)
+            even = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32)
+            return even.view(np.float32).astype(np.float64)
+        case "Q8_0" | "Q8_1":
+            q, scale = _eight_bits(x)
+            return np.asarray(q * scale.astype(np.float16).astype(np.float64), dtype=np.float64).reshape(x.shape)
+        case "Q8_K":
+            blocks = x.reshape(*x.shape[:-1], -1, 256)
+            at = np.abs(blocks).argmax(axis=-1)[..., None]
+            extreme = np.take_along_axis(blocks, at, axis=-1)
+            inverse = np.divide(np.float32(-127), extreme, out=np.zeros_like(extreme), where=extreme != 0)
+            scale = np.divide(np.float32(1), inverse, out=np.zeros_like(inverse), where=inverse != 0)
+            return (np.minimum(127, np.rint(blocks * inverse)) * scale.astype(np.float64)).reshape(x.shape)
+        case _:
+            raise ValueError(f"how ggml rounds activations to {kind} is not known here")
+
+
+def _eight_bits(x: Floats) -> tuple[Floats, Floats]:
+    """Whole numbers (T, blocks, 32) and the scales (T, blocks, 1) that ggml finds for them."""
+    blocks = x.reshape(*x.shape[:-1], -1, 32)
+    largest = np.abs(blocks).max(axis=-1, keepdims=True)
+    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest != 0)
+    return np.rint(blocks * inverse), largest / np.float32(127)
+
+
+def product(x: Floats, raw: npt.NDArray[np.uint8], kind: GgmlType, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """X (T, in) times a stored matrix (out, in), as exact as ggml's own rounding of x allows: (T, out)."""
+    matrix = dequantize(raw, kind, shape).astype(np.float64)
+    rounding = activation_type(kind.name)
+    if rounding != "Q8_1":
+        return rounded(x, rounding) @ matrix.T
+    # Minima (the second FP16 of a block) meet the sum of a block of x, which is itself rounded to FP16.
+    minima = raw.reshape(shape[0], -1, kind.block_bytes)[..., 2:4].copy().view(np.float16)[..., 0].astype(np.float64)
+    matrix -= np.repeat(minima, 32, axis=-1)
+    q, scale = _eight_bits(x)
+    sums = (q.sum(axis=-1, keepdims=True) * scale).astype(np.float16)[..., 0].astype(np.float64)
+    exact: npt.NDArray[np.float64] = rounded(x, rounding) @ matrix.T + sums @ minima.T
+    return exact
 
 
 def rung(bench: Bench) -> Iterator[Row]:
@@ -78,9 +102,8 @@ def rung(bench: Bench) -> Iterator[Row]:
                 for weight, source, target in _PRODUCTS:
                     for layer in range(2):
                         info = gguf.tensors[f"blk.{layer}.{weight}.weight"]
-                        matrix = dequantize(gguf.raw(info.name), info.type, info.shape).astype(np.float64)
                         x = pieces[f"{source}-{layer}"]
-                        exact = rounded(x, info.type.name) @ matrix.T
+                        exact = product(x, gguf.raw(info.name), info.type, info.shape)
                         gap = nmse(pieces[f"{target}-{layer}"], exact)
                         count += 1
                         if gap > worst:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from m0_models.miniatures import Recipe
+from m0_models.recipes import RECIPES
 from m0_models.shapes import ARCHITECTURES
 
 from m0_parity.capture import CONTEXT, Work, record_llamacpp, record_worker, workload
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from m0_parity.recording import Recording
 
 BOUND: Final = 2e-3
-QUANTS: Final = ("Q4_0", "Q5_0", "Q8_0", "Q4_K_M", "Q6_K", "MXFP4")
+QUANTS: Final = tuple(recipe for recipe in RECIPES if recipe not in {"F32", "F16", "BF16"})
 GREEDY: Final = 64
 _ONLY: Final = frozenset({LOGITS, "ffn_moe_topk"})
 _EXPLAINED: Final = 6.0
@@ -44,6 +45,7 @@ _VARIANTS: Final = {
     "repack": (Settings(repack=True), False),
     "flash attention": (Settings(flash_attention=True, kv="f16"), False),
     "one by one": (Settings(), True),
+    "all of these": (Settings(repack=True, flash_attention=True, kv="f16"), True),
 }
 """llama.cpp's own ways to compute the same: name to (settings, prompt token by token)."""
 
@@ -56,9 +58,9 @@ def free_running(bench: Bench) -> Iterator[Row]:
 
 
 def greedy(bench: Bench) -> Iterator[Row]:
-    """T6 for each architecture, on F32 and two quantized files."""
+    """T6 for each architecture and recipe."""
     for architecture in ARCHITECTURES:
-        for quant in ("F32", "Q4_K_M", "MXFP4"):
+        for quant in RECIPES:
             yield _greedy(bench, Recipe(f"{architecture}-{quant}".lower(), architecture, quant))
 
 

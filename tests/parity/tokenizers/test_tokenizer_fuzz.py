@@ -3,18 +3,23 @@
 import ctypes
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from m0_models import vocabularies
+from m0_models import bytelevel, vocabularies
 from m0_parity.llamacpp import library
 from m0_parity.tokenizers.fuzz import (
     BACKENDS,
+    Case,
     Pair,
     cases,
+    comes_back,
     decoding_that_differs,
+    differs,
     fuzz,
     opened,
+    opened_file,
     pieces_that_differ,
     shrink,
 )
@@ -111,6 +116,23 @@ def test_every_step_of_a_cascade_counts(name: str, step: int) -> None:
         cascade = pair.ours._splitter.cascade  # type: ignore[attr-defined]  # of a byte BPE
         pair.ours._splitter = Splitter(cascade[:step] + cascade[step + 1 :])  # type: ignore[attr-defined]  # likewise
         assert fuzz(pair, 4000) is not None
+
+
+def test_a_vocabulary_without_some_bytes(tmp_path: Path) -> None:
+    """Both leave such a byte out, and nothing else: a lost letter beside it is found."""
+    made = vocabularies.make("smollm")
+    tokens = [
+        "[removed]" if token == bytelevel.spell(b"\x14") else token for token in made.metadata["tokenizer.ggml.tokens"]
+    ]  # type: ignore[attr-defined]  # this key is a list
+    path = vocabularies.Made(made.name, made.architecture, {**made.metadata, "tokenizer.ggml.tokens": tokens}).write(
+        tmp_path / "model.gguf"
+    )
+    with opened_file(path) as pair:
+        assert pair.missing == b"\x14"
+        case = Case(0, "a\x14b", add_special=False, parse_special=False)
+        assert not differs(pair, case, case.text)
+        assert not comes_back(pair, case, case.text, pair.ours.encode("a", add_special=False))
+        assert fuzz(pair, 1000) is None
 
 
 def test_the_same_case_comes_again_and_flags_vary() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from engine_by_hand import GREEDY, Seen, drain, generate, load, next_token, nmse
 from float64_models import logits as float64_logits
+from m0_models.recipes import RECIPES
 from m0_models.shapes import ARCHITECTURES
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -63,7 +64,7 @@ def test_kv_cache_in_fp16_stays_close(architecture: str, miniature: Any) -> None
     assert 0 < nmse(results[0], results[1]) <= 1e-5
 
 
-@pytest.mark.parametrize("quant", ["F16", "BF16", "Q4_0", "Q5_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "Q4_K_M", "MXFP4"])
+@pytest.mark.parametrize("quant", [recipe for recipe in RECIPES if recipe != "F32"])
 @pytest.mark.parametrize("architecture", ["qwen2", "gpt-oss"])
 def test_quantized_files_equal_float64_of_their_dequantized_weights(
     architecture: str, quant: str, miniature: Any
