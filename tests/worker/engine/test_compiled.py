@@ -37,7 +37,7 @@ def kernels(request: Any) -> Iterator[Kernels]:
 
 def stored(kind: GgmlType, rows: int, n_in: int, name: str = "w") -> StoredTensor:
     n_blocks = n_in // kind.block_size
-    return StoredTensor(name, (rows, n_in), kind, random_blocks(kind.name, rows * n_blocks).reshape(-1))
+    return StoredTensor(name, (rows, n_in), kind, random_blocks(kind, rows * n_blocks).reshape(-1))
 
 
 def sane(kind: GgmlType, rows: int, n_in: int) -> StoredTensor:
@@ -55,8 +55,9 @@ def sane(kind: GgmlType, rows: int, n_in: int) -> StoredTensor:
         }
         blocks = np.ascontiguousarray(cut[kind]).view(np.uint8)
     else:
-        scales = {GgmlType.Q6_K: (208,), GgmlType.Q4_0: (0,), GgmlType.Q5_0: (0,), GgmlType.Q8_0: (0,)}
-        for at in scales.get(kind, (0, 2)):
+        one = {GgmlType.Q4_0, GgmlType.Q5_0, GgmlType.Q8_0, GgmlType.IQ4_NL, GgmlType.IQ4_XS}
+        places = {GgmlType.Q2_K: (80, 82), GgmlType.Q3_K: (108,), GgmlType.Q6_K: (208,)}
+        for at in places.get(kind, (0,) if kind in one else (0, 2)):
             blocks[:, at : at + 2] = np.array([0x2000], np.uint16).view(np.uint8)
     return StoredTensor("w", tensor.shape, kind, blocks.reshape(-1))
 

@@ -123,6 +123,38 @@ def q8_0(block: int, _group: int) -> Any:
 
 
 @register_jitable(forceinline=True)
+def bit_pairs(quads: int, group: int) -> Any:
+    """Bit pairs of K-quants: 32 bytes hold four groups, the first in their lowest bits."""
+    return field(load_bytes(quads + 32 * (group >> 2)), 2 * (group & 3), 3)
+
+
+@unpacks(GgmlType.Q2_K)
+def q2_k(block: int, group: int) -> Any:
+    """16 scales (low nibble) and minima (high), 64 B bit pairs, f16 d, f16 dmin: two scales and minima a group."""
+    d, m = half(block + 80), half(block + 82)
+    first, second = u8(block + 2 * group), u8(block + 2 * group + 1)
+    scales = spread_two(d * np.float32(first & 15), d * np.float32(second & 15))
+    minima = spread_two(-m * np.float32(first >> 4), -m * np.float32(second >> 4))
+    return fma(unsigned(bit_pairs(block + 16, group)), scales, minima)
+
+
+@register_jitable(forceinline=True)
+def sixteenth_scale(packed: int, i: int) -> Any:
+    """One of sixteen 6-bit scales less 32 in twelve bytes: eight of nibbles, then four of upper bit pairs."""
+    low = u8(packed + (i & 7)) >> 4 * (i >> 3) & 15
+    return (low | (u8(packed + 8 + (i & 3)) >> 2 * (i >> 2) & 3) << 4) - 32
+
+
+@unpacks(GgmlType.Q3_K)
+def q3_k(block: int, group: int) -> Any:
+    """32 B high bits, 64 B bit pairs, 12 B of 6-bit scales, f16 d: d scale (q - 4), two scales a group."""
+    q = with_high(bit_pairs(block + 32, group), field(load_bytes(block), group, 1), 2)
+    d, packed = half(block + 108), block + 96
+    first, second = sixteenth_scale(packed, 2 * group), sixteenth_scale(packed, 2 * group + 1)
+    return times(signed(minus(q, 4)), spread_two(d * np.float32(first), d * np.float32(second)))
+
+
+@register_jitable(forceinline=True)
 def k_scale(packed: int, group: int) -> Any:
     """Scale and minimum of a sub-block from twelve bytes of 6-bit numbers; the upper four have their top bits apart."""
     if group < 4:
@@ -161,9 +193,26 @@ def q6_k(block: int, group: int) -> Any:
     """128 B low nibbles, 64 B high bit pairs, 16 i8 scales, f16 d: d scale (q - 32), two scales a group."""
     part, i = group >> 2, group & 3
     q = field(load_bytes(block + 64 * part + 32 * (i & 1)), 4 * (i >> 1), 15)
-    q = minus(with_high(q, field(load_bytes(block + 128 + 32 * part), 2 * i, 3), 4), 32)
+    q = minus(with_high(q, bit_pairs(block + 128, group), 4), 32)
     d, scales = half(block + 208), block + 192 + 2 * group
     return times(signed(q), spread_two(d * np.float32(i8(scales)), d * np.float32(i8(scales + 1))))
+
+
+iq4 = table(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+
+
+@unpacks(GgmlType.IQ4_NL)
+def iq4_nl(block: int, _group: int) -> Any:
+    """F16 d, 16 nibble pairs: d times the table's value."""
+    return times(signed(iq4(nibbles(block + 2))), spread_half(block))
+
+
+@unpacks(GgmlType.IQ4_XS)
+def iq4_xs(block: int, group: int) -> Any:
+    """F16 d, u16 of the scales' upper bit pairs, 4 B of their nibbles, 128 nibble pairs: d (scale - 32) value."""
+    upper = (u8(block + 2 + (group >> 2)) >> 2 * (group & 3)) & 3
+    scale = ((u8(block + 4 + (group >> 1)) >> 4 * (group & 1)) & 15 | upper << 4) - 32
+    return times(signed(iq4(nibbles(block + 8 + 16 * group))), spread(half(block) * np.float32(scale)))
 
 
 e2m1 = table(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)  # doubled, so whole
