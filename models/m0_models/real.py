@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REGISTER = "real.toml"
+QUESTION = "<|im_start|>user\nWhat is the capital of France? Answer in one sentence.<|im_end|>\n<|im_start|>assistant\n"
+"""Asked at temperature 0, a model of the register gives the answer that stands there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,7 @@ class RealModel:
         bytes: of the joined file.
         sha256: of the joined file.
         parts: in the order in which they are joined.
+        says: the greedy answer to QUESTION.
         refused: what makes the worker refuse the file; empty for files that it serves.
     """
 
@@ -55,6 +63,7 @@ class RealModel:
     bytes: int
     sha256: str
     parts: tuple[Part, ...]
+    says: str = ""
     refused: str = ""
 
     @property
@@ -76,3 +85,13 @@ def register() -> dict[str, RealModel]:
         name: RealModel(name, **{**entry, "parts": tuple(Part(**part) for part in entry["parts"])})
         for name, entry in entries.items()
     }
+
+
+def known(path: Path) -> RealModel | None:
+    """The model of the register that a file is, by its size and SHA-256; None for any other file."""
+    size = path.stat().st_size
+    if not any(model.bytes == size for model in register().values()):
+        return None
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return next((model for model in register().values() if model.sha256 == digest), None)

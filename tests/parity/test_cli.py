@@ -14,6 +14,7 @@ from m0_models import miniatures
 from m0_parity import live, overhead
 from m0_parity.change import Patch, new_key, remove
 from m0_parity.cli import main
+from m0_parity.layerwise import lockstep
 from m0_parity.llamacpp import abi
 from m0_parity.overhead import Overhead
 from m0_parity.rungs import dequantization, products, sampler
@@ -296,3 +297,14 @@ def test_what_is_not_supported_is_said_before_anything_is_run(
         path = patch.write(tmp_path / "broken.gguf", str(patch.metadata.pop("general.architecture", "qwen2")))
         assert main(["run", str(path)]) == 2
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["ffn_norm", "result_output"])
+def test_run_is_not_whole_without_a_checkpoint_of_the_worker(
+    model: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lockstep, "WORKER_NAMES", lockstep.WORKER_NAMES - {name})
+    assert main(["run", str(model), "--length", "20", "--report-dir", str(tmp_path)]) == 3
+    out = capsys.readouterr().out
+    assert "equal within every bound" not in out
+    assert f"in the reference only: {name}" in out

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from m0_models.fetch import fetch
-from m0_models.real import register
+from m0_models.real import QUESTION, known, register
 from m0_parity.cli import main
 from m0_parity.haiku.client import Worker
+from m0_parity.haiku.greedy import follow
 from m0_parity.perturbed import smollm2
 from m0_parity.selftest import RealBench
 
@@ -101,3 +102,16 @@ def test_a_real_model_writes_a_haiku(capsys: pytest.CaptureFixture[str]) -> None
     out = capsys.readouterr().out
     assert out.endswith("every check passed\n")
     assert "ok    greedy: llama.cpp's token at" in out
+
+
+@pytest.mark.parametrize("name", [name for name, model in register().items() if model.says])
+def test_the_register_says_what_llamacpp_says_without_a_doubt(name: str, tmp_path: Path) -> None:
+    model, path = register()[name], fetch(name)
+    assert known(path) == model
+    steps = follow(path, QUESTION, model.says, tmp_path)
+    assert all(step.ours == step.theirs == step.exact for step in steps)
+    assert all(step.sure for step in steps)
+    with Worker(path, "cpu") as worker:
+        answer = worker.ask(QUESTION, temperature=0.0, seed=1, max_tokens=24)
+    assert answer.text == model.says
+    assert answer.stop == "EOS"

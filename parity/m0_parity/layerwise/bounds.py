@@ -21,6 +21,7 @@ from m0_parity.names import LOGITS, Place
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from m0_models.scan import Scan
 
     from m0_parity.recording import Recording, Request
 
@@ -50,6 +51,14 @@ class Heads:
 
     head_dim: int
     scale: float
+
+    @classmethod
+    def of(cls, scan: Scan) -> Heads:
+        """As the file that the reference runs has them."""
+        arch, known = scan.architecture, scan.metadata
+        width, count = (int(str(known[f"{arch}.{key}"])) for key in ("embedding_length", "attention.head_count"))
+        head_dim = int(str(known.get(f"{arch}.attention.key_length", width // count)))
+        return cls(head_dim, float(str(known.get(f"{arch}.attention.scale", head_dim**-0.5))))
 
 
 def largest_score(queries: Floats, keys: Floats, heads: Heads) -> float:

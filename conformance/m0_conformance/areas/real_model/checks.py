@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from m0_models import altered
+from m0_models.real import QUESTION, known
 from m0_models.scan import Scan
 
 from m0_conformance.run.situation import Situation, needs, requirement
@@ -84,7 +85,10 @@ async def test_whole_life(situation: Situation) -> None:
 @requirement(*FORMS.values(), "M0-W-1201/quant-kind-stored", "M0-W-1211/context-length", "M0-W-1214/tied-output")
 @needs("command", "real-model")
 async def test_form(situation: Situation) -> None:
-    """It loads, serves, tells its format, and says something else when one of its tensors is zeroed."""
+    """It loads, serves, tells its format, and says something else when one of its tensors is zeroed.
+
+    A file of the register must also give the answer that llama.cpp gives without a doubt.
+    """
     scan = Scan(situation.real_model)
     arch = scan.architecture
     clauses = [FORMS[arch]] if arch in FORMS else []
@@ -92,6 +96,7 @@ async def test_form(situation: Situation) -> None:
     kind = next((name for name, code in FORMATS.items() if scan.metadata.get("general.file_type") == code), None)
     asked, _, _ = question(situation, scan)
     context = scan.metadata.get(f"{arch}.context_length")
+    registered = await asyncio.to_thread(known, situation.real_model)
     plain: dict[str, Json] = {"clauses": [*clauses], "text": None, "format": None, "context": None}
     models: dict[str, Json] = {
         "real model": {**plain, "format": kind, "context": context},
@@ -103,6 +108,11 @@ async def test_form(situation: Situation) -> None:
         for label, path in (("real model", situation.real_model), ("one tensor zeroed", changed)):
             worker = await situation.launch(label, model=str(path))
             if worker.running_process.launch.ready_at is not None:
+                if label == "real model" and registered is not None and registered.says:
+                    models["golden"] = {**plain, "text": registered.says}
+                    await situation.execute(
+                        "job golden", on=worker, prompt=QUESTION, max_tokens=24, temperature=0.0, seed=1
+                    )
                 await situation.execute(f"job {label}", on=worker, prompt=asked, max_tokens=24, temperature=0.0, seed=1)
                 await situation.get(f"health {label}", "/health", on=worker)
             await worker.running_process.stop()
