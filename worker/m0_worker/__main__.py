@@ -6,11 +6,11 @@ import gc
 import signal
 import sys
 
-from m0_worker.cli import PrepareRequested, UsageError, bind, parse
+from m0_worker.cli import UsageError, bind, parse
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a worker, or prepare for one.
+    """Run a worker.
 
     The exit code is 0 after a shutdown, 1 after a failed start-up or for want of a model file, 2 after a
     command line that cannot be obeyed.
@@ -25,10 +25,6 @@ def main(arguments: list[str] | None = None) -> int:
             return prepare([word for word in words if word != "--prepare"])
         config = parse(words)
         listener = bind(config.host, config.port)
-    except PrepareRequested:
-        from m0_worker.devices.cpu.library import prepare  # noqa: PLC0415 - imports NumPy
-
-        return prepare()
     except UsageError as error:
         sys.stderr.write(f"m0-worker: {error}\n")
         return error.exit_code

@@ -34,10 +34,6 @@ class UsageError(Exception):
         self.exit_code = exit_code
 
 
-class PrepareRequested(Exception):  # noqa: N818 - no error: a command of its own
-    """`--prepare` was given: compile ahead, and serve nothing."""
-
-
 def _refuse(argument: str, value: object, cure: str) -> NoReturn:
     raise UsageError(f"{argument} {value!r}: {cure}", exit_code=1 if argument == "--model" else 2)
 
@@ -45,13 +41,6 @@ def _refuse(argument: str, value: object, cure: str) -> NoReturn:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (--help shows every argument)")
-
-
-class _Prepare(argparse.Action):
-    """Like --help: whatever else is given or missing does not matter."""
-
-    def __call__(self, *_: object) -> NoReturn:
-        raise PrepareRequested
 
 
 def _uuid(text: str) -> str:
@@ -193,12 +182,6 @@ def _parser() -> _Parser:
         metavar="S",
         help="time between two residency checks (default: 60)",
     )
-    add(
-        "--prepare",
-        action=_Prepare,
-        nargs=0,
-        help="compile the CPU device's kernels for this processor, keep them for later starts, and exit",
-    )
     return parser
 
 
@@ -238,7 +221,6 @@ def parse(arguments: Sequence[str]) -> WorkerConfig:
     Raises:
         UsageError: an argument is missing, unknown or has an unusable value.
         SystemExit: for --help, with status 0.
-        PrepareRequested: for --prepare.
     """
     given = _parser().parse_args(arguments)
     mib = given.kv_cache_size_mb

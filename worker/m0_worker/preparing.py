@@ -35,11 +35,23 @@ def main(arguments: Sequence[str]) -> int:
         "the machine code goes to $XDG_CACHE_HOME/m0-worker/kernels (default: ~/.cache).",
         allow_abbrev=False,
     )
-    parser.add_argument("--device", choices=("cuda",), default="cuda", help="what runs them (default: %(default)s)")
+    has_cupy = find_spec("cupy") is not None
+    parser.add_argument(
+        "--device",
+        choices=("cuda", "cpu"),
+        default="cuda" if has_cupy else "cpu",
+        help="what runs them (default: cuda where CuPy is); cpu: all that large models need, for this processor",
+    )
     parser.add_argument("--sm", type=int, default=90, metavar="N", help="compute capability (default: 90, for 9.0)")
-    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help="a .gguf file")
+    parser.add_argument("models", nargs="*", type=Path, metavar="MODEL", help="a .gguf file; cuda needs at least one")
     given = parser.parse_args(arguments)
-    if find_spec("cupy") is None:
+    if given.device == "cpu":
+        from m0_worker.devices.cpu import library  # noqa: PLC0415 - loads NumPy
+
+        return library.prepare()
+    if not given.models:
+        raise UsageError("--prepare: give the .gguf files whose kernels are to be compiled")
+    if not has_cupy:
         raise UsageError("--prepare: CuPy is not installed; install the [cuda] extra")
     from m0_worker.adapters import ModelError  # noqa: PLC0415 - a refusal must not wait for NumPy
     from m0_worker.devices.cuda.ahead import prepare  # noqa: PLC0415 - loads CuPy

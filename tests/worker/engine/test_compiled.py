@@ -170,7 +170,7 @@ def worker(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_prepare_compiles_ahead(tmp_path: Path) -> None:
-    done = worker("-m", "m0_worker", "--prepare", cache=tmp_path)
+    done = worker("-m", "m0_worker", "--prepare", "--device", "cpu", cache=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert str(tmp_path) in done.stdout
     code = (
@@ -186,7 +186,7 @@ def test_prepare_compiles_ahead(tmp_path: Path) -> None:
 def test_kernels_that_cannot_be_kept_are_compiled_all_the_same(tmp_path: Path) -> None:
     nowhere = tmp_path / "file"
     nowhere.write_text("no folder")
-    done = worker("-m", "m0_worker", "--prepare", cache=nowhere)
+    done = worker("-m", "m0_worker", "--prepare", "--device", "cpu", cache=nowhere)
     assert done.returncode == 1
     assert "cannot be kept" in done.stderr
     code = "from m0_worker.devices.cpu import library; library.load([], 1); print(library.folder())"
