@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from m0_worker.adapters import Options, load_adapter
 from m0_worker.gguf import GgufFile
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from m0_worker.devices.interface import Device, Rotation, StoredTensor
-
-_SPLIT: Final = "split.count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +57,8 @@ def look(path: Path) -> ModelFacts:
 
     Raises:
         GgufError: no readable GGUF file, or no model that the worker can run; names what is not supported.
-        IncomparableError: one part of several.
     """
     with GgufFile.open(path) as gguf:
-        parts = gguf.metadata.get(_SPLIT)
-        if isinstance(parts, int) and parts > 1:
-            number = gguf.metadata.get("split.no")
-            which = f"part {number + 1} of {parts}" if isinstance(number, int) else f"one of {parts} parts"
-            raise IncomparableError(
-                f"{path.name} is {which}, and files in parts are not supported: join them with llama.cpp's "
-                "gguf-split --merge and give the whole file"
-            )
         device: Device = _NoDevice()  # type: ignore[assignment]  # loading asks for these three operations only
         load_adapter(gguf, device, Options(1), lambda _: None)
         head = gguf.tensors.get("output.weight", gguf.tensors["token_embd.weight"])

@@ -289,7 +289,7 @@ def test_what_is_not_supported_is_said_before_anything_is_run(
     sound = miniatures.write(tmp_path / "sound.gguf", "qwen2", "Q4_0")
     for change, words in (
         (partial(new_key, "general.architecture", "gemma3"), "architecture 'gemma3' is not supported"),
-        (partial(new_key, "split.count", 3), "one of 3 parts"),
+        (partial(new_key, "split.count", 3), "the file is one of 3 parts, and models in parts are not supported"),
         (partial(remove, ("blk.1.ffn_up.weight",)), "tensor blk.1.ffn_up.weight is missing"),
     ):
         patch = Patch(sound)

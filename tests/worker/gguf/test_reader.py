@@ -216,3 +216,20 @@ def test_header_of_a_large_vocabulary_is_read_in_time(tmp_path: Path) -> None:
         assert file.metadata["zz.tokens"] == tokens
         assert len(file.metadata) == n_small + 2
     assert opened < 1.0
+
+
+@pytest.mark.parametrize(("number", "which"), [(0, "part 1 of 3"), (2, "part 3 of 3"), (None, "one of 3 parts")])
+def test_a_part_of_a_model_is_refused_by_name(number: int | None, which: str, tmp_path: Path) -> None:
+    """Later parts have no keys but these: nothing else may be looked at first."""
+    path = tmp_path / "m-00001-of-00003.gguf"
+    writer = gguf.GGUFWriter(path, "qwen2")
+    if number is not None:
+        writer.add_uint16("split.no", number)
+    writer.add_uint16("split.count", 3)
+    writer.add_tensor("blk.7.attn_q.weight", np.zeros((4, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(GgufError, match=f"the file is {which}, and models in parts are not supported.*--merge"):
+        GgufFile.open(path)

@@ -37,6 +37,7 @@ class GgufFile:
         self.metadata: Mapping[str, object] = header.metadata
         self.tensors: Mapping[str, TensorInfo] = header.tensors
         self.alignment = header.alignment
+        self._refuse_part()
         self.architecture = self.text("general.architecture")
         self.name = self.text("general.name")
         self._mapping = mapping
@@ -58,6 +59,16 @@ class GgufFile:
         except ValueError:  # mmap refuses an empty file
             raise GgufError("truncated", "the file is empty", where=str(path), cure="download it again") from None
         return cls(path, mapping, parse_header(memoryview(mapping), str(path)))
+
+    def _refuse_part(self) -> None:
+        """A model split into several files is refused by name: its other keys and tensors are in other files."""
+        parts = self.metadata.get("split.count")
+        if isinstance(parts, int) and parts > 1:
+            number = self.metadata.get("split.no")
+            which = f"part {number + 1} of {parts}" if isinstance(number, int) else f"one of {parts} parts"
+            cure = "join the parts with llama.cpp's llama-gguf-split --merge and give the whole file"
+            what = f"the file is {which}, and models in parts are not supported"
+            raise GgufError("model-in-parts", what, where=str(self.path), cure=cure)
 
     def text(self, key: str) -> str:
         """The string under a required key.
