@@ -1,16 +1,19 @@
-"""The suite proves itself: a launcher and proxy that starts any M0 worker behind it and lies about one thing.
+'''The suite proves itself: a launcher and proxy that starts any M0 worker behind it and lies about one thing.
 
-A defect is a small class in its area's `defects.py`, an oddity one in `oddities.py`; both are found by themselves:
+A defect stands in its area's `defects.py`, an oddity in `oddities.py`; both are found by themselves. Most are one
+function (see `lie.py` for the hooks there are):
 
-    class IndexGap(Defect):
-        name = "index-gap"
-        about = "i skips a number after the third token."            # what a worker with this defect does
-        kills = ("M0-W-1312/token-index",)                           # exactly these clauses must turn red
-        collateral = ()                                              # these may, with them
-        source = "UTF-8 buffering that counts swallowed tokens"      # where such a thing was seen
+    @on_event(
+        "M0-W-1312/token-index",                                     # exactly these clauses must turn red
+        collateral=("M0-W-1312/token-fields",),                      # these may, with them
+        source="UTF-8 buffering that counts swallowed tokens",       # where such a thing was seen
+    )
+    def index_gap(event: Event) -> list[Event]:                      # its name is "index-gap"
+        """i skips a number after the third token."""                # what a worker with this defect does
+        ...
 
-        def event(self, request: Request, event: Event) -> list[Event]:
-            ...
+What needs state or two hooks is a subclass of `Defect`; what only sets attributes of a class of lies is data in
+`defects.toml`.
 
 Hooks see arguments, log lines, exit codes and signals (`launching.py`), requests and answers (`lies.py`), single
 events, the stream's bytes and its timing (`defect.py`); what no hook touches goes through byte for byte. By hand:
@@ -23,4 +26,4 @@ of them and fails unless every defect turned red exactly what it says, no oddity
 a reason in `unfalsified.toml`. A worker that died, a check that was blocked, a run without a report and a defect that
 raised are never a catch. `--publish` puts a clean matrix into the suite's reports, for as long as no check, judge or
 clause changes.
-"""
+'''

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from m0_conformance.saboteur.defect import Defect, Event
 from m0_conformance.saboteur.http import Answer, json_answer
+from m0_conformance.saboteur.lie import lie
 from m0_conformance.saboteur.lies import is_cancel, is_execute, is_health, job_of, refusal
 
 if TYPE_CHECKING:
@@ -38,6 +39,21 @@ class Oddity(Defect):
     watch: ClassVar[tuple[str, ...]] = STREAMS
 
 
+odd_request = lie("request", Oddity)
+
+
+odd_head = lie("stream_head", Oddity)
+
+
+odd_event = lie("event", Oddity)
+
+
+odd_bytes = lie("encode", Oddity)
+
+
+odd_answer = lie("answer", Oddity)
+
+
 class Bytes(Oddity):
     """Writes events in another form."""
 
@@ -50,131 +66,112 @@ class Bytes(Oddity):
             yield self.form(event)
 
 
+odd_form = lie("form", Bytes)
+
+
 # ---- bytes of the stream ------------------------------------------------------------------------------------------
 
 
-class LinesInCrlf(Bytes):
-    name = "odd-crlf"
-    about = "Lines end with CR LF."
-
-    def form(self, event: Event) -> bytes:
-        return event.encode().replace(b"\n", b"\r\n")
+@odd_form()
+def odd_crlf(event: Event) -> bytes:
+    """Lines end with CR LF."""
+    return event.encode().replace(b"\n", b"\r\n")
 
 
-class Comments(Bytes):
-    name = "odd-comments"
-    about = "Comments stand before, inside and after events, the last one after the terminal event."
-
-    def form(self, event: Event) -> bytes:
-        return b": before\n" + event.encode().replace(b"\ndata:", b"\n:inside\ndata:") + b": after\n\n"
+@odd_form()
+def odd_comments(event: Event) -> bytes:
+    """Comments stand before, inside and after events, the last one after the terminal event."""
+    return b": before\n" + event.encode().replace(b"\ndata:", b"\n:inside\ndata:") + b": after\n\n"
 
 
-class KeepAlive(Oddity):
-    name = "odd-keep-alive"
-    about = "Empty comments keep the connection alive while a job waits or runs."
-
-    async def encode(self, request: Request, events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+@odd_bytes()
+async def odd_keep_alive(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+    """Empty comments keep the connection alive while a job waits or runs."""
+    yield b":\n\n"
+    async for event in events:
         yield b":\n\n"
-        async for event in events:
-            yield b":\n\n"
-            yield event.encode()
+        yield event.encode()
 
 
-class BlankLines(Bytes):
-    name = "odd-blank-lines"
-    about = "Several blank lines stand between events."
-
-    def form(self, event: Event) -> bytes:
-        return b"\n\n" + event.encode() + b"\n"
+@odd_form()
+def odd_blank_lines(event: Event) -> bytes:
+    """Several blank lines stand between events."""
+    return b"\n\n" + event.encode() + b"\n"
 
 
-class SplitChunks(Oddity):
-    name = "odd-chunk-splits-char"
-    about = "Chunks of three bytes cut lines and characters in two."
-    watch = (  # jobs that meet are left out: the proxy would fall behind the worker
-        "M0-W-1362/text-exact", "M0-W-1824/no-replacement", "M0-W-1311/no-tokens", "M0-W-1422/across-tokens",
+@odd_bytes(
+    watch=(  # jobs that meet are left out: the proxy would fall behind the worker
+        "M0-W-1362/text-exact",
+        "M0-W-1824/no-replacement",
+        "M0-W-1311/no-tokens",
+        "M0-W-1422/across-tokens",
         "M0-SYS-2.3.1/greedy-repeat",
-    )  # fmt: skip
-
-    async def encode(self, request: Request, events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
-        async for event in events:
-            raw = event.encode()
-            for start in range(0, len(raw), 3):
-                yield raw[start : start + 3]
-
-
-class Coalesced(Oddity):
-    name = "odd-coalesced"
-    about = "Four events arrive together, and the terminal event with those before it."
-
-    async def encode(self, request: Request, events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
-        kept: list[bytes] = []
-        async for event in events:
-            kept.append(event.encode())
-            if len(kept) == 4 or event.terminal or event.name == "started":
-                yield b"".join(kept)
-                kept.clear()
+    )
+)
+async def odd_chunk_splits_char(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+    """Chunks of three bytes cut lines and characters in two."""
+    async for event in events:
+        raw = event.encode()
+        for start in range(0, len(raw), 3):
+            yield raw[start : start + 3]
 
 
-class NoSpace(Bytes):
-    name = "odd-no-space"
-    about = "No space follows the colon of a field."
-
-    def form(self, event: Event) -> bytes:
-        return event.encode().replace(b"event: ", b"event:", 1).replace(b"\ndata: ", b"\ndata:", 1)
-
-
-class DataFirst(Bytes):
-    name = "odd-data-first"
-    about = "The data line comes before the event line."
-
-    def form(self, event: Event) -> bytes:
-        first, second, rest = event.encode().split(b"\n", 2)
-        return second + b"\n" + first + b"\n" + rest
+@odd_bytes()
+async def odd_coalesced(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+    """Four events arrive together, and the terminal event with those before it."""
+    kept: list[bytes] = []
+    async for event in events:
+        kept.append(event.encode())
+        if len(kept) == 4 or event.terminal or event.name == "started":
+            yield b"".join(kept)
+            kept.clear()
 
 
-class SeveralDataLines(Bytes):
-    name = "odd-several-data-lines"
-    about = "The JSON object is spread over several data lines."
-
-    def form(self, event: Event) -> bytes:
-        lines = json.dumps(event.data, ensure_ascii=False, indent=1).split("\n")
-        return "".join([f"event: {event.name}\n", *(f"data: {line}\n" for line in lines), "\n"]).encode()
+@odd_form()
+def odd_no_space(event: Event) -> bytes:
+    """No space follows the colon of a field."""
+    return event.encode().replace(b"event: ", b"event:", 1).replace(b"\ndata: ", b"\ndata:", 1)
 
 
-class OtherFields(Bytes):
-    name = "odd-id-and-retry"
-    about = "Events carry id and retry lines."
-
-    def form(self, event: Event) -> bytes:
-        return b"id: 17\nretry: 3000\n" + event.encode()
-
-
-class Escaped(Bytes):
-    name = "odd-json-escapes"
-    about = "Letters outside ASCII are written as JSON escapes, characters above U+FFFF as two of them."
-
-    def form(self, event: Event) -> bytes:
-        return f"event: {event.name}\ndata: {json.dumps(event.data)}\n\n".encode()
+@odd_form()
+def odd_data_first(event: Event) -> bytes:
+    """The data line comes before the event line."""
+    first, second, rest = event.encode().split(b"\n", 2)
+    return second + b"\n" + first + b"\n" + rest
 
 
-class AllEscaped(Bytes):
-    name = "odd-slash-escapes"
-    about = "Letters that need no escape are escaped as well."
-
-    def form(self, event: Event) -> bytes:
-        text = json.dumps(event.data).replace(" m", " \\u006d").replace("/", "\\/")
-        return f"event: {event.name}\ndata: {text}\n\n".encode()
+@odd_form()
+def odd_several_data_lines(event: Event) -> bytes:
+    """The JSON object is spread over several data lines."""
+    lines = json.dumps(event.data, ensure_ascii=False, indent=1).split("\n")
+    return "".join([f"event: {event.name}\n", *(f"data: {line}\n" for line in lines), "\n"]).encode()
 
 
-class HugeEvents(Bytes):
-    name = "odd-huge-events"
-    about = "Events carry a field of a hundred kilobytes now and then."
+@odd_form()
+def odd_id_and_retry(event: Event) -> bytes:
+    """Events carry id and retry lines."""
+    return b"id: 17\nretry: 3000\n" + event.encode()
 
-    def form(self, event: Event) -> bytes:
-        if event.terminal or event.name == "started":
-            event.data["trace"] = "x" * 100_000
-        return event.encode()
+
+@odd_form()
+def odd_json_escapes(event: Event) -> bytes:
+    """Letters outside ASCII are written as JSON escapes, characters above U+FFFF as two of them."""
+    return f"event: {event.name}\ndata: {json.dumps(event.data)}\n\n".encode()
+
+
+@odd_form()
+def odd_slash_escapes(event: Event) -> bytes:
+    """Letters that need no escape are escaped as well."""
+    text = json.dumps(event.data).replace(" m", " \\u006d").replace("/", "\\/")
+    return f"event: {event.name}\ndata: {text}\n\n".encode()
+
+
+@odd_form()
+def odd_huge_events(event: Event) -> bytes:
+    """Events carry a field of a hundred kilobytes now and then."""
+    if event.terminal or event.name == "started":
+        event.data["trace"] = "x" * 100_000
+    return event.encode()
 
 
 # ---- fields -------------------------------------------------------------------------------------------------------
@@ -211,66 +208,51 @@ class OtherOrder(Oddity):
         return dict(reversed(body.items()))
 
 
-class BareFields(Oddity):
-    name = "odd-only-required-fields"
-    about = "end holds tokens_out and decode_time_ms only, a refusal code, message and the field."
-    watch = (*STREAMS, *REQUESTS)
-
-    def event(self, request: Request, event: Event) -> list[Event]:
-        if event.name == "end":
-            event.data = {name: event.data[name] for name in ("tokens_out", "decode_time_ms")}
-        return [event]
+@odd_event(watch=(*STREAMS, *REQUESTS))
+def odd_only_required_fields(event: Event) -> list[Event]:
+    """end holds tokens_out and decode_time_ms only, a refusal code, message and the field."""
+    if event.name == "end":
+        event.data = {name: event.data[name] for name in ("tokens_out", "decode_time_ms")}
+    return [event]
 
 
-class NestedErrors(Oddity):
-    name = "odd-nested-errors"
-    about = "Refusals hold their members inside the key error, as other servers do."
-    watch = REQUESTS
-
-    async def answer(self, request: Request, answer: Answer, proxy: Proxy) -> Answer:
-        if answer.head.status == 400 and isinstance(body := answer.json(), dict):
-            return json_answer(400, {"error": body})
-        return answer
+@odd_answer(watch=REQUESTS)
+def odd_nested_errors(answer: Answer) -> Answer:
+    """Refusals hold their members inside the key error, as other servers do."""
+    if answer.head.status == 400 and isinstance(body := answer.json(), dict):
+        return json_answer(400, {"error": body})
+    return answer
 
 
-class SilentRetriable(Oddity):
-    name = "odd-refusals-without-retriable"
-    about = "Refusals do not say whether they can be retried."
-    watch = REQUESTS
-
-    async def answer(self, request: Request, answer: Answer, proxy: Proxy) -> Answer:
-        if answer.head.status == 400 and isinstance(body := answer.json(), dict):
-            return json_answer(400, {name: value for name, value in body.items() if name != "retriable"})
-        return answer
+@odd_answer(watch=REQUESTS)
+def odd_refusals_without_retriable(answer: Answer) -> Answer:
+    """Refusals do not say whether they can be retried."""
+    if answer.head.status == 400 and isinstance(body := answer.json(), dict):
+        return json_answer(400, {name: value for name, value in body.items() if name != "retriable"})
+    return answer
 
 
-class FineTime(Oddity):
-    name = "odd-fraction-of-second"
-    about = "started_at carries nine digits of a second."
-
-    def event(self, request: Request, event: Event) -> list[Event]:
-        if event.name == "started":
-            event.data["started_at"] = event.data["started_at"].split(".")[0].rstrip("Z") + ".123456789Z"
-        return [event]
+@odd_event()
+def odd_fraction_of_second(event: Event) -> list[Event]:
+    """started_at carries nine digits of a second."""
+    if event.name == "started":
+        event.data["started_at"] = event.data["started_at"].split(".")[0].rstrip("Z") + ".123456789Z"
+    return [event]
 
 
-class NoTime(Oddity):
-    name = "odd-zero-decode-time"
-    about = "Very short jobs report a decode time of 0 ms."
-
-    def event(self, request: Request, event: Event) -> list[Event]:
-        if event.name == "end" and event.data["tokens_out"] < 3:
-            event.data["decode_time_ms"] = 0
-        return [event]
+@odd_event()
+def odd_zero_decode_time(event: Event) -> list[Event]:
+    """Very short jobs report a decode time of 0 ms."""
+    if event.name == "end" and event.data["tokens_out"] < 3:
+        event.data["decode_time_ms"] = 0
+    return [event]
 
 
-class Metrics(Oddity):
-    name = "odd-metrics-events"
-    about = "metrics events come between the tokens."
-
-    def event(self, request: Request, event: Event) -> list[Event]:
-        numbers = {"tokens_per_second": 41.5, "vram_bytes": 0}
-        return [event, Event("metrics", numbers)] if event.name == "token" else [event]
+@odd_event()
+def odd_metrics_events(event: Event) -> list[Event]:
+    """metrics events come between the tokens."""
+    numbers = {"tokens_per_second": 41.5, "vram_bytes": 0}
+    return [event, Event("metrics", numbers)] if event.name == "token" else [event]
 
 
 class HeldText(Oddity):
@@ -367,13 +349,11 @@ class OldHttp(Oddity):
         return head
 
 
-class CloseDelimited(Oddity):
-    name = "odd-close-delimited"
-    about = "Streams are HTTP/1.1 without chunks: they end where the connection does."
-
-    def stream_head(self, request: Request, head: Head) -> Head:
-        head.set("transfer-encoding", None)
-        return head
+@odd_head()
+def odd_close_delimited(head: Head) -> Head:
+    """Streams are HTTP/1.1 without chunks: they end where the connection does."""
+    head.set("transfer-encoding", None)
+    return head
 
 
 class Reason(Oddity):
@@ -477,27 +457,12 @@ class Busy(Oddity):
         return json_answer(self.status, body, **dict(self.headers))
 
 
-class Busy503(Busy):
-    name = "odd-busy-503"
-    about = "A second job is refused with 503 and Retry-After."
-    headers = (("Retry-After", "1"),)
-
-
-class Busy429(Busy):
-    name = "odd-busy-429"
-    about = "A second job is refused with 429."
-    status = 429
-
-
-class TwinConflict(Oddity):
-    name = "odd-twin-409"
-    about = "A job_id that runs already is refused with 409; other jobs wait."
-    watch = MEETINGS
-
-    async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
-        if is_execute(request) and job_of(request) in proxy.running:
-            return refusal("job_id", "runs already", status=409)
-        return request
+@odd_request(watch=MEETINGS)
+def odd_twin_409(request: Request, proxy: Proxy) -> Request | Answer:
+    """A job_id that runs already is refused with 409; other jobs wait."""
+    if is_execute(request) and job_of(request) in proxy.running:
+        return refusal("job_id", "runs already", status=409)
+    return request
 
 
 class UnknownJob404(Oddity):
@@ -518,16 +483,13 @@ class UnknownJob404(Oddity):
         return json_answer(404, {"code": "INVALID_REQUEST", "message": "no such job_id", "retriable": False})
 
 
-class QuietCancel(Oddity):
-    name = "odd-cancel-without-body"
-    about = "A cancel is answered with 202 and no body."
-    watch = (*MEETINGS, "M0-W-1330/validates-body")
-
-    async def answer(self, request: Request, answer: Answer, proxy: Proxy) -> Answer:
-        if is_cancel(request) and answer.head.status == 202:
-            answer.head.set("content-type", None)
-            return Answer(answer.head, b"")
-        return answer
+@odd_answer(watch=(*MEETINGS, "M0-W-1330/validates-body"))
+def odd_cancel_without_body(request: Request, answer: Answer) -> Answer:
+    """A cancel is answered with 202 and no body."""
+    if is_cancel(request) and answer.head.status == 202:
+        answer.head.set("content-type", None)
+        return Answer(answer.head, b"")
+    return answer
 
 
 class UnknownFieldsRefused(Oddity):
@@ -544,14 +506,11 @@ class UnknownFieldsRefused(Oddity):
         return refusal(strange[0], "is not known") if strange else request
 
 
-class Methods404(Oddity):
-    name = "odd-wrong-method-404"
-    about = "The wrong method is answered with 404, in plain text."
-    watch = REQUESTS
-
-    async def answer(self, request: Request, answer: Answer, proxy: Proxy) -> Answer:
-        if answer.head.status == 405 and not is_health(request):
-            answer.head.status = 404
-            answer.head.set("content-type", "text/plain")
-            return Answer(answer.head, b"not found")
-        return answer
+@odd_answer(watch=REQUESTS)
+def odd_wrong_method_404(request: Request, answer: Answer) -> Answer:
+    """The wrong method is answered with 404, in plain text."""
+    if answer.head.status == 405 and not is_health(request):
+        answer.head.status = 404
+        answer.head.set("content-type", "text/plain")
+        return Answer(answer.head, b"not found")
+    return answer

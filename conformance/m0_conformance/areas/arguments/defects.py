@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from m0_conformance.saboteur.defect import Defect, Exit
 from m0_conformance.saboteur.launching import Launched, given, replaced, without
+from m0_conformance.saboteur.lie import on_arguments
 
 
 def is_uuid(text: str | None) -> bool:
@@ -36,25 +37,17 @@ def in_use(port: str | None) -> bool:
         return probe.connect_ex(("127.0.0.1", int(port))) == 0
 
 
-class InventsWorkerId(Defect):
-    name = "worker-id-invented"
-    about = "Without --worker-id the worker makes one up and starts."
-    kills = ("M0-W-1100/required",)
-    source = "an optional argument with a default"
-
-    async def arguments(self, argv: list[str]) -> list[str]:
-        return argv if "--worker-id" in argv else replaced(argv, "--worker-id", str(uuid.uuid4()))
+@on_arguments("M0-W-1100/required", source="an optional argument with a default")
+def worker_id_invented(argv: list[str]) -> list[str]:
+    """Without --worker-id the worker makes one up and starts."""
+    return argv if "--worker-id" in argv else replaced(argv, "--worker-id", str(uuid.uuid4()))
 
 
-class AnyWorkerId(Defect):
-    name = "worker-id-any-text"
-    about = "A worker id that is no UUID is accepted."
-    kills = ("M0-W-1100/worker-id-uuid",)
-    source = "a text where a type was meant"
-
-    async def arguments(self, argv: list[str]) -> list[str]:
-        value = given(argv, "--worker-id")
-        return argv if value is None or is_uuid(value) else replaced(argv, "--worker-id", str(uuid.uuid4()))
+@on_arguments("M0-W-1100/worker-id-uuid", source="a text where a type was meant")
+def worker_id_any_text(argv: list[str]) -> list[str]:
+    """A worker id that is no UUID is accepted."""
+    value = given(argv, "--worker-id")
+    return argv if value is None or is_uuid(value) else replaced(argv, "--worker-id", str(uuid.uuid4()))
 
 
 class BuiltInModel(Launched):
@@ -79,40 +72,28 @@ class SearchesDirectory(Launched):
         return argv if value is None or kind_of(value) != "directory" else replaced(argv, "--model", self.good_file())
 
 
-class ClampsDevice(Defect):
-    name = "gpu-device-clamped"
-    about = "A device number beyond the last becomes 0."
-    kills = ("M0-W-1100/gpu-device-valid",)
-    source = "a number taken modulo the device count"
-
-    async def arguments(self, argv: list[str]) -> list[str]:
-        value = given(argv, "--gpu-device") or ""
-        return replaced(argv, "--gpu-device", "0") if value.isdigit() and int(value) > 64 else argv
+@on_arguments("M0-W-1100/gpu-device-valid", source="a number taken modulo the device count")
+def gpu_device_clamped(argv: list[str]) -> list[str]:
+    """A device number beyond the last becomes 0."""
+    value = given(argv, "--gpu-device") or ""
+    return replaced(argv, "--gpu-device", "0") if value.isdigit() and int(value) > 64 else argv
 
 
-class PortRangeIsSuccess(Defect):
-    name = "port-range-exit-zero"
-    about = "A privileged port is refused with exit code 0."
-    kills = ("M0-W-1100/port-range",)
-    source = "an error that is printed, and no more"
-
-    async def arguments(self, argv: list[str]) -> list[str]:
-        value = given(argv, "--port") or ""
-        if value.isdigit() and int(value) < 1024:
-            raise Exit(0, f"m0-worker: --port {value}: below 1024")
-        return argv
+@on_arguments("M0-W-1100/port-range", source="an error that is printed, and no more")
+def port_range_exit_zero(argv: list[str]) -> list[str]:
+    """A privileged port is refused with exit code 0."""
+    value = given(argv, "--port") or ""
+    if value.isdigit() and int(value) < 1024:
+        raise Exit(0, f"m0-worker: --port {value}: below 1024")
+    return argv
 
 
-class PortConflictIsSuccess(Defect):
-    name = "port-conflict-exit-zero"
-    about = "Where the port is in use the worker says that it runs already, and leaves with exit code 0."
-    kills = ("M0-W-1100/port-free",)
-    source = "known defect 14"
-
-    async def arguments(self, argv: list[str]) -> list[str]:
-        if in_use(given(argv, "--port")):
-            raise Exit(0, f"m0-worker: --port {given(argv, '--port')}: a worker runs here already")
-        return argv
+@on_arguments("M0-W-1100/port-free", source="known defect 14")
+def port_conflict_exit_zero(argv: list[str]) -> list[str]:
+    """Where the port is in use the worker says that it runs already, and leaves with exit code 0."""
+    if in_use(given(argv, "--port")):
+        raise Exit(0, f"m0-worker: --port {given(argv, '--port')}: a worker runs here already")
+    return argv
 
 
 class PortConflictAfterLoad(Defect):
@@ -142,55 +123,39 @@ class PortConflictAfterLoad(Defect):
         raise Exit(2, f"m0-worker: --port {self.port}: already in use")
 
 
-class SlowRefusal(Defect):
-    name = "refusal-after-seconds"
-    about = "A wrong worker id is refused, but only after six seconds."
-    kills = ("M0-W-1100/before-load",)
-    source = "arguments checked after the libraries are loaded"
-
-    async def arguments(self, argv: list[str]) -> list[str]:
-        value = given(argv, "--worker-id")
-        if value is not None and not is_uuid(value):
-            await asyncio.sleep(6.0)
-        return argv
+@on_arguments("M0-W-1100/before-load", source="arguments checked after the libraries are loaded")
+async def refusal_after_seconds(argv: list[str]) -> list[str]:
+    """A wrong worker id is refused, but only after six seconds."""
+    value = given(argv, "--worker-id")
+    if value is not None and not is_uuid(value):
+        await asyncio.sleep(6.0)
+    return argv
 
 
-class NamelessRefusal(Defect):
-    name = "refusal-names-nothing"
-    about = "The message about a wrong worker id says that something is invalid, not what."
-    kills = ("M0-W-1100/names-argument",)
-    source = "an error converted to text without its context"
-
-    async def arguments(self, argv: list[str]) -> list[str]:
-        value = given(argv, "--worker-id")
-        if value is not None and not is_uuid(value):
-            raise Exit(2, "Error: invalid character: found `n` at 1")
-        return argv
+@on_arguments("M0-W-1100/names-argument", source="an error converted to text without its context")
+def refusal_names_nothing(argv: list[str]) -> list[str]:
+    """The message about a wrong worker id says that something is invalid, not what."""
+    value = given(argv, "--worker-id")
+    if value is not None and not is_uuid(value):
+        raise Exit(2, "Error: invalid character: found `n` at 1")
+    return argv
 
 
-class SilentRefusal(Defect):
-    name = "refusal-silent"
-    about = "A wrong device number ends the start without a word."
-    kills = ("M0-W-1100/names-argument",)
-    source = "output buffered when the process exits"
-
-    async def arguments(self, argv: list[str]) -> list[str]:
-        value = given(argv, "--gpu-device")
-        if value is not None and value != "0":
-            raise Exit(2)
-        return argv
+@on_arguments("M0-W-1100/names-argument", source="output buffered when the process exits")
+def refusal_silent(argv: list[str]) -> list[str]:
+    """A wrong device number ends the start without a word."""
+    value = given(argv, "--gpu-device")
+    if value is not None and value != "0":
+        raise Exit(2)
+    return argv
 
 
-class CallbackUnknown(Defect):
-    name = "callback-url-unknown"
-    about = "--callback-url is no argument of this worker."
-    kills = ("M0-W-1100/callback-accepted",)
-    source = "an optional argument left out"
-
-    async def arguments(self, argv: list[str]) -> list[str]:
-        if "--callback-url" in argv:
-            raise Exit(2, "m0-worker: unrecognized arguments: --callback-url")
-        return argv
+@on_arguments("M0-W-1100/callback-accepted", source="an optional argument left out")
+def callback_url_unknown(argv: list[str]) -> list[str]:
+    """--callback-url is no argument of this worker."""
+    if "--callback-url" in argv:
+        raise Exit(2, "m0-worker: unrecognized arguments: --callback-url")
+    return argv
 
 
 class IgnoresArgument(Defect):
@@ -200,27 +165,3 @@ class IgnoresArgument(Defect):
 
     async def arguments(self, argv: list[str]) -> list[str]:
         return without(argv, self.option)
-
-
-class IgnoresMaxTokensIn(IgnoresArgument):
-    name = "max-tokens-in-ignored"
-    about = "--max-tokens-in is accepted and has no effect."
-    kills = ("M0-W-1101/max-tokens-in",)
-    source = "an option parsed and never read"
-    option = "--max-tokens-in"
-
-
-class IgnoresMaxTokensOut(IgnoresArgument):
-    name = "max-tokens-out-ignored"
-    about = "--max-tokens-out is accepted and has no effect."
-    kills = ("M0-W-1101/max-tokens-out",)
-    source = "an option parsed and never read"
-    option = "--max-tokens-out"
-
-
-class IgnoresTimeout(IgnoresArgument):
-    name = "inference-timeout-ignored"
-    about = "--inference-timeout-sec is accepted and has no effect."
-    kills = ("M0-W-1101/inference-timeout",)
-    source = "an option parsed and never read"
-    option = "--inference-timeout-sec"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from m0_conformance.saboteur.defect import Defect, Event
 from m0_conformance.saboteur.http import Answer, Request, json_answer
+from m0_conformance.saboteur.lie import on_answer, on_request
 from m0_conformance.saboteur.lies import Rewrites, cancel, is_cancel, is_execute, job_of, refusal, whole
 
 if TYPE_CHECKING:
@@ -39,28 +40,20 @@ class ErrorAsEnd(Defect):
         return [Event("end", {"tokens_out": self.tokens.get(job, 0), "decode_time_ms": 1, "stop_reason": "CANCELLED"})]
 
 
-class CancelTakesAnything(Defect):
-    name = "cancel-takes-anything"
-    about = "A cancel without a usable job_id is answered with 202."
-    kills = ("M0-W-1330/validates-body",)
-    source = "a handler that does not read its body"
-
-    async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
-        if is_cancel(request) and not (isinstance(job := request.json().get("job_id"), str) and job):
-            return json_answer(202, {"status": "accepted"})
-        return request
+@on_request("M0-W-1330/validates-body", source="a handler that does not read its body")
+def cancel_takes_anything(request: Request) -> Request | Answer:
+    """A cancel without a usable job_id is answered with 202."""
+    if is_cancel(request) and not (isinstance(job := request.json().get("job_id"), str) and job):
+        return json_answer(202, {"status": "accepted"})
+    return request
 
 
-class Cancel422(Defect):
-    name = "cancel-422"
-    about = "A cancel without a usable job_id is answered with 422."
-    kills = ("M0-W-1330/validates-body",)
-    source = "known defect 15"
-
-    async def answer(self, request: Request, answer: Answer, proxy: Proxy) -> Answer:
-        if is_cancel(request) and answer.head.status == 400:
-            answer.head.status = 422
-        return answer
+@on_answer("M0-W-1330/validates-body", source="known defect 15")
+def cancel_422(request: Request, answer: Answer) -> Answer:
+    """A cancel without a usable job_id is answered with 422."""
+    if is_cancel(request) and answer.head.status == 400:
+        answer.head.status = 422
+    return answer
 
 
 def accepted() -> Answer:
@@ -68,15 +61,15 @@ def accepted() -> Answer:
     return json_answer(202, {"status": "accepted"})
 
 
-class CancelSwallowed(Defect):
-    name = "cancel-swallowed"
-    about = "A cancel is accepted and nothing happens."
-    kills = ("M0-W-1330/cancelled-event", "M0-SYS-6.3.5/stops-early")
-    collateral = ("M0-W-1330/within-100ms", "M0-W-1330/waiting-job")
-    source = "known defect 12"
-
-    async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
-        return accepted() if is_cancel(request) and job_of(request) in proxy.running else request
+@on_request(
+    "M0-W-1330/cancelled-event",
+    "M0-SYS-6.3.5/stops-early",
+    collateral=("M0-W-1330/within-100ms", "M0-W-1330/waiting-job"),
+    source="known defect 12",
+)
+def cancel_swallowed(request: Request, proxy: Proxy) -> Request | Answer:
+    """A cancel is accepted and nothing happens."""
+    return accepted() if is_cancel(request) and job_of(request) in proxy.running else request
 
 
 class CancelForShow(Defect):
@@ -101,17 +94,16 @@ class CancelForShow(Defect):
         return [event]
 
 
-class CancelSays200(Defect):
-    name = "cancel-says-200"
-    about = "A cancel is answered with 200."
-    kills = ("M0-W-1330/accepts",)
-    collateral = ("M0-W-1330/unknown-job", "M0-W-1330/finished-job")
-    source = "a framework's default status"
-
-    async def answer(self, request: Request, answer: Answer, proxy: Proxy) -> Answer:
-        if is_cancel(request) and answer.head.status == 202:
-            answer.head.status = 200
-        return answer
+@on_answer(
+    "M0-W-1330/accepts",
+    collateral=("M0-W-1330/unknown-job", "M0-W-1330/finished-job"),
+    source="a framework's default status",
+)
+def cancel_says_200(request: Request, answer: Answer) -> Answer:
+    """A cancel is answered with 200."""
+    if is_cancel(request) and answer.head.status == 202:
+        answer.head.status = 200
+    return answer
 
 
 class CancelLate(Defect):
@@ -127,15 +119,6 @@ class CancelLate(Defect):
             if event.name == "error" and event.data.get("code") == "CANCELLED":
                 await asyncio.sleep(self.pause)
             yield event
-
-
-class CancelSluggish(CancelLate):
-    name = "cancel-takes-250-ms"
-    about = "The terminal event of a cancelled job comes a quarter of a second after its cancel."
-    kills = ("M0-W-1330/within-100ms",)
-    collateral = ()
-    source = "a cancel that is looked for every few tokens"
-    pause = 0.25
 
 
 class SecondCancel409(Defect):
@@ -213,17 +196,13 @@ class LateCancelHitsNext(Defect):
             yield event
 
 
-class CancelHitsAll(Defect):
-    name = "cancel-hits-running-job"
-    about = "Any cancel ends the job that runs."
-    kills = ("M0-W-1330/only-named-job",)
-    source = "one flag for the whole worker"
-
-    async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
-        if is_cancel(request) and (job := request.json().get("job_id")) and job not in proxy.running:
-            for running in list(proxy.running):
-                await cancel(proxy, running)
-        return request
+@on_request("M0-W-1330/only-named-job", source="one flag for the whole worker")
+async def cancel_hits_running_job(request: Request, proxy: Proxy) -> Request | Answer:
+    """Any cancel ends the job that runs."""
+    if is_cancel(request) and (job := request.json().get("job_id")) and job not in proxy.running:
+        for running in list(proxy.running):
+            await cancel(proxy, running)
+    return request
 
 
 class WaitingRuns(Defect):

@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from m0_conformance.saboteur.defect import Defect, Event
-from m0_conformance.saboteur.lies import Rewrites, failure, is_health, number, whole
+from m0_conformance.saboteur.lie import on_event, on_events, rewrites
+from m0_conformance.saboteur.lies import failure, is_health, number, whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -15,72 +16,58 @@ if TYPE_CHECKING:
     from m0_conformance.saboteur.http import Answer, Request
 
 
-class ReplayBuffered(Defect):
-    name = "replay-buffered"
-    about = "The whole generation is computed first, then all events are sent at once."
-    kills = ("M0-SYS-6.3.1/incremental",)
-    collateral = (
-        "M0-W-1330/accepts", "M0-W-1330/cancelled-event", "M0-W-1330/waiting-job", "M0-SYS-6.3.5/stops-early",
-        "M0-W-1330/within-100ms", "M0-W-1320/while-generating",
-    )  # fmt: skip
-    source = "known defect 1, which happened twice"
-
-    async def events(self, request: Request, events: AsyncIterator[Event], proxy: Proxy) -> AsyncIterator[Event]:
-        kept = []
-        async for event in events:
-            if event.name == "started":
-                yield event
-            else:
-                kept.append(event)
-                if event.name == "token":
-                    await asyncio.sleep(0.002)
-        for event in kept:
+@on_events(
+    "M0-SYS-6.3.1/incremental",
+    collateral=(
+        "M0-W-1330/accepts",
+        "M0-W-1330/cancelled-event",
+        "M0-W-1330/waiting-job",
+        "M0-SYS-6.3.5/stops-early",
+        "M0-W-1330/within-100ms",
+        "M0-W-1320/while-generating",
+    ),
+    source="known defect 1, which happened twice",
+)
+async def replay_buffered(events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    """The whole generation is computed first, then all events are sent at once."""
+    kept = []
+    async for event in events:
+        if event.name == "started":
             yield event
+        else:
+            kept.append(event)
+            if event.name == "token":
+                await asyncio.sleep(0.002)
+    for event in kept:
+        yield event
 
 
-class ShortDefault(Rewrites):
-    name = "default-max-tokens"
-    about = "Without max_tokens, 16 tokens are made."
-    kills = ("M0-W-1300/max-tokens-default",)
-    collateral = ("M0-SYS-6.3.1/incremental",)
-    source = "another protocol's default"
-
-    def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        return None if "max_tokens" in job else {**job, "max_tokens": 16}
+@rewrites("M0-W-1300/max-tokens-default", collateral=("M0-SYS-6.3.1/incremental",), source="another protocol's default")
+def default_max_tokens(job: dict[str, Any]) -> dict[str, Any] | None:
+    """Without max_tokens, 16 tokens are made."""
+    return None if "max_tokens" in job else {**job, "max_tokens": 16}
 
 
-class OneTooMany(Rewrites):
-    name = "one-token-too-many"
-    about = "A job yields one token more than max_tokens."
-    kills = ("M0-W-1300/max-tokens-bound",)
-    source = "at-most in the place of less-than"
-
-    def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        asked = job.get("max_tokens")
-        return {**job, "max_tokens": asked + 1} if whole(asked) and 1 <= asked < 2048 else None
+@rewrites("M0-W-1300/max-tokens-bound", source="at-most in the place of less-than")
+def one_token_too_many(job: dict[str, Any]) -> dict[str, Any] | None:
+    """A job yields one token more than max_tokens."""
+    asked = job.get("max_tokens")
+    return {**job, "max_tokens": asked + 1} if whole(asked) and 1 <= asked < 2048 else None
 
 
-class OneTooFew(Rewrites):
-    name = "one-token-too-few"
-    about = "A job yields one token less than max_tokens."
-    kills = ("M0-W-1300/max-tokens-reached",)
-    source = "the prompt's last token counted"
-
-    def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        asked = job.get("max_tokens")
-        return {**job, "max_tokens": asked - 1} if whole(asked) and 1 < asked <= 2048 else None
+@rewrites("M0-W-1300/max-tokens-reached", source="the prompt's last token counted")
+def one_token_too_few(job: dict[str, Any]) -> dict[str, Any] | None:
+    """A job yields one token less than max_tokens."""
+    asked = job.get("max_tokens")
+    return {**job, "max_tokens": asked - 1} if whole(asked) and 1 < asked <= 2048 else None
 
 
-class ColdShortJobs(Rewrites):
-    name = "short-jobs-differ"
-    about = "Jobs of less than ten tokens are answered by another path, and say something else."
-    kills = ("M0-W-1300/max-tokens-prefix",)
-    source = "a special case for short outputs"
-
-    def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        asked, prompt = job.get("max_tokens"), job.get("prompt")
-        short = whole(asked) and 1 <= asked < 10 and number(job.get("temperature")) and isinstance(prompt, str)
-        return {**job, "prompt": "#"} if short and prompt else None
+@rewrites("M0-W-1300/max-tokens-prefix", source="a special case for short outputs")
+def short_jobs_differ(job: dict[str, Any]) -> dict[str, Any] | None:
+    """Jobs of less than ten tokens are answered by another path, and say something else."""
+    asked, prompt = job.get("max_tokens"), job.get("prompt")
+    short = whole(asked) and 1 <= asked < 10 and number(job.get("temperature")) and isinstance(prompt, str)
+    return {**job, "prompt": "#"} if short and prompt else None
 
 
 class HealthWaits(Defect):
@@ -105,25 +92,17 @@ class HealthWaits(Defect):
             yield event
 
 
-class ValidJobsFail(Defect):
-    name = "valid-jobs-fail"
-    about = "Jobs at a temperature between 0 and 1 end with an error."
-    kills = ("M0-SYS-6.3.1/valid-job-ends", "M0-W-1800/completes")
-    source = "a NaN in one branch of the sampler"
-
-    def event(self, request: Request, event: Event) -> list[Event]:
-        temperature = request.json().get("temperature", 1.0)
-        return [failure()] if event.name == "end" and 0.0 < temperature < 1.0 else [event]
+@on_event("M0-SYS-6.3.1/valid-job-ends", "M0-W-1800/completes", source="a NaN in one branch of the sampler")
+def valid_jobs_fail(request: Request, event: Event) -> list[Event]:
+    """Jobs at a temperature between 0 and 1 end with an error."""
+    temperature = request.json().get("temperature", 1.0)
+    return [failure()] if event.name == "end" and 0.0 < temperature < 1.0 else [event]
 
 
-class EmptyJobsFail(Defect):
-    name = "no-tokens-is-an-error"
-    about = "A job whose model ends at once is ended by an error."
-    kills = ("M0-W-1311/no-tokens",)
-    source = "an empty result taken for a failure"
-
-    def event(self, request: Request, event: Event) -> list[Event]:
-        return [failure("no output")] if event.name == "end" and event.data.get("tokens_out") == 0 else [event]
+@on_event("M0-W-1311/no-tokens", source="an empty result taken for a failure")
+def no_tokens_is_an_error(event: Event) -> list[Event]:
+    """A job whose model ends at once is ended by an error."""
+    return [failure("no output")] if event.name == "end" and event.data.get("tokens_out") == 0 else [event]
 
 
 class ModelChanges(Defect):

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from m0_conformance.saboteur.defect import Defect, Event
+from m0_conformance.saboteur.lie import on_request
 from m0_conformance.saboteur.lies import OTHER_TEXT, Rewrites, cancel, is_execute, job_of, refusal, whole
 
 if TYPE_CHECKING:
@@ -34,14 +35,10 @@ class Concurrent(Defect):
         return self.turn if is_execute(request) else 0
 
 
-class SecondRefusedBadly(Defect):
-    name = "second-job-400"
-    about = "A job that comes while one runs is refused as invalid."
-    kills = ("M0-W-1301/second-answered",)
-    source = "busy reported as a client's fault"
-
-    async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
-        return refusal("job", "cannot run now") if is_execute(request) and proxy.running else request
+@on_request("M0-W-1301/second-answered", source="busy reported as a client's fault")
+def second_job_400(request: Request, proxy: Proxy) -> Request | Answer:
+    """A job that comes while one runs is refused as invalid."""
+    return refusal("job", "cannot run now") if is_execute(request) and proxy.running else request
 
 
 class SecondIsSilent(Defect):
@@ -83,18 +80,14 @@ class OverlapMixes(Defect):
         return [event]
 
 
-class TwinKills(Defect):
-    name = "twin-replaces-job"
-    about = "A second request with a running job's job_id ends the running one."
-    kills = ("M0-W-1301/duplicate-active",)
-    source = "a table keyed by job_id whose entry is replaced"
-
-    async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
-        if is_execute(request) and (job := job_of(request)) in proxy.running:
-            await cancel(proxy, job)
-            while job in proxy.running:  # noqa: ASYNC110 - no event
-                await asyncio.sleep(0.005)
-        return request
+@on_request("M0-W-1301/duplicate-active", source="a table keyed by job_id whose entry is replaced")
+async def twin_replaces_job(request: Request, proxy: Proxy) -> Request | Answer:
+    """A second request with a running job's job_id ends the running one."""
+    if is_execute(request) and (job := job_of(request)) in proxy.running:
+        await cancel(proxy, job)
+        while job in proxy.running:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.005)
+    return request
 
 
 class LeaversPoison(Rewrites):

@@ -8,7 +8,8 @@ import re
 import signal
 
 from m0_conformance.saboteur.defect import Defect
-from m0_conformance.saboteur.launching import Accepts, Launched
+from m0_conformance.saboteur.launching import Launched
+from m0_conformance.saboteur.lie import lie, on_log_line
 
 
 class FailedLoad(Defect):
@@ -26,6 +27,9 @@ class FailedLoad(Defect):
     def said(self, stream: str, text: str) -> list[str]:
         """The lines that come out for a line about the failure."""
         return [text]
+
+
+on_failure = lie("said", FailedLoad)
 
 
 class FailedLoadIsSuccess(FailedLoad):
@@ -48,130 +52,50 @@ class FailedLoadOtherCode(FailedLoad):
         return 70 if self.failed and not ready else code
 
 
-class FailedLoadSilent(FailedLoad):
-    name = "failed-load-silent"
-    about = "Nothing is written to stderr when a model cannot be loaded."
-    kills = ("M0-W-1111/message",)
-    source = "known defect 38: silent failure"
-
-    def said(self, stream: str, text: str) -> list[str]:
-        return [] if stream == "stderr" else [text]
+@on_failure("M0-W-1111/message", source="known defect 38: silent failure")
+def failed_load_silent(stream: str, text: str) -> list[str]:
+    """Nothing is written to stderr when a model cannot be loaded."""
+    return [] if stream == "stderr" else [text]
 
 
-class FailedLoadNoCode(FailedLoad):
-    name = "failed-load-without-code"
-    about = "The message about a failed start holds no error code."
-    kills = ("M0-W-1111/message",)
-    source = "an error converted to text"
-
-    def said(self, stream: str, text: str) -> list[str]:
-        return [re.sub(r"\b[A-Z]+(?:_[A-Z]+)+\b:? ?", "", text) if stream == "stderr" else text]
+@on_failure("M0-W-1111/message", source="an error converted to text")
+def failed_load_without_code(stream: str, text: str) -> list[str]:
+    """The message about a failed start holds no error code."""
+    return [re.sub(r"\b[A-Z]+(?:_[A-Z]+)+\b:? ?", "", text) if stream == "stderr" else text]
 
 
-class FailedLoadNoContext(FailedLoad):
-    name = "failed-load-without-context"
-    about = "What is logged about a failed start says nothing about the device."
-    kills = ("M0-W-1111/context",)
-    source = "an error converted to text without its context"
-
-    def said(self, stream: str, text: str) -> list[str]:
-        if stream == "stderr":
-            return [re.sub(r"(?i)(?:gpu-)?device \w+", "", text)]
-        event = json.loads(text)
-        return [json.dumps({key: value for key, value in event.items() if "device" not in key})]
+@on_failure("M0-W-1111/context", source="an error converted to text without its context")
+def failed_load_without_context(stream: str, text: str) -> list[str]:
+    """What is logged about a failed start says nothing about the device."""
+    if stream == "stderr":
+        return [re.sub(r"(?i)(?:gpu-)?device \w+", "", text)]
+    event = json.loads(text)
+    return [json.dumps({key: value for key, value in event.items() if "device" not in key})]
 
 
-class FailedLoadVague(FailedLoad):
-    name = "failed-load-vague"
-    about = "Whatever is wrong with a file, the message is that something is wrong; only architectures are named."
-    kills = ("M0-W-1210/says-what",)
-    source = "one message for every cause"
-
-    def said(self, stream: str, text: str) -> list[str]:
-        if "architecture" in text:
-            return [text]
-        if stream == "stderr":
-            context = text[text.rfind("(model") :]
-            return [f"m0-worker: MODEL_LOAD_FAILED: something is wrong {context.partition(', reason')[0]}"]
-        event = json.loads(text)
-        kept = ("event", "worker_id", "model_ref", "gpu_device", "code")
-        return [json.dumps({"message": "something is wrong", **{key: event[key] for key in kept if key in event}})]
+@on_failure("M0-W-1210/says-what", source="one message for every cause")
+def failed_load_vague(stream: str, text: str) -> list[str]:
+    """Whatever is wrong with a file, the message is that something is wrong; only architectures are named."""
+    if "architecture" in text:
+        return [text]
+    if stream == "stderr":
+        context = text[text.rfind("(model") :]
+        return [f"m0-worker: MODEL_LOAD_FAILED: something is wrong {context.partition(', reason')[0]}"]
+    event = json.loads(text)
+    kept = ("event", "worker_id", "model_ref", "gpu_device", "code")
+    return [json.dumps({"message": "something is wrong", **{key: event[key] for key in kept if key in event}})]
 
 
-class FailedLoadOtherName(FailedLoad):
-    name = "failed-load-own-code"
-    about = "A file that is no GGUF is reported as LOADER_ERROR."
-    kills = ("M0-W-1410/load-failed-code",)
-    source = "known defect 7: codes outside the set"
-
-    def said(self, stream: str, text: str) -> list[str]:
-        return [text.replace("MODEL_LOAD_FAILED", "LOADER_ERROR")]
+@on_failure("M0-W-1410/load-failed-code", source="known defect 7: codes outside the set")
+def failed_load_own_code(text: str) -> list[str]:
+    """A file that is no GGUF is reported as LOADER_ERROR."""
+    return [text.replace("MODEL_LOAD_FAILED", "LOADER_ERROR")]
 
 
-class FailedLoadNoEvent(FailedLoad):
-    name = "failed-load-without-event"
-    about = "No event error is logged when a start fails."
-    kills = ("M0-W-1900/error",)
-    source = "an early return before the log"
-
-    def said(self, stream: str, text: str) -> list[str]:
-        return [] if stream == "stdout" else [text]
-
-
-class AcceptsOldVersion(Accepts):
-    name = "gguf-version-2-accepted"
-    about = "A GGUF file of version 2 is served."
-    kills = ("M0-W-1200/other-versions",)
-    source = "known defect 38: a file read under the wrong layout"
-    files = ("corrupt-version-2",)
-
-
-class AcceptsMagic(Accepts):
-    name = "gguf-magic-ignored"
-    about = "A file with another magic is served."
-    kills = ("M0-W-1210/magic",)
-    source = "a header read without a look at its first four bytes"
-    files = ("corrupt-bad-magic",)
-
-
-class AcceptsManyTensors(Accepts):
-    name = "gguf-tensor-count-unbounded"
-    about = "A file that announces ten thousand tensors is served with those that are there."
-    kills = ("M0-W-1210/tensor-count",)
-    source = "known defect 44: a loader that goes on with what it could read"
-    files = ("corrupt-10000-tensors",)
-
-
-class AcceptsTruncated(Accepts):
-    name = "gguf-truncated-accepted"
-    about = "A file that ends inside its tensors is served; what is missing reads as zero."
-    kills = ("M0-W-1210/truncated",)
-    source = "known defect 44"
-    files = ("corrupt-truncated",)
-
-
-class AcceptsTooBig(Accepts):
-    name = "gguf-too-big-accepted"
-    about = "A file that exceeds the memory is served, page by page from the disk."
-    kills = ("M0-W-1210/too-big",)
-    source = "a mapping that stands in for device memory"
-    files = ("oversized",)
-
-
-class DefaultsKey(Accepts):
-    name = "gguf-key-defaulted"
-    about = "Where the context length is missing, a default takes its place."
-    kills = ("M0-W-1211/required-keys",)
-    source = "known defect 38: missing key, silent fallback"
-    files = ("corrupt-no-context-length",)
-
-
-class AcceptsOffset(Accepts):
-    name = "gguf-offset-unchecked"
-    about = "A tensor whose offset lies behind the end of the file is served."
-    kills = ("M0-W-1211/hostile-header",)
-    source = "a bound checked when the tensor is read, which never happens"
-    files = ("corrupt-offset-outside",)
+@on_failure("M0-W-1900/error", source="an early return before the log")
+def failed_load_without_event(stream: str, text: str) -> list[str]:
+    """No event error is logged when a start fails."""
+    return [] if stream == "stdout" else [text]
 
 
 class DiesOfString(Launched):
@@ -188,43 +112,7 @@ class DiesOfString(Launched):
         return argv
 
 
-class UnknownIsLlama(Accepts):
-    name = "architecture-unknown-as-llama"
-    about = "An architecture that nobody knows is run as llama."
-    kills = ("M0-W-1212/unknown-refused",)
-    source = "a default branch"
-    files = ("corrupt-unknown-architecture",)
-
-
-class UnknownUnnamed(Defect):
-    name = "architecture-unknown-unnamed"
-    about = "An unknown architecture is refused without its name."
-    kills = ("M0-W-1212/unknown-refused",)
-    source = "one message for every cause"
-
-    def line(self, stream: str, text: str) -> list[str]:
-        return [text.replace("bloom", "?")]
-
-
-class SkipsTensor(Accepts):
-    name = "gguf-missing-tensor-skipped"
-    about = "A file without one of its tensors is served."
-    kills = ("M0-W-1214/missing-tensor",)
-    source = "known defect 44: 2 of 291 tensors loaded"
-    files = ("corrupt-missing-tensor",)
-
-
-class AcceptsShape(Accepts):
-    name = "gguf-shape-unchecked"
-    about = "A tensor of another shape than its architecture needs is served."
-    kills = ("M0-W-1214/missing-tensor",)
-    source = "known defect 40: dimensions taken from the tensor"
-    files = ("corrupt-wrong-shape",)
-
-
-class DefaultsPreTokenizer(Accepts):
-    name = "pre-tokenizer-defaulted"
-    about = "An unknown pre-tokenizer is taken for the default one."
-    kills = ("M0-W-1362/unknown-pre",)
-    source = "known defect 35"
-    files = ("corrupt-unknown-pre-tokenizer",)
+@on_log_line("M0-W-1212/unknown-refused", source="one message for every cause")
+def architecture_unknown_unnamed(text: str) -> list[str]:
+    """An unknown architecture is refused without its name."""
+    return [text.replace("bloom", "?")]

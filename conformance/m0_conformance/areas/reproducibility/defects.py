@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from m0_conformance.saboteur.defect import Defect, Event
 from m0_conformance.saboteur.http import Answer, Request, json_answer
+from m0_conformance.saboteur.lie import on_event, on_request, rewrites
 from m0_conformance.saboteur.lies import OTHER_TEXT, Rewrites, failure, is_execute, job_of, sane, whole
 
-if TYPE_CHECKING:
-    from m0_conformance.saboteur.defect import Proxy
 
-
-class HaikuFails(Defect):
-    name = "fiftieth-token-fails"
-    about = "Sampled jobs end with an error when they reach their fiftieth token."
-    kills = ("M0-W-1800/completes",)
-    source = "a fixed buffer"
-
-    def event(self, request: Request, event: Event) -> list[Event]:
-        job = request.json()
-        fails = event.name == "end" and job.get("max_tokens") == 50 and job.get("temperature", 1.0) > 0.0
-        return [failure()] if fails else [event]
+@on_event("M0-W-1800/completes", source="a fixed buffer")
+def fiftieth_token_fails(request: Request, event: Event) -> list[Event]:
+    """Sampled jobs end with an error when they reach their fiftieth token."""
+    job = request.json()
+    fails = event.name == "end" and job.get("max_tokens") == 50 and job.get("temperature", 1.0) > 0.0
+    return [failure()] if fails else [event]
 
 
 class EverySecond(Defect):
@@ -59,15 +53,11 @@ class AfterSampled(Defect):
         return [event]
 
 
-class HaikuVaries(Rewrites):
-    name = "fractional-temperature-ignores-seed"
-    about = "Between temperatures 0 and 1 the seed is ignored."
-    kills = ("M0-W-1800/repeats",)
-    source = "another code path for each kind of temperature"
-
-    def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        between = sane(job, "temperature", 0.001, 0.999) and whole(job.get("seed")) and 0 <= job["seed"] < 2**64
-        return {**job, "seed": secrets.randbits(53)} if between else None
+@rewrites("M0-W-1800/repeats", source="another code path for each kind of temperature")
+def fractional_temperature_ignores_seed(job: dict[str, Any]) -> dict[str, Any] | None:
+    """Between temperatures 0 and 1 the seed is ignored."""
+    between = sane(job, "temperature", 0.001, 0.999) and whole(job.get("seed")) and 0 <= job["seed"] < 2**64
+    return {**job, "seed": secrets.randbits(53)} if between else None
 
 
 class PromptsPileUp(Rewrites):
@@ -85,16 +75,11 @@ class PromptsPileUp(Rewrites):
         return {**job, "prompt": before + prompt} if prompt else None
 
 
-class OverflowBreaks(Defect):
-    name = "context-overflow-500"
-    about = "A job that needs more context than there is, is a server error."
-    kills = ("M0-W-1825/context-overflow",)
-    collateral = ("M0-W-1302/never-5xx",)
-    source = "known defect 48"
-
-    async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
-        long = is_execute(request) and len(str(request.json().get("prompt"))) > 20_000
-        return json_answer(500, {"code": "INTERNAL", "message": "out of bounds"}) if long else request
+@on_request("M0-W-1825/context-overflow", collateral=("M0-W-1302/never-5xx",), source="known defect 48")
+def context_overflow_500(request: Request) -> Request | Answer:
+    """A job that needs more context than there is, is a server error."""
+    long = is_execute(request) and len(str(request.json().get("prompt"))) > 20_000
+    return json_answer(500, {"code": "INTERNAL", "message": "out of bounds"}) if long else request
 
 
 class OverflowPoisons(Rewrites):

@@ -6,31 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 from m0_conformance.saboteur.defect import Defect
 from m0_conformance.saboteur.http import Answer, Request
-from m0_conformance.saboteur.lies import Hole, Rewrites, TooStrict, is_execute, number, refusal, whole
+from m0_conformance.saboteur.lie import hole, on_request, rewrites, too_strict
+from m0_conformance.saboteur.lies import Rewrites, TooStrict, is_execute, number, refusal, whole
 
 if TYPE_CHECKING:
     from m0_conformance.saboteur.defect import Proxy
 
 
-class OtherDefault(Rewrites):
-    name = "default-temperature"
-    about = "Without a temperature, 0.7 is used."
-    kills = ("M0-W-1300/optional-defaults",)
-    source = "another server's default"
-
-    def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        return None if "temperature" in job else {**job, "temperature": 0.7}
+@rewrites("M0-W-1300/optional-defaults", source="another server's default")
+def default_temperature(job: dict[str, Any]) -> dict[str, Any] | None:
+    """Without a temperature, 0.7 is used."""
+    return None if "temperature" in job else {**job, "temperature": 0.7}
 
 
-class DeadlineObeyed(Defect):
-    name = "deadline-obeyed"
-    about = "A deadline that has passed, or cannot be read, refuses the job."
-    kills = ("M0-W-1300/deadline-header",)
-    source = "a feature of a later milestone"
-
-    async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
-        deadline = next((value for name, value in request.headers if name.lower() == "x-deadline"), "")
-        return refusal("X-Deadline") if deadline == "soon" or deadline.startswith("2001") else request
+@on_request("M0-W-1300/deadline-header", source="a feature of a later milestone")
+def deadline_obeyed(request: Request) -> Request | Answer:
+    """A deadline that has passed, or cannot be read, refuses the job."""
+    deadline = next((value for name, value in request.headers if name.lower() == "x-deadline"), "")
+    return refusal("X-Deadline") if deadline == "soon" or deadline.startswith("2001") else request
 
 
 class JobIdsForEver(Defect):
@@ -52,43 +45,34 @@ class JobIdsForEver(Defect):
         return request
 
 
-class JobIdEmpty(Hole):
-    name = "hole-job-id-empty"
-    about = "An empty job_id is accepted."
-    kills = ("M0-W-1300/job-id",)
-    collateral = ("M0-W-1312/started-job-id",)
-    source = "a check for presence only"
-    field, instead = "job_id", "unnamed"
-    illegal = staticmethod(lambda value: value == "")
+@hole(
+    "M0-W-1300/job-id",
+    field="job_id",
+    instead="unnamed",
+    collateral=("M0-W-1312/started-job-id",),
+    source="a check for presence only",
+)
+def hole_job_id_empty(value: object) -> bool:
+    """An empty job_id is accepted."""
+    return value == ""
 
 
-class JobIdInvented(Rewrites):
-    name = "hole-job-id-missing"
-    about = "A missing or null job_id is made up."
-    kills = ("M0-W-1300/job-id",)
-    source = "an optional field with a default factory"
-
-    def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        return {**job, "job_id": "made-up"} if job.get("job_id") is None else None
+@rewrites("M0-W-1300/job-id", source="an optional field with a default factory")
+def hole_job_id_missing(job: dict[str, Any]) -> dict[str, Any] | None:
+    """A missing or null job_id is made up."""
+    return {**job, "job_id": "made-up"} if job.get("job_id") is None else None
 
 
-class PromptEmpty(Hole):
-    name = "hole-prompt-empty"
-    about = "An empty prompt is accepted."
-    kills = ("M0-W-1300/prompt",)
-    source = "a check for presence only"
-    field, instead = "prompt", "a"
-    illegal = staticmethod(lambda value: value == "")
+@hole("M0-W-1300/prompt", field="prompt", instead="a", source="a check for presence only")
+def hole_prompt_empty(value: object) -> bool:
+    """An empty prompt is accepted."""
+    return value == ""
 
 
-class PromptNull(Rewrites):
-    name = "hole-prompt-missing"
-    about = "A missing or null prompt is taken for an empty one and served."
-    kills = ("M0-W-1300/prompt",)
-    source = "an optional field"
-
-    def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        return {**job, "prompt": "a"} if job.get("prompt") is None else None
+@rewrites("M0-W-1300/prompt", source="an optional field")
+def hole_prompt_missing(job: dict[str, Any]) -> dict[str, Any] | None:
+    """A missing or null prompt is taken for an empty one and served."""
+    return {**job, "prompt": "a"} if job.get("prompt") is None else None
 
 
 class OptionsMandatory(TooStrict):
@@ -102,46 +86,36 @@ class OptionsMandatory(TooStrict):
         return refusal("max_tokens", "is missing") if job and "max_tokens" not in job else request
 
 
-class PromptTooLong(Rewrites):
-    name = "hole-prompt-32769"
-    about = "A prompt of one character too many is cut instead of refused."
-    kills = ("M0-W-1300/prompt-max",)
-    source = "a buffer that truncates"
-
-    def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        prompt = job.get("prompt")
-        long = isinstance(prompt, str) and len(prompt) > 32768
-        return {**job, "prompt": str(prompt)[:32768]} if long else None
+@rewrites("M0-W-1300/prompt-max", source="a buffer that truncates")
+def hole_prompt_32769(job: dict[str, Any]) -> dict[str, Any] | None:
+    """A prompt of one character too many is cut instead of refused."""
+    prompt = job.get("prompt")
+    long = isinstance(prompt, str) and len(prompt) > 32768
+    return {**job, "prompt": str(prompt)[:32768]} if long else None
 
 
-class PromptOffByOne(TooStrict):
-    name = "prompt-32768-refused"
-    about = "The longest legal prompt is refused: less-than in the place of at-most."
-    kills = ("M0-W-1300/prompt-max", "M0-W-1300/body-size")
-    collateral = ("M0-W-1300/prompt-unit",)
-    source = "known defect 17: limits that are not the spec's"
-    field = "prompt"
-    refused = staticmethod(lambda value: isinstance(value, str) and len(value) == 32768)
+@too_strict(
+    "M0-W-1300/prompt-max",
+    "M0-W-1300/body-size",
+    field="prompt",
+    collateral=("M0-W-1300/prompt-unit",),
+    source="known defect 17: limits that are not the spec's",
+)
+def prompt_32768_refused(value: object) -> bool:
+    """The longest legal prompt is refused: less-than in the place of at-most."""
+    return isinstance(value, str) and len(value) == 32768
 
 
-class PromptInBytes(TooStrict):
-    name = "prompt-counted-in-bytes"
-    about = "The prompt's limit counts UTF-8 bytes."
-    kills = ("M0-W-1300/prompt-unit",)
-    source = "known defect 17: lengths counted in bytes"
-    field = "prompt"
-    refused = staticmethod(lambda value: isinstance(value, str) and len(value.encode("utf-8", "replace")) > 32768)
+@too_strict("M0-W-1300/prompt-unit", field="prompt", source="known defect 17: lengths counted in bytes")
+def prompt_counted_in_bytes(value: object) -> bool:
+    """The prompt's limit counts UTF-8 bytes."""
+    return isinstance(value, str) and len(value.encode("utf-8", "replace")) > 32768
 
 
-class PromptInUtf16(TooStrict):
-    name = "prompt-counted-in-utf16"
-    about = "The prompt's limit counts UTF-16 units."
-    kills = ("M0-W-1300/prompt-unit",)
-    source = "a language whose strings are UTF-16"
-    field = "prompt"
-    refused = staticmethod(
-        lambda value: isinstance(value, str) and len(value.encode("utf-16-le", "surrogatepass")) > 2 * 32768
-    )
+@too_strict("M0-W-1300/prompt-unit", field="prompt", source="a language whose strings are UTF-16")
+def prompt_counted_in_utf16(value: object) -> bool:
+    """The prompt's limit counts UTF-16 units."""
+    return isinstance(value, str) and len(value.encode("utf-16-le", "surrogatepass")) > 2 * 32768
 
 
 class BodyLimit(TooStrict):
@@ -155,137 +129,108 @@ class BodyLimit(TooStrict):
         return refusal("body", "is too large", status=413) if large else request
 
 
-class MaxTokensZero(Hole):
-    name = "hole-max-tokens-0"
-    about = "max_tokens 0 is accepted."
-    kills = ("M0-W-1300/max-tokens-range",)
-    source = "zero taken for unset"
-    field, instead = "max_tokens", 1
-    illegal = staticmethod(lambda value: whole(value) and value == 0)
+@hole("M0-W-1300/max-tokens-range", field="max_tokens", instead=1, source="zero taken for unset")
+def hole_max_tokens_0(value: object) -> bool:
+    """max_tokens 0 is accepted."""
+    return whole(value) and value == 0
 
 
-class MaxTokensHigh(Hole):
-    name = "hole-max-tokens-2049"
-    about = "max_tokens above 2048 is clamped instead of refused."
-    kills = ("M0-W-1300/max-tokens-range",)
-    source = "upstream's clamp"
-    field, instead = "max_tokens", 2048
-    illegal = staticmethod(lambda value: whole(value) and 2048 < value < 10**9)
+@hole("M0-W-1300/max-tokens-range", field="max_tokens", instead=2048, source="upstream's clamp")
+def hole_max_tokens_2049(value: object) -> bool:
+    """max_tokens above 2048 is clamped instead of refused."""
+    return whole(value) and 2048 < value < 10**9
 
 
-class MaxTokensOneRefused(TooStrict):
-    name = "max-tokens-1-refused"
-    about = "max_tokens 1 is refused."
-    kills = ("M0-W-1300/max-tokens-range",)
-    collateral = (  # the checks of other limits ask for one token
-        "M0-W-1300/repetition-penalty-range", "M0-W-1300/seed-range", "M0-W-1300/temperature-range",
-        "M0-W-1300/top-k-range", "M0-W-1300/top-p-range", "M0-W-1302/names-field", "M0-W-1300/prompt-max",
-        "M0-W-1300/prompt-unit", "M0-W-1300/body-size", "M0-W-1300/stop-count", "M0-W-1300/stop-length",
+@too_strict(
+    "M0-W-1300/max-tokens-range",
+    field="max_tokens",
+    collateral=(  # the checks of other limits ask for one token
+        "M0-W-1300/repetition-penalty-range",
+        "M0-W-1300/seed-range",
+        "M0-W-1300/temperature-range",
+        "M0-W-1300/top-k-range",
+        "M0-W-1300/top-p-range",
+        "M0-W-1302/names-field",
+        "M0-W-1300/prompt-max",
+        "M0-W-1300/prompt-unit",
+        "M0-W-1300/body-size",
+        "M0-W-1300/stop-count",
+        "M0-W-1300/stop-length",
         "M0-W-1300/max-tokens-reached",
-    )  # fmt: skip
-    source = "off by one at the lower limit"
-    field = "max_tokens"
-    refused = staticmethod(lambda value: whole(value) and value == 1)
+    ),
+    source="off by one at the lower limit",
+)
+def max_tokens_1_refused(value: object) -> bool:
+    """max_tokens 1 is refused."""
+    return whole(value) and value == 1
 
 
-class MaxTokensTopRefused(TooStrict):
-    name = "max-tokens-2048-refused"
-    about = "max_tokens 2048 is refused."
-    kills = ("M0-W-1300/max-tokens-range",)
-    source = "off by one at the upper limit"
-    field = "max_tokens"
-    refused = staticmethod(lambda value: whole(value) and value == 2048)
+@too_strict("M0-W-1300/max-tokens-range", field="max_tokens", source="off by one at the upper limit")
+def max_tokens_2048_refused(value: object) -> bool:
+    """max_tokens 2048 is refused."""
+    return whole(value) and value == 2048
 
 
-class TemperatureLow(Hole):
-    name = "hole-temperature-low"
-    about = "A negative temperature is taken for 0."
-    kills = ("M0-W-1300/temperature-range",)
-    source = "a check of the upper limit only"
-    field, instead = "temperature", 0.0
-    illegal = staticmethod(lambda value: number(value) and value < 0)
+@hole("M0-W-1300/temperature-range", field="temperature", instead=0.0, source="a check of the upper limit only")
+def hole_temperature_low(value: object) -> bool:
+    """A negative temperature is taken for 0."""
+    return number(value) and value < 0
 
 
-class TemperatureHigh(Hole):
-    name = "hole-temperature-high"
-    about = "A temperature just above 2 is accepted: the comparison is made in single precision."
-    kills = ("M0-W-1300/temperature-range",)
-    source = "2.000000001 rounds to 2 in 32 bits"
-    field, instead = "temperature", 2.0
-    illegal = staticmethod(lambda value: number(value) and 2 < value < 2.0000001)
+@hole("M0-W-1300/temperature-range", field="temperature", instead=2.0, source="2.000000001 rounds to 2 in 32 bits")
+def hole_temperature_high(value: object) -> bool:
+    """A temperature just above 2 is accepted: the comparison is made in single precision."""
+    return number(value) and 2 < value < 2.0000001
 
 
-class TemperatureTopRefused(TooStrict):
-    name = "temperature-2-refused"
-    about = "temperature 2 is refused."
-    kills = ("M0-W-1300/temperature-range",)
-    source = "an open interval"
-    field = "temperature"
-    refused = staticmethod(lambda value: number(value) and value == 2)
+@too_strict("M0-W-1300/temperature-range", field="temperature", source="an open interval")
+def temperature_2_refused(value: object) -> bool:
+    """temperature 2 is refused."""
+    return number(value) and value == 2
 
 
-class TopPLow(Hole):
-    name = "hole-top-p-low"
-    about = "A negative top_p is accepted."
-    kills = ("M0-W-1300/top-p-range",)
-    source = "a parameter that is not validated"
-    field, instead = "top_p", 0.0
-    illegal = staticmethod(lambda value: number(value) and value < 0)
+@hole("M0-W-1300/top-p-range", field="top_p", instead=0.0, source="a parameter that is not validated")
+def hole_top_p_low(value: object) -> bool:
+    """A negative top_p is accepted."""
+    return number(value) and value < 0
 
 
-class TopPHigh(Hole):
-    name = "hole-top-p-high"
-    about = "A top_p above 1 is accepted."
-    kills = ("M0-W-1300/top-p-range",)
-    source = "a parameter that is not validated"
-    field, instead = "top_p", 1.0
-    illegal = staticmethod(lambda value: number(value) and value > 1)
+@hole("M0-W-1300/top-p-range", field="top_p", instead=1.0, source="a parameter that is not validated")
+def hole_top_p_high(value: object) -> bool:
+    """A top_p above 1 is accepted."""
+    return number(value) and value > 1
 
 
-class TopPZeroRefused(TooStrict):
-    name = "top-p-0-refused"
-    about = "top_p 0 is refused."
-    kills = ("M0-W-1300/top-p-range",)
-    source = "other servers' (0, 1]"
-    field = "top_p"
-    refused = staticmethod(lambda value: number(value) and value == 0)
+@too_strict("M0-W-1300/top-p-range", field="top_p", source="other servers' (0, 1]")
+def top_p_0_refused(value: object) -> bool:
+    """top_p 0 is refused."""
+    return number(value) and value == 0
 
 
-class TopPOneRefused(TooStrict):
-    name = "top-p-1-refused"
-    about = "top_p 1 is refused when it is spelled out."
-    kills = ("M0-W-1300/top-p-range",)
-    collateral = ("M0-W-1300/optional-defaults",)
-    source = "a half-open interval"
-    field = "top_p"
-    refused = staticmethod(lambda value: number(value) and value == 1)
+@too_strict(
+    "M0-W-1300/top-p-range", field="top_p", collateral=("M0-W-1300/optional-defaults",), source="a half-open interval"
+)
+def top_p_1_refused(value: object) -> bool:
+    """top_p 1 is refused when it is spelled out."""
+    return number(value) and value == 1
 
 
-class TopKNegative(Hole):
-    name = "hole-top-k-negative"
-    about = "top_k -1 is taken for off."
-    kills = ("M0-W-1300/top-k-range",)
-    source = "other servers' convention"
-    field, instead = "top_k", 0
-    illegal = staticmethod(lambda value: whole(value) and value < 0)
+@hole("M0-W-1300/top-k-range", field="top_k", instead=0, source="other servers' convention")
+def hole_top_k_negative(value: object) -> bool:
+    """top_k -1 is taken for off."""
+    return whole(value) and value < 0
 
 
-class TopKFraction(Hole):
-    name = "hole-top-k-fraction"
-    about = "top_k 1.5 is cut to 1."
-    kills = ("M0-W-1300/top-k-range",)
-    source = "a conversion in the place of a check"
-    field, instead = "top_k", 1
-    illegal = staticmethod(lambda value: isinstance(value, float) and number(value))
+@hole("M0-W-1300/top-k-range", field="top_k", instead=1, source="a conversion in the place of a check")
+def hole_top_k_fraction(value: object) -> bool:
+    """top_k 1.5 is cut to 1."""
+    return isinstance(value, float) and number(value)
 
 
-class TopKOneRefused(TooStrict):
-    name = "top-k-1-refused"
-    about = "top_k 1 is refused."
-    kills = ("M0-W-1300/top-k-range",)
-    source = "off by one at the lower limit"
-    field = "top_k"
-    refused = staticmethod(lambda value: whole(value) and value == 1)
+@too_strict("M0-W-1300/top-k-range", field="top_k", source="off by one at the lower limit")
+def top_k_1_refused(value: object) -> bool:
+    """top_k 1 is refused."""
+    return whole(value) and value == 1
 
 
 class TopKVocabulary(Rewrites):
@@ -320,118 +265,93 @@ class TopKVocabularyRefused(TopKVocabulary):
         return None
 
 
-class PenaltyLow(Hole):
-    name = "hole-penalty-low"
-    about = "A negative repetition_penalty is accepted."
-    kills = ("M0-W-1300/repetition-penalty-range",)
-    source = "a parameter that is not validated"
-    field, instead = "repetition_penalty", 0.0
-    illegal = staticmethod(lambda value: number(value) and value < 0)
+@hole(
+    "M0-W-1300/repetition-penalty-range",
+    field="repetition_penalty",
+    instead=0.0,
+    source="a parameter that is not validated",
+)
+def hole_penalty_low(value: object) -> bool:
+    """A negative repetition_penalty is accepted."""
+    return number(value) and value < 0
 
 
-class PenaltyHigh(Hole):
-    name = "hole-penalty-high"
-    about = "A repetition_penalty above 2 is accepted."
-    kills = ("M0-W-1300/repetition-penalty-range",)
-    source = "a parameter that is not validated"
-    field, instead = "repetition_penalty", 2.0
-    illegal = staticmethod(lambda value: number(value) and value > 2)
+@hole(
+    "M0-W-1300/repetition-penalty-range",
+    field="repetition_penalty",
+    instead=2.0,
+    source="a parameter that is not validated",
+)
+def hole_penalty_high(value: object) -> bool:
+    """A repetition_penalty above 2 is accepted."""
+    return number(value) and value > 2
 
 
-class PenaltyZeroRefused(TooStrict):
-    name = "penalty-0-refused"
-    about = "repetition_penalty 0 is refused."
-    kills = ("M0-W-1300/repetition-penalty-range",)
-    collateral = ("M0-W-1421/penalty-zero",)
-    source = "a guard against the division"
-    field = "repetition_penalty"
-    refused = staticmethod(lambda value: number(value) and value == 0)
+@too_strict(
+    "M0-W-1300/repetition-penalty-range",
+    field="repetition_penalty",
+    collateral=("M0-W-1421/penalty-zero",),
+    source="a guard against the division",
+)
+def penalty_0_refused(value: object) -> bool:
+    """repetition_penalty 0 is refused."""
+    return number(value) and value == 0
 
 
-class SeedNegative(Hole):
-    name = "hole-seed-negative"
-    about = "Seed -1 is taken for a random one."
-    kills = ("M0-W-1300/seed-range",)
-    source = "other servers' convention"
-    field, instead = "seed", 3
-    illegal = staticmethod(lambda value: whole(value) and value < 0)
+@hole("M0-W-1300/seed-range", field="seed", instead=3, source="other servers' convention")
+def hole_seed_negative(value: object) -> bool:
+    """Seed -1 is taken for a random one."""
+    return whole(value) and value < 0
 
 
-class SeedFraction(Hole):
-    name = "hole-seed-fraction"
-    about = "Seed 1.5 is cut to 1."
-    kills = ("M0-W-1300/seed-range",)
-    source = "a conversion in the place of a check"
-    field, instead = "seed", 1
-    illegal = staticmethod(lambda value: isinstance(value, float) and number(value))
+@hole("M0-W-1300/seed-range", field="seed", instead=1, source="a conversion in the place of a check")
+def hole_seed_fraction(value: object) -> bool:
+    """Seed 1.5 is cut to 1."""
+    return isinstance(value, float) and number(value)
 
 
-class SeedWraps(Hole):
-    name = "hole-seed-2-64"
-    about = "Seed 2^64 wraps around to 0."
-    kills = ("M0-W-1300/seed-range",)
-    source = "unchecked arithmetic on 64 bits"
-    field, instead = "seed", 0
-    illegal = staticmethod(lambda value: whole(value) and value >= 2**64)
+@hole("M0-W-1300/seed-range", field="seed", instead=0, source="unchecked arithmetic on 64 bits")
+def hole_seed_2_64(value: object) -> bool:
+    """Seed 2^64 wraps around to 0."""
+    return whole(value) and value >= 2**64
 
 
-class SeedAsDouble(TooStrict):
-    name = "seed-above-2-53-refused"
-    about = "Seeds that no double holds are refused."
-    kills = ("M0-W-1300/seed-range",)
-    source = "JSON numbers read as doubles"
-    field = "seed"
-    refused = staticmethod(lambda value: whole(value) and value > 2**53)
+@too_strict("M0-W-1300/seed-range", field="seed", source="JSON numbers read as doubles")
+def seed_above_2_53_refused(value: object) -> bool:
+    """Seeds that no double holds are refused."""
+    return whole(value) and value > 2**53
 
 
-class FiveStops(Rewrites):
-    name = "hole-stop-count-5"
-    about = "A fifth stop string is dropped instead of refused."
-    kills = ("M0-W-1300/stop-count",)
-    source = "a list that is cut"
-
-    def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        stop = job.get("stop")
-        return {**job, "stop": stop[:4]} if isinstance(stop, list) and len(stop) > 4 else None
+@rewrites("M0-W-1300/stop-count", source="a list that is cut")
+def hole_stop_count_5(job: dict[str, Any]) -> dict[str, Any] | None:
+    """A fifth stop string is dropped instead of refused."""
+    stop = job.get("stop")
+    return {**job, "stop": stop[:4]} if isinstance(stop, list) and len(stop) > 4 else None
 
 
-class FourStopsRefused(TooStrict):
-    name = "stop-count-4-refused"
-    about = "Four stop strings are refused."
-    kills = ("M0-W-1300/stop-count",)
-    source = "off by one"
-    field = "stop"
-    refused = staticmethod(lambda value: isinstance(value, list) and len(value) == 4)
+@too_strict("M0-W-1300/stop-count", field="stop", source="off by one")
+def stop_count_4_refused(value: object) -> bool:
+    """Four stop strings are refused."""
+    return isinstance(value, list) and len(value) == 4
 
 
-class LongStop(Rewrites):
-    name = "hole-stop-length"
-    about = "A stop string of hundreds of tokens is dropped instead of refused."
-    kills = ("M0-W-1300/stop-length",)
-    source = "known defect 17"
-
-    def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        stop = job.get("stop")
-        if not isinstance(stop, list) or all(len(str(item)) < 200 for item in stop):
-            return None
-        return {**job, "stop": [item for item in stop if len(str(item)) < 200]}
+@rewrites("M0-W-1300/stop-length", source="known defect 17")
+def hole_stop_length(job: dict[str, Any]) -> dict[str, Any] | None:
+    """A stop string of hundreds of tokens is dropped instead of refused."""
+    stop = job.get("stop")
+    if not isinstance(stop, list) or all(len(str(item)) < 200 for item in stop):
+        return None
+    return {**job, "stop": [item for item in stop if len(str(item)) < 200]}
 
 
-class ShortStopRefused(TooStrict):
-    name = "stop-length-4-bytes"
-    about = "Stop strings of more than four bytes are refused."
-    kills = ("M0-W-1300/stop-length",)
-    source = "known defect 17: another limit than the spec's"
-    field = "stop"
-    refused = staticmethod(lambda value: isinstance(value, list) and any(len(str(item)) > 4 for item in value))
+@too_strict("M0-W-1300/stop-length", field="stop", source="known defect 17: another limit than the spec's")
+def stop_length_4_bytes(value: object) -> bool:
+    """Stop strings of more than four bytes are refused."""
+    return isinstance(value, list) and any(len(str(item)) > 4 for item in value)
 
 
-class EmptyStop(Rewrites):
-    name = "hole-stop-empty-item"
-    about = "An empty stop string is left out instead of refused."
-    kills = ("M0-W-1300/stop-empty-item",)
-    source = "a filter in the place of a check"
-
-    def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        stop = job.get("stop")
-        return {**job, "stop": [item for item in stop if item != ""]} if isinstance(stop, list) and "" in stop else None
+@rewrites("M0-W-1300/stop-empty-item", source="a filter in the place of a check")
+def hole_stop_empty_item(job: dict[str, Any]) -> dict[str, Any] | None:
+    """An empty stop string is left out instead of refused."""
+    stop = job.get("stop")
+    return {**job, "stop": [item for item in stop if item != ""]} if isinstance(stop, list) and "" in stop else None

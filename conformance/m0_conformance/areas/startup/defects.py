@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from m0_conformance.saboteur.defect import Defect, Event
 from m0_conformance.saboteur.http import Answer, Head, Request, json_answer
 from m0_conformance.saboteur.launching import Launched, Signalled
-from m0_conformance.saboteur.narration import Missing, Narration
+from m0_conformance.saboteur.lie import on_log_event
+from m0_conformance.saboteur.narration import Narration
 
 if TYPE_CHECKING:
     import socket
@@ -17,21 +18,10 @@ if TYPE_CHECKING:
     from m0_conformance.saboteur.defect import Proxy
 
 
-class ProgressGap(Narration):
-    name = "progress-without-half"
-    about = "No model_load_progress is logged for 50 percent."
-    kills = ("M0-W-1621/percentages",)
-    source = "progress counted in tensors and rounded"
-
-    def narrate(self, event: dict[str, Any]) -> list[dict[str, Any]]:
-        return [] if event["event"] == "model_load_progress" and event.get("percent") == 50 else [event]
-
-
-class ProgressNone(Missing):
-    name = "log-without-model-load-progress"
-    about = "The event model_load_progress is not logged at all."
-    kills = ("M0-W-1621/percentages",)
-    event_name = "model_load_progress"
+@on_log_event("M0-W-1621/percentages", source="progress counted in tensors and rounded")
+def progress_without_half(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """No model_load_progress is logged for 50 percent."""
+    return [] if event["event"] == "model_load_progress" and event.get("percent") == 50 else [event]
 
 
 class ProgressFalls(Narration):
