@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from m0_conformance.judging.finding import Finding, Place, Status
-from m0_conformance.judging.streams import Event, Stream, parsed_once, streams
+from m0_conformance.judging.launches import how_it_went
+from m0_conformance.judging.streams import Event, Stream, describe, parsed_once, streams
 from m0_conformance.recording.transcript import Exchange, Launch, Recording
 
 Subject: TypeAlias = Stream | Exchange | Launch | Recording
@@ -152,15 +153,20 @@ def fail(
     message: str,
     *,
     expected: str = "",
-    actual: str = "",
+    actual: str | None = None,
     at: Event | int | None = None,
     t: float | None = None,
     clause: str = "",
     caused_by: str | None = None,
     status: Status = Status.FAIL,
 ) -> Finding:
-    """The clause was broken here; the verdict makes WARN of it for a SHOULD."""
+    """The clause was broken here; the verdict makes WARN of it for a SHOULD.
+
+    Without `actual` an exchange is described by its status and body, a launch by how it went.
+    """
     exchanges, seen = _evidence(subject)
+    if actual is None:
+        actual = _as_seen(subject)
     place, lines = _place(subject, at, t)
     return Finding(
         clause,
@@ -175,6 +181,30 @@ def fail(
         events=seen,
         caused_by=caused_by,
     )
+
+
+def _as_seen(subject: Subject) -> str:
+    if isinstance(subject, Exchange):
+        return describe(subject)
+    return how_it_went(subject) if isinstance(subject, Launch) else ""
+
+
+def require(kept: object, subject: Subject, key: str, message: str, *, seen: str = "", **more: Any) -> Finding:
+    """`ok` with the words of `seen` where the demand was kept, else `fail` with all the rest."""
+    return ok(subject, seen, clause=more.get("clause", "")) if kept else fail(subject, key, message, **more)
+
+
+def first_broken(
+    subject: Subject, *demands: tuple[object, str, str, str] | tuple[object, str, str, str, str], **more: Any
+) -> Finding:
+    """`fail` for the first demand that was not kept, else `ok`.
+
+    Each demand is (kept, key, message, expected), or with the actual value as a fifth.
+    """
+    for kept, key, message, expected, *actual in demands:
+        if not kept:
+            return fail(subject, key, message, expected=expected, actual=actual[0] if actual else None, **more)
+    return ok(subject, **more)
 
 
 def warn(subject: Subject, key: str, message: str, **more: Any) -> Finding:

@@ -5,15 +5,26 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from m0_conformance.judging.finding import Finding
-from m0_conformance.judging.judge import fail, judge, not_applicable, note, ok
-from m0_conformance.judging.launches import complaint, how_it_went, log_events, refused, scale_of
-from m0_conformance.judging.streams import Stream, describe, stream_of
+from m0_conformance.judging import (
+    Exchange,
+    Finding,
+    Findings,
+    Json,
+    Launch,
+    Recording,
+    Stream,
+    fail,
+    judge,
+    not_applicable,
+    note,
+    ok,
+    require,
+    stream_of,
+)
+from m0_conformance.judging.launches import complaint, log_events, refused, scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from m0_conformance.recording.transcript import Exchange, Json, Launch, Recording
 
 
 BEFORE_LOAD_S = 5.0
@@ -51,44 +62,39 @@ def _turned_away(launch: Launch) -> bool:
 
 
 @judge(*(f"M0-W-1100/{name}" for name in _CLAUSES))
-def wrong_argument(recording: Recording) -> Iterator[Finding]:
+def wrong_argument(recording: Recording) -> Findings:
     """Each wrong argument ends the start with an exit code that is not zero."""
     for launch, case in _wrong(recording):
         clause = f"M0-W-1100/{case['clause']}"
-        if _turned_away(launch):
-            yield ok(launch, clause=clause)
-        else:
-            yield fail(
-                launch,
-                f"{case['clause']}-accepted",
-                f"a start with a wrong argument ({launch.label}) does not fail",
-                expected="exit code other than 0",
-                actual=how_it_went(launch),
-                clause=clause,
-            )
+        yield require(
+            _turned_away(launch),
+            launch,
+            f"{case['clause']}-accepted",
+            f"a start with a wrong argument ({launch.label}) does not fail",
+            expected="exit code other than 0",
+            clause=clause,
+        )
 
 
 @judge("M0-W-1100/names-argument")
-def names_argument(recording: Recording) -> Iterator[Finding]:
+def names_argument(recording: Recording) -> Findings:
     """The name of the argument, in any spelling, in what was written. Only where the start was refused."""
     for launch, case in _wrong(recording):
         if not _turned_away(launch):
             continue
         text = complaint(recording, launch)
-        if _NAMES[case["argument"]].search(text):
-            yield ok(launch)
-        else:
-            yield fail(
-                launch,
-                "argument-not-named",
-                f"the message about a wrong argument ({launch.label}) does not name it",
-                expected=case["argument"],
-                actual=text[-200:] or "no output",
-            )
+        yield require(
+            _NAMES[case["argument"]].search(text),
+            launch,
+            "argument-not-named",
+            f"the message about a wrong argument ({launch.label}) does not name it",
+            expected=case["argument"],
+            actual=text[-200:] or "no output",
+        )
 
 
 @judge("M0-W-1100/before-load")
-def before_load(recording: Recording) -> Iterator[Finding]:
+def before_load(recording: Recording) -> Findings:
     """Within five seconds, and no model_load_start in the log. Only where the start was refused."""
     limit = BEFORE_LOAD_S * scale_of(recording)
     for launch, _ in _wrong(recording):
@@ -104,38 +110,33 @@ def before_load(recording: Recording) -> Iterator[Finding]:
                 actual=loading[-1].name,
                 t=loading[0].line.at,
             )
-        elif (launch.exited_at or 0.0) > limit:
-            yield fail(
+        else:
+            yield require(
+                (launch.exited_at or 0.0) <= limit,
                 launch,
                 "found-late",
                 f"a wrong argument ({launch.label}) is found late",
                 expected=f"exit within {limit:g} s",
-                actual=how_it_went(launch),
             )
-        else:
-            yield ok(launch)
 
 
 @judge("M0-W-1100/callback-accepted")
-def callback_accepted(recording: Recording) -> Iterator[Finding]:
+def callback_accepted(recording: Recording) -> Findings:
     """Ready with --callback-url, where a listener answers 200."""
     for launch in recording.launches:
         if launch.label != "callback":
             continue
-        if launch.ready_at is not None:
-            yield ok(launch)
-        else:
-            yield fail(
-                launch,
-                "callback-refused",
-                "the worker does not become ready with --callback-url",
-                expected="ready",
-                actual=how_it_went(launch),
-            )
+        yield require(
+            launch.ready_at is not None,
+            launch,
+            "callback-refused",
+            "the worker does not become ready with --callback-url",
+            expected="ready",
+        )
 
 
 @judge("M0-W-1110/callback-after-bind")
-def callback_after_bind(recording: Recording) -> Iterator[Finding]:
+def callback_after_bind(recording: Recording) -> Findings:
     """For information: when the callback came, the port answered."""
     seen, launch = recording.facts.get("port open at callback"), recording.launch("callback")
     if launch is None:
@@ -166,7 +167,7 @@ def _of(recording: Recording, option: str, label: str, clause: str) -> Iterator[
 
 
 @judge("M0-W-1101/max-tokens-in")
-def max_tokens_in(recording: Recording) -> Iterator[Finding]:
+def max_tokens_in(recording: Recording) -> Findings:
     """A longer prompt is refused or ends in an error; a shorter one is served."""
     for item in _of(recording, "--max-tokens-in", "long prompt", "M0-W-1101/max-tokens-in"):
         if isinstance(item, Finding):
@@ -180,7 +181,6 @@ def max_tokens_in(recording: Recording) -> Iterator[Finding]:
                 "prompt-limit-ignored",
                 "a prompt of more tokens than --max-tokens-in is served",
                 expected="4xx or an error event",
-                actual=describe(item),
             )
             continue
         for short in recording.labelled("short prompt"):
@@ -190,16 +190,12 @@ def max_tokens_in(recording: Recording) -> Iterator[Finding]:
                 yield ok(short)
             else:
                 yield fail(
-                    short,
-                    "short-prompt-refused",
-                    "a prompt within --max-tokens-in is not served",
-                    expected="end",
-                    actual=describe(short),
+                    short, "short-prompt-refused", "a prompt within --max-tokens-in is not served", expected="end"
                 )
 
 
 @judge("M0-W-1101/max-tokens-out")
-def max_tokens_out(recording: Recording) -> Iterator[Finding]:
+def max_tokens_out(recording: Recording) -> Findings:
     """No more token events than the limit, whatever the job asked for."""
     found = _option(recording, "--max-tokens-out")
     for item in _of(recording, "--max-tokens-out", "long answer", "M0-W-1101/max-tokens-out"):
@@ -218,7 +214,7 @@ def max_tokens_out(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1101/inference-timeout")
-def inference_timeout(recording: Recording) -> Iterator[Finding]:
+def inference_timeout(recording: Recording) -> Findings:
     """INFERENCE_TIMEOUT; a job that was over in time shows nothing."""
     found = _option(recording, "--inference-timeout-sec")
     for item in _of(recording, "--inference-timeout-sec", "slow job", "M0-W-1101/inference-timeout"):

@@ -6,16 +6,28 @@ import statistics
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from m0_conformance.judging import (
+    Exchange,
+    Findings,
+    Recording,
+    Stream,
+    describe,
+    fail,
+    invariant,
+    judge,
+    not_applicable,
+    note,
+    ok,
+    require,
+    streams,
+    unsure,
+)
 from m0_conformance.judging.answers import broken, job_of, unanswered
-from m0_conformance.judging.judge import fail, invariant, judge, not_applicable, note, ok, unsure
-from m0_conformance.judging.streams import Stream, describe, streams, written_after
+from m0_conformance.judging.streams import written_after
 from m0_conformance.judging.timing import MIN_SAMPLES, quantile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Exchange, Recording
 
 
 PROMPT_S = 0.1
@@ -98,7 +110,7 @@ def _cancelled(recording: Recording) -> Iterator[tuple[Stream, float]]:
 
 
 @invariant("M0-W-1330/accepts", on="recording")
-def accepts(recording: Recording) -> Iterator[Finding]:
+def accepts(recording: Recording) -> Findings:
     """202 for a job that runs."""
     for stream, _ in _cancelled(recording):
         first = _cancels(recording, stream)[0]
@@ -112,7 +124,7 @@ def accepts(recording: Recording) -> Iterator[Finding]:
 
 
 @invariant("M0-W-1330/cancelled-event", on="recording")
-def cancelled_event(recording: Recording) -> Iterator[Finding]:
+def cancelled_event(recording: Recording) -> Findings:
     """The terminal event is error CANCELLED. A stream without a terminal event is M0-W-1311's."""
     for stream, _ in _cancelled(recording):
         terminal = stream.terminal
@@ -140,27 +152,26 @@ def cancelled_event(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-SYS-6.3.5/stops-early")
-def stops_early(recording: Recording) -> Iterator[Finding]:
+def stops_early(recording: Recording) -> Findings:
     """Clearly fewer tokens than the same job yielded when nobody cancelled it."""
     whole = next((len(s.tokens) for s in streams(recording, "uncancelled") if s.terminal is not None), 0)
     for stream, at in _cancelled(recording):
         before = sum(token.at < at for token in stream.tokens)
         if stream.exchange.label != "cancelled" or before >= CLEARLY_FEWER * whole:
             continue
-        if len(stream.tokens) < CLEARLY_FEWER * whole:
-            yield ok(stream, f"{len(stream.tokens)} of {whole} tokens")
-        else:
-            yield fail(
-                stream,
-                "not-stopped",
-                "the cancelled job went on as if nobody had cancelled it",
-                expected=f"fewer than {CLEARLY_FEWER * whole:.0f} of the {whole} tokens of the uncancelled job",
-                actual=f"{len(stream.tokens)} tokens, {before} of them before the cancel",
-            )
+        yield require(
+            len(stream.tokens) < CLEARLY_FEWER * whole,
+            stream,
+            "not-stopped",
+            "the cancelled job went on as if nobody had cancelled it",
+            expected=f"fewer than {CLEARLY_FEWER * whole:.0f} of the {whole} tokens of the uncancelled job",
+            actual=f"{len(stream.tokens)} tokens, {before} of them before the cancel",
+            seen=f"{len(stream.tokens)} of {whole} tokens",
+        )
 
 
 @judge("M0-W-1330/idempotent")
-def idempotent(recording: Recording) -> Iterator[Finding]:
+def idempotent(recording: Recording) -> Findings:
     """The second cancel is answered like the first, and the stream still has one terminal event."""
     for stream, _ in _cancelled(recording):
         cancels = _cancels(recording, stream)
@@ -177,28 +188,22 @@ def idempotent(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1330/unknown-job")
-def unknown_job(recording: Recording) -> Iterator[Finding]:
+def unknown_job(recording: Recording) -> Findings:
     """202 or 404 for a job that never existed."""
     for exchange in recording.labelled("cancel of nobody"):
         yield from _accepted_or_unknown(exchange, "unknown-job-answer", "a job that never existed")
 
 
-def _accepted_or_unknown(exchange: Exchange, key: str, whom: str) -> Iterator[Finding]:
+def _accepted_or_unknown(exchange: Exchange, key: str, whom: str) -> Findings:
     if exchange.status in (202, 404):
         yield ok(exchange)
         yield note(exchange, "unknown-job", f"cancelling {whom}", reading=("E-CANCEL1", str(exchange.status)))
     else:
-        yield fail(
-            exchange,
-            key,
-            f"cancelling {whom} is answered with neither 202 nor 404",
-            expected="HTTP 202 or 404",
-            actual=describe(exchange),
-        )
+        yield fail(exchange, key, f"cancelling {whom} is answered with neither 202 nor 404", expected="HTTP 202 or 404")
 
 
 @judge("M0-W-1330/finished-job")
-def finished_job(recording: Recording) -> Iterator[Finding]:
+def finished_job(recording: Recording) -> Findings:
     """202 or 404, and nobody else is hit by it."""
     for exchange in recording.labelled("late cancel"):
         yield from _accepted_or_unknown(exchange, "finished-job-answer", "a job that has ended")
@@ -215,23 +220,21 @@ def finished_job(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1330/only-named-job")
-def only_named_job(recording: Recording) -> Iterator[Finding]:
+def only_named_job(recording: Recording) -> Findings:
     """The running job does not end by a cancel that names another."""
     for stream in streams(recording, "bystander"):
         terminal = stream.terminal
         if terminal is None:
             continue
-        if terminal.data.get("code") == "CANCELLED":
-            yield fail(
-                stream,
-                "wrong-job-cancelled",
-                "a cancel that names another job ended this one",
-                expected="end",
-                actual="error CANCELLED",
-                at=terminal,
-            )
-        else:
-            yield ok(stream)
+        yield require(
+            terminal.data.get("code") != "CANCELLED",
+            stream,
+            "wrong-job-cancelled",
+            "a cancel that names another job ended this one",
+            expected="end",
+            actual="error CANCELLED",
+            at=terminal,
+        )
 
 
 def cancelled_in_time(recording: Recording, waiting: Stream) -> bool:
@@ -251,7 +254,7 @@ def cancelled_in_time(recording: Recording, waiting: Stream) -> bool:
 
 
 @judge("M0-W-1330/waiting-job")
-def waiting_job(recording: Recording) -> Iterator[Finding]:
+def waiting_job(recording: Recording) -> Findings:
     """CANCELLED and no token; not applicable to a worker that refuses a second job."""
     for exchange in recording.labelled("waiting"):
         if exchange.status in REFUSALS:
@@ -260,41 +263,36 @@ def waiting_job(recording: Recording) -> Iterator[Finding]:
         terminal = stream.terminal
         if terminal is None or not cancelled_in_time(recording, stream):
             continue
-        if stream.tokens or terminal.data.get("code") != "CANCELLED":
-            yield fail(
-                stream,
-                "waiting-job-ran",
-                "a job cancelled while it waited was not ended with CANCELLED before its first token",
-                expected="error CANCELLED without a token",
-                actual=f"{len(stream.tokens)} tokens, then {terminal.kind} {terminal.data.get('code', '')}".strip(),
-                at=terminal,
-            )
-        else:
-            yield ok(stream)
+        yield require(
+            not stream.tokens and terminal.data.get("code") == "CANCELLED",
+            stream,
+            "waiting-job-ran",
+            "a job cancelled while it waited was not ended with CANCELLED before its first token",
+            expected="error CANCELLED without a token",
+            actual=f"{len(stream.tokens)} tokens, then {terminal.kind} {terminal.data.get('code', '')}".strip(),
+            at=terminal,
+        )
 
 
 @judge("M0-W-1330/validates-body")
-def validates_body(recording: Recording) -> Iterator[Finding]:
+def validates_body(recording: Recording) -> Findings:
     """400 for each body without a usable job_id."""
     for exchange in recording.exchanges:
         if not exchange.label.startswith("malformed") or (
             exchange.status is None and not unanswered(exchange, recording)
         ):
             continue
-        if exchange.status == 400:
-            yield ok(exchange)
-        else:
-            yield fail(
-                exchange,
-                "malformed-cancel-accepted",
-                "a cancel without a usable job_id is not refused with 400",
-                expected="HTTP 400",
-                actual=describe(exchange),
-            )
+        yield require(
+            exchange.status == 400,
+            exchange,
+            "malformed-cancel-accepted",
+            "a cancel without a usable job_id is not refused with 400",
+            expected="HTTP 400",
+        )
 
 
 @invariant("M0-W-1330/within-5s", on="recording")
-def within_5s(recording: Recording) -> Iterator[Finding]:
+def within_5s(recording: Recording) -> Findings:
     """From the cancel to the terminal event."""
     scale = float(recording.settings.get("timing_scale") or 1.0)
     for stream, at in _cancelled(recording):
@@ -302,21 +300,20 @@ def within_5s(recording: Recording) -> Iterator[Finding]:
         if terminal is None:
             continue
         delay = terminal.at - at
-        if delay <= COMPLETE_S * scale:
-            yield ok(stream, f"{delay * 1000:.1f} ms")
-        else:
-            yield fail(
-                stream,
-                "cancel-took-too-long",
-                "the terminal event of a cancelled job came too late",
-                expected=f"within {COMPLETE_S * scale:g} s",
-                actual=f"{delay:.2f} s",
-                at=terminal,
-            )
+        yield require(
+            delay <= COMPLETE_S * scale,
+            stream,
+            "cancel-took-too-long",
+            "the terminal event of a cancelled job came too late",
+            expected=f"within {COMPLETE_S * scale:g} s",
+            actual=f"{delay:.2f} s",
+            at=terminal,
+            seen=f"{delay * 1000:.1f} ms",
+        )
 
 
 @judge("M0-W-1330/within-100ms")
-def within_100ms(recording: Recording) -> Iterator[Finding]:
+def within_100ms(recording: Recording) -> Findings:
     """From the cancel to the last token: 100 ms, or the token at hand where tokens take longer.
 
     A busy machine delays some of the cancels, a slow worker all of them: late is what the median surely is.
@@ -349,7 +346,7 @@ def within_100ms(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1330/next-job")
-def next_job(recording: Recording) -> Iterator[Finding]:
+def next_job(recording: Recording) -> Findings:
     """The job after a cancelled one says what it said before it."""
     if not any(True for _ in _cancelled(recording)):
         return

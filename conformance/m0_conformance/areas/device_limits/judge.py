@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from m0_conformance.contract import parse_json
-from m0_conformance.judging.judge import fail, judge, not_applicable, ok, warn
+from m0_conformance.judging import (
+    Findings,
+    Launch,
+    Recording,
+    describe,
+    fail,
+    judge,
+    not_applicable,
+    ok,
+    parse_json,
+    require,
+    stream_of,
+    streams,
+    warn,
+)
 from m0_conformance.judging.memory_facts import MIB, body_of, facts_of, mib, vram_used
-from m0_conformance.judging.streams import describe, stream_of, streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Launch, Recording
-
 
 @judge("M0-W-1020/exit-one")
-def exit_one(recording: Recording) -> Iterator[Finding]:
+def exit_one(recording: Recording) -> Findings:
     """Exit code 1, and by itself."""
     for launch in recording.launches:
         if launch.label != "too large":
@@ -36,7 +45,7 @@ def exit_one(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1020/four-facts")
-def four_facts(recording: Recording) -> Iterator[Finding]:
+def four_facts(recording: Recording) -> Findings:
     """Path, device, bytes needed and bytes free, anywhere in what was written."""
     facts = facts_of(recording, "model path", "gpu device", "tensor bytes")
     if facts is None:
@@ -46,16 +55,14 @@ def four_facts(recording: Recording) -> Iterator[Finding]:
             continue
         text = "\n".join(line.text for line in launch.lines)
         missing = [what for what, there in _facts_in(text, *facts).items() if not there]
-        if missing:
-            yield fail(
-                launch,
-                "fact-missing",
-                f"the message lacks {', '.join(missing)}",
-                expected="model path, device number, bytes needed and bytes free",
-                actual=text[-300:] or "no output",
-            )
-        else:
-            yield ok(launch)
+        yield require(
+            not missing,
+            launch,
+            "fact-missing",
+            f"the message lacks {', '.join(missing)}",
+            expected="model path, device number, bytes needed and bytes free",
+            actual=text[-300:] or "no output",
+        )
 
 
 def _facts_in(text: str, path: str, device: int, needed: int) -> dict[str, bool]:
@@ -74,7 +81,7 @@ def _words(text: str) -> list[str]:
 
 
 @judge("M0-W-1021/oom-event")
-def oom_event(recording: Recording) -> Iterator[Finding]:
+def oom_event(recording: Recording) -> Findings:
     """VRAM_OOM, when the job could not have its memory."""
     for stream in (item for item in streams(recording) if item.exchange.label == "too large"):
         terminal = stream.terminal
@@ -82,10 +89,9 @@ def oom_event(recording: Recording) -> Iterator[Finding]:
             continue  # M0-W-1311 judges a stream without an end
         if terminal.kind == "end":
             yield not_applicable(recording, "the job ran although device memory was taken: nothing was exhausted")
-        elif terminal.data.get("code") == "VRAM_OOM":
-            yield ok(stream)
         else:
-            yield fail(
+            yield require(
+                terminal.data.get("code") == "VRAM_OOM",
                 stream,
                 "other-code",
                 "exhausted device memory is reported under another code",
@@ -100,13 +106,11 @@ def oom_event(recording: Recording) -> Iterator[Finding]:
             if code == "VRAM_OOM":
                 yield warn(exchange, "before-headers", "VRAM_OOM came as an HTTP error in place of an event")
             else:
-                yield fail(
-                    exchange, "no-oom", "no VRAM_OOM", expected="error event VRAM_OOM", actual=describe(exchange)
-                )
+                yield fail(exchange, "no-oom", "no VRAM_OOM", expected="error event VRAM_OOM")
 
 
 @judge("M0-W-1021/lives-on")
-def lives_on(recording: Recording) -> Iterator[Finding]:
+def lives_on(recording: Recording) -> Findings:
     """/health answers after the failure, no memory is held, the next job ends well."""
     failed = [stream for stream in streams(recording) if stream.exchange.label == "too large"]
     if not any(stream.terminal is not None and stream.terminal.kind == "error" for stream in failed):
@@ -136,13 +140,7 @@ def lives_on(recording: Recording) -> Iterator[Finding]:
         if stream.terminal is not None and stream.terminal.kind == "end":
             yield ok(stream)
         else:
-            yield fail(
-                exchange,
-                "next-job-failed",
-                "the job after an exhausted one fails",
-                expected="end",
-                actual=describe(exchange),
-            )
+            yield fail(exchange, "next-job-failed", "the job after an exhausted one fails", expected="end")
     if before is not None and later is not None and later[1] > before[1]:
         yield fail(
             later[0], "memory-grew-after-oom", "memory is not back", expected=f"{before[1]:,}", actual=f"{later[1]:,}"
@@ -160,7 +158,7 @@ def _shapes(recording: Recording) -> Iterator[tuple[Launch, str]]:
 
 
 @judge("M0-W-1230/reference-models")
-def reference_models(recording: Recording) -> Iterator[Finding]:
+def reference_models(recording: Recording) -> Findings:
     """Each shape loads, takes less than 24 GB, and serves a job."""
     for launch, name in _shapes(recording):
         before, memory = recording.facts.get(f"{name}: device before"), recording.facts.get(f"{name}: memory")
@@ -176,20 +174,20 @@ def reference_models(recording: Recording) -> Iterator[Finding]:
             yield fail(
                 launch, "over-24-gb", f"{name} takes too much", expected="under 24 GB", actual=f"{taken:,} bytes"
             )
-        elif not any(job.terminal is not None and job.terminal.kind == "end" for job in jobs):
-            yield fail(
+        else:
+            yield require(
+                any(job.terminal is not None and job.terminal.kind == "end" for job in jobs),
                 launch,
                 "shape-serves-no-job",
                 f"no job of {name} ends well",
                 expected="end",
                 actual=", ".join(describe(job.exchange) for job in jobs) or "no answer",
+                seen=f"{name}: {mib(taken)}",
             )
-        else:
-            yield ok(launch, f"{name}: {mib(taken)}")
 
 
 @judge("M0-W-1823/gpt-oss")
-def gpt_oss(recording: Recording) -> Iterator[Finding]:
+def gpt_oss(recording: Recording) -> Findings:
     """The shape of GPT-OSS-20B: MXFP4, resident, memory that fits the file, at least one token."""
     name = "gpt-oss-20b"
     found, facts = (
@@ -208,13 +206,12 @@ def gpt_oss(recording: Recording) -> Iterator[Finding]:
         wrong.append(f"{mib(taken)} of device memory for a file of {mib(size)}")
     if tokens == 0:
         wrong.append("no token")
-    if wrong:
-        yield fail(
-            exchange,
-            "bring-up",
-            "GPT-OSS-20B's shape does not come up as it must",
-            expected="MXFP4, resident, memory by the file's size, a token",
-            actual="; ".join(wrong),
-        )
-    else:
-        yield ok(exchange, f"{mib(taken)} for a file of {mib(size)}, {tokens} tokens")
+    yield require(
+        not wrong,
+        exchange,
+        "bring-up",
+        "GPT-OSS-20B's shape does not come up as it must",
+        expected="MXFP4, resident, memory by the file's size, a token",
+        actual="; ".join(wrong),
+        seen=f"{mib(taken)} for a file of {mib(size)}, {tokens} tokens",
+    )

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from m0_conformance.judging.judge import fail, judge, note, ok
+from m0_conformance.judging import Findings, Json, Recording, fail, judge, note, ok, require
 from m0_conformance.judging.memory_facts import MIB, body_of, facts_of, mib, vram_used
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Json, Recording
-
 
 NVML_SLACK = 1 * MIB
 """The driver books memory in pages of 2 MiB and its own tables by the MiB."""
@@ -23,7 +14,7 @@ NEIGHBOUR_SLACK = 64 * MIB
 
 
 @judge("M0-SYS-2.2.1/grows-device")
-def grows_device(recording: Recording) -> Iterator[Finding]:
+def grows_device(recording: Recording) -> Findings:
     """The device holds at least the file's bytes more than before, and the worker says it is resident."""
     facts, ready = facts_of(recording, "device before", "file bytes", "memory when ready"), body_of(recording, "ready")
     if facts is None or ready is None:
@@ -52,60 +43,58 @@ def grows_device(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-SYS-6.3.1/device-resources")
-def device_resources(recording: Recording) -> Iterator[Finding]:
+def device_resources(recording: Recording) -> Findings:
     """While a job runs, what it needs is counted on the device, and the process's host memory stays as it was."""
     facts = facts_of(recording, "memory when ready", "memory after the job", "file bytes")
     if facts is None:
         return
     ready, after, size = facts
     grown = after["host_private"] - ready["host_private"]
-    if grown > 0.5 * size:
-        yield fail(
-            recording,
-            "host-memory-grew",
-            "serving jobs made the process's private host memory grow by the size of the model",
-            expected=f"less than {mib(0.5 * size)}",
-            actual=mib(grown),
-        )
-    else:
-        yield ok(recording, f"private host memory changed by {mib(grown)} over two jobs")
+    yield require(
+        grown <= 0.5 * size,
+        recording,
+        "host-memory-grew",
+        "serving jobs made the process's private host memory grow by the size of the model",
+        expected=f"less than {mib(0.5 * size)}",
+        actual=mib(grown),
+        seen=f"private host memory changed by {mib(grown)} over two jobs",
+    )
 
 
 @judge("M0-SYS-2.2.1/host-bounded")
-def host_bounded(recording: Recording) -> Iterator[Finding]:
+def host_bounded(recording: Recording) -> Findings:
     """A worker with a large model holds hardly more private host memory than one with a tiny model."""
     yield from _host(recording, "memory when ready", "host-copy", "the ready worker holds a copy of the weights")
 
 
 @judge("M0-W-1221/no-host-copy")
-def no_host_copy(recording: Recording) -> Iterator[Finding]:
+def no_host_copy(recording: Recording) -> Findings:
     """At no moment of the load did private host memory hold the file."""
     yield from _host(
         recording, "host peak while loading", "copied-while-loading", "loading copied the file to the heap"
     )
 
 
-def _host(recording: Recording, name: str, key: str, message: str) -> Iterator[Finding]:
+def _host(recording: Recording, name: str, key: str, message: str) -> Findings:
     facts = facts_of(recording, "memory of a tiny model", name, "file bytes")
     if facts is None:
         return
     tiny, seen, size = facts
     private = seen if isinstance(seen, int) else seen["host_private"]
     more = private - tiny["host_private"]
-    if more > 0.6 * size:
-        yield fail(
-            recording,
-            key,
-            f"{message}: private host memory against a worker with a tiny model",
-            expected=f"less than {mib(0.6 * size)} more (file {mib(size)})",
-            actual=f"{mib(more)} more",
-        )
-    else:
-        yield ok(recording, f"{mib(more)} more private host memory than with a tiny model; file {mib(size)}")
+    yield require(
+        more <= 0.6 * size,
+        recording,
+        key,
+        f"{message}: private host memory against a worker with a tiny model",
+        expected=f"less than {mib(0.6 * size)} more (file {mib(size)})",
+        actual=f"{mib(more)} more",
+        seen=f"{mib(more)} more private host memory than with a tiny model; file {mib(size)}",
+    )
 
 
 @judge("M0-W-1201/stays-quantized")
-def stays_quantized(recording: Recording) -> Iterator[Finding]:
+def stays_quantized(recording: Recording) -> Findings:
     """Weights of 4 to 6 bits a value would take three to six times the file's size as floats."""
     facts, ready = facts_of(recording, "file bytes"), vram_used(recording, "ready")
     if facts is None or ready is None:
@@ -124,7 +113,7 @@ def stays_quantized(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1011/counts-weights")
-def counts_weights(recording: Recording) -> Iterator[Finding]:
+def counts_weights(recording: Recording) -> Findings:
     """vram_bytes_used covers the weights and does not exceed what the driver says the process holds."""
     facts = facts_of(recording, "file bytes", "memory when ready", "device before")
     ready = vram_used(recording, "ready")
@@ -142,20 +131,20 @@ def counts_weights(recording: Recording) -> Iterator[Finding]:
             expected=f"at least {mib(0.9 * size)}",
             actual=mib(used),
         )
-    elif used > ceiling:
-        yield fail(
+    else:
+        yield require(
+            used <= ceiling,
             exchange,
             "more-than-the-driver-says",
             "vram_bytes_used is more than the driver says",
             expected=f"at most {mib(ceiling)}",
             actual=mib(used),
+            seen=f"{mib(used)} said, {mib(ceiling)} at most by the driver",
         )
-    else:
-        yield ok(exchange, f"{mib(used)} said, {mib(ceiling)} at most by the driver")
 
 
 @judge("M0-W-1011/counts-kv-cache")
-def counts_kv_cache(recording: Recording) -> Iterator[Finding]:
+def counts_kv_cache(recording: Recording) -> Findings:
     """The number rises while a job holds its KV cache."""
     before, during = vram_used(recording, "before the job"), vram_used(recording, "during the job")
     if before is None or during is None or recording.facts.get("job ran when asked") is not True:
@@ -173,7 +162,7 @@ def counts_kv_cache(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1011/returns-to-baseline")
-def returns_to_baseline(recording: Recording) -> Iterator[Finding]:
+def returns_to_baseline(recording: Recording) -> Findings:
     """After jobs the worker counts to the byte what it counted before; after many, the driver agrees."""
     for earlier, later in (("before the job", "after the job"), ("before the jobs", "after the jobs")):
         before, after = vram_used(recording, earlier), vram_used(recording, later)
@@ -194,23 +183,22 @@ def returns_to_baseline(recording: Recording) -> Iterator[Finding]:
         yield from _leak(recording, *facts)
 
 
-def _leak(recording: Recording, before: Json, after: Json, jobs: int) -> Iterator[Finding]:
+def _leak(recording: Recording, before: Json, after: Json, jobs: int) -> Findings:
     name = "device_used" if before["process_used"] is None or after["process_used"] is None else "process_used"
     grown = after[name] - before[name]
-    if grown > NVML_SLACK:
-        yield fail(
-            recording,
-            "device-memory-leak",
-            f"device memory grew over {jobs} jobs",
-            expected=f"at most {mib(NVML_SLACK)} by the driver",
-            actual=mib(grown),
-        )
-    else:
-        yield ok(recording, f"{mib(grown)} by the driver over {jobs} jobs")
+    yield require(
+        grown <= NVML_SLACK,
+        recording,
+        "device-memory-leak",
+        f"device memory grew over {jobs} jobs",
+        expected=f"at most {mib(NVML_SLACK)} by the driver",
+        actual=mib(grown),
+        seen=f"{mib(grown)} by the driver over {jobs} jobs",
+    )
 
 
 @judge("M0-W-1012/resident-true")
-def resident_true(recording: Recording) -> Iterator[Finding]:
+def resident_true(recording: Recording) -> Findings:
     """Every /health answer of the life says resident true."""
     for label in ("ready", "before the job", "during the job", "after the job"):
         found = body_of(recording, label)
@@ -229,26 +217,25 @@ def resident_true(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1401/memory-freed")
-def memory_freed(recording: Recording) -> Iterator[Finding]:
+def memory_freed(recording: Recording) -> Findings:
     """The device's used memory is back after the exit."""
     facts = facts_of(recording, "device before", "device after the exit")
     if facts is None:
         return
     left = facts[1] - facts[0]
-    if left > NEIGHBOUR_SLACK:
-        yield fail(
-            recording,
-            "device-memory-held",
-            "device memory is still held after the worker's exit",
-            expected=f"at most {mib(NEIGHBOUR_SLACK)} more than before its start",
-            actual=mib(left),
-        )
-    else:
-        yield ok(recording, f"{mib(left)} more than before the start")
+    yield require(
+        left <= NEIGHBOUR_SLACK,
+        recording,
+        "device-memory-held",
+        "device memory is still held after the worker's exit",
+        expected=f"at most {mib(NEIGHBOUR_SLACK)} more than before its start",
+        actual=mib(left),
+        seen=f"{mib(left)} more than before the start",
+    )
 
 
 @judge("M0-SYS-6.3.2/own-context")
-def own_context(recording: Recording) -> Iterator[Finding]:
+def own_context(recording: Recording) -> Findings:
     """Two workers, two new compute processes; where the driver hides processes, each holds the device file itself."""
     facts = facts_of(recording, "worker processes", "new compute processes")
     if facts is None:
@@ -273,7 +260,7 @@ def own_context(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1031/repeat-runs")
-def repeat_runs(recording: Recording) -> Iterator[Finding]:
+def repeat_runs(recording: Recording) -> Findings:
     """Every repetition of the greedy job said the same."""
     facts = facts_of(recording, "jobs", "different texts")
     if facts is None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import TYPE_CHECKING
 
-from m0_conformance.contract import parse_json
+from m0_conformance.judging import (
+    Event,
+    Exchange,
+    Finding,
+    Findings,
+    Recording,
+    Stream,
+    fail,
+    invariant,
+    ok,
+    parse_json,
+    require,
+)
 from m0_conformance.judging.fields import CODES, is_whole, stated_code
-from m0_conformance.judging.judge import fail, invariant, ok
-from m0_conformance.judging.streams import Event, Stream, is_execute
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Exchange, Recording
-
+from m0_conformance.judging.streams import is_execute
 
 RFC3339_Z = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z")
 
@@ -52,7 +55,7 @@ def _field(stream: Stream, event: Event, name: str, kind: str, *, fine: bool, cl
 
 
 @invariant("M0-W-1312/json-object")
-def json_object(stream: Stream) -> Iterator[Finding]:
+def json_object(stream: Stream) -> Findings:
     """The literal [DONE] is a dialect, judged as framing."""
     judged = [event for event in stream.events if event.raw.data is not None and event.kind != "[DONE]"]
     for event in judged:
@@ -75,7 +78,7 @@ def json_object(stream: Stream) -> Iterator[Finding]:
 
 
 @invariant("M0-W-1312/started-fields")
-def started_fields(stream: Stream) -> Iterator[Finding]:
+def started_fields(stream: Stream) -> Findings:
     """job_id, model, started_at."""
     for event in _readable(stream, "started"):
         wrong = [
@@ -87,41 +90,37 @@ def started_fields(stream: Stream) -> Iterator[Finding]:
 
 
 @invariant("M0-W-1312/started-job-id")
-def started_job_id(stream: Stream) -> Iterator[Finding]:
+def started_job_id(stream: Stream) -> Findings:
     """The request's job_id comes back."""
     event, asked = stream.started, stream.request.get("job_id")
     if event is None or not isinstance(asked, str) or not isinstance(got := event.data.get("job_id"), str):
         return
-    if got == asked:
-        yield ok(stream)
-    else:
-        yield fail(
-            stream,
-            "other-job-id",
-            "started names another job",
-            expected=repr(asked)[:80],
-            actual=repr(got)[:80],
-            at=event,
-        )
+    yield require(
+        got == asked,
+        stream,
+        "other-job-id",
+        "started names another job",
+        expected=repr(asked)[:80],
+        actual=repr(got)[:80],
+        at=event,
+    )
 
 
 @invariant("M0-W-1312/started-at-format")
-def started_at_format(stream: Stream) -> Iterator[Finding]:
+def started_at_format(stream: Stream) -> Findings:
     """RFC 3339 with Z."""
     event = stream.started
     if event is None or not isinstance(value := event.data.get("started_at"), str):
         return
-    if parse_time(value) is not None:
-        yield ok(stream)
-    else:
-        yield fail(
-            stream,
-            "started-at-format",
-            "started_at is no RFC 3339 time in UTC",
-            expected="2025-10-04T12:00:00Z",
-            actual=repr(value)[:80],
-            at=event,
-        )
+    yield require(
+        parse_time(value) is not None,
+        stream,
+        "started-at-format",
+        "started_at is no RFC 3339 time in UTC",
+        expected="2025-10-04T12:00:00Z",
+        actual=repr(value)[:80],
+        at=event,
+    )
 
 
 def parse_time(value: str) -> dt.datetime | None:
@@ -135,7 +134,7 @@ def parse_time(value: str) -> dt.datetime | None:
 
 
 @invariant("M0-W-1312/started-at-now")
-def started_at_now(stream: Stream) -> Iterator[Finding]:
+def started_at_now(stream: Stream) -> Findings:
     """Between the request and the event, give or take five seconds of clock difference."""
     event = stream.started
     moment = parse_time(str(event.data.get("started_at"))) if event is not None else None
@@ -143,21 +142,19 @@ def started_at_now(stream: Stream) -> Iterator[Finding]:
         return
     begin = stream.exchange.started_at
     early, late = begin - CLOCK_S, begin + event.at + CLOCK_S
-    if early <= moment.timestamp() <= late:
-        yield ok(stream)
-    else:
-        yield fail(
-            stream,
-            "started-at-not-now",
-            "started_at is not the time at which the job started",
-            expected=f"within {CLOCK_S:g} s of {dt.datetime.fromtimestamp(begin, dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
-            actual=str(event.data.get("started_at"))[:80],
-            at=event,
-        )
+    yield require(
+        early <= moment.timestamp() <= late,
+        stream,
+        "started-at-not-now",
+        "started_at is not the time at which the job started",
+        expected=f"within {CLOCK_S:g} s of {dt.datetime.fromtimestamp(begin, dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
+        actual=str(event.data.get("started_at"))[:80],
+        at=event,
+    )
 
 
 @invariant("M0-W-1312/started-model")
-def started_model(recording: Stream) -> Iterator[Finding]:
+def started_model(recording: Stream) -> Findings:
     """Not empty; equality with /health is judged where both were recorded."""
     stream = recording
     event = stream.started
@@ -195,7 +192,7 @@ def _health_models(stream: Stream) -> set[str]:
 
 
 @invariant("M0-W-1312/token-fields")
-def token_fields(stream: Stream) -> Iterator[Finding]:
+def token_fields(stream: Stream) -> Findings:
     """T is a text (possibly empty), i a whole number."""
     for event in _readable(stream, "token"):
         wrong = _field(stream, event, "t", "a text", fine=isinstance(event.data.get("t"), str)) or _field(
@@ -209,7 +206,7 @@ def token_fields(stream: Stream) -> Iterator[Finding]:
 
 
 @invariant("M0-W-1312/token-index")
-def token_index(stream: Stream) -> Iterator[Finding]:
+def token_index(stream: Stream) -> Findings:
     """0, 1, 2, … without gap or repetition."""
     for number, event in enumerate(stream.tokens):
         if is_whole(event.data.get("i")) and event.data["i"] != number:
@@ -227,7 +224,7 @@ def token_index(stream: Stream) -> Iterator[Finding]:
 
 
 @invariant("M0-W-1312/end-fields")
-def end_fields(stream: Stream) -> Iterator[Finding]:
+def end_fields(stream: Stream) -> Findings:
     """Both whole numbers, not negative."""
     for event in _readable(stream, "end"):
         wrong = [
@@ -247,27 +244,25 @@ def end_fields(stream: Stream) -> Iterator[Finding]:
 
 
 @invariant("M0-W-1312/end-tokens-out")
-def end_tokens_out(stream: Stream) -> Iterator[Finding]:
+def end_tokens_out(stream: Stream) -> Findings:
     """tokens_out against the token events that came."""
     event = stream.terminal
     if event is None or event.kind != "end" or not is_whole(event.data.get("tokens_out")):
         return
     told, seen = event.data["tokens_out"], len(stream.tokens)
-    if told == seen:
-        yield ok(stream)
-    else:
-        yield fail(
-            stream,
-            "tokens-out-differs",
-            "tokens_out is not the number of token events",
-            expected=str(seen),
-            actual=str(told),
-            at=event,
-        )
+    yield require(
+        told == seen,
+        stream,
+        "tokens-out-differs",
+        "tokens_out is not the number of token events",
+        expected=str(seen),
+        actual=str(told),
+        at=event,
+    )
 
 
 @invariant("M0-W-1312/end-decode-time")
-def end_decode_time(stream: Stream) -> Iterator[Finding]:
+def end_decode_time(stream: Stream) -> Findings:
     """Not longer than the job as we saw it; not zero where the tokens came spread over time."""
     event = stream.terminal
     if event is None or event.kind != "end" or not is_whole(event.data.get("decode_time_ms")):
@@ -286,8 +281,9 @@ def end_decode_time(stream: Stream) -> Iterator[Finding]:
             actual=f"{told} ms",
             at=event,
         )
-    elif spread >= SPREAD_S and told == 0:
-        yield fail(
+    else:
+        yield require(
+            spread < SPREAD_S or told != 0,
             stream,
             "decode-time-zero",
             "decode_time_ms is zero although the tokens came spread over time",
@@ -295,12 +291,10 @@ def end_decode_time(stream: Stream) -> Iterator[Finding]:
             actual="0 ms",
             at=event,
         )
-    else:
-        yield ok(stream)
 
 
 @invariant("M0-W-1312/error-fields", "M0-W-1500/code-set", "M0-W-1510/retriable")
-def error_events(stream: Stream) -> Iterator[Finding]:
+def error_events(stream: Stream) -> Findings:
     """Code and message; code out of the stable set; retriable a boolean."""
     for event in _readable(stream, "error"):
         wrong = [
@@ -347,7 +341,7 @@ def _code(subject: Stream | Exchange, code: str, event: Event | None = None) -> 
 
 
 @invariant("M0-W-1500/code-set", on="exchange")
-def refusal_code(exchange: Exchange, recording: Recording) -> Iterator[Finding]:  # noqa: ARG001 - the signature of "exchange"
+def refusal_code(exchange: Exchange, recording: Recording) -> Findings:  # noqa: ARG001 - the signature of "exchange"
     """The code of a refused request, wherever in its JSON it stands."""
     if not is_execute(exchange) or exchange.status is None or not 400 <= exchange.status < 600:
         return

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from m0_conformance.judging import (
+    Exchange,
+    Findings,
+    Recording,
+    Stream,
+    describe,
+    fail,
+    invariant,
+    judge,
+    ok,
+    require,
+    streams,
+    unsure,
+    warn,
+)
 from m0_conformance.judging.answers import finished, health_body, is_health, killed_by_us
 from m0_conformance.judging.fields import is_whole
-from m0_conformance.judging.judge import fail, invariant, judge, ok, unsure, warn
-from m0_conformance.judging.streams import Stream, describe, lifetime, streams
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Exchange, Recording
-
+from m0_conformance.judging.streams import lifetime
 
 HEALTH_S = 1.0
 
@@ -29,7 +34,7 @@ def _scale(recording: Recording) -> float:
 
 
 @judge("M0-W-1320/while-generating")
-def while_generating(recording: Recording) -> Iterator[Finding]:
+def while_generating(recording: Recording) -> Findings:
     """Every GET /health sent while tokens were being made is answered within a second."""
     windows = [window for stream in streams(recording, "long") if stream.tokens and (window := lifetime(stream))]
     limit = HEALTH_S * _scale(recording)
@@ -60,7 +65,7 @@ def while_generating(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-SYS-6.3.1/incremental")
-def incremental(recording: Recording) -> Iterator[Finding]:
+def incremental(recording: Recording) -> Findings:
     """The first token's arrival as a share of the whole time; the best of the long jobs counts."""
     shares: list[tuple[float, Stream]] = []
     for stream in streams(recording, "long"):
@@ -84,7 +89,7 @@ def incremental(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-SYS-6.3.1/valid-job-ends")
-def valid_job_ends(recording: Recording) -> Iterator[Finding]:
+def valid_job_ends(recording: Recording) -> Findings:
     """Ordinary jobs, undisturbed. A stream without a terminal event is M0-W-1311's."""
     for stream in streams(recording, "ordinary"):
         if finished(stream):
@@ -101,7 +106,7 @@ def valid_job_ends(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1001/model-constant")
-def model_constant(recording: Recording) -> Iterator[Finding]:
+def model_constant(recording: Recording) -> Findings:
     """One name in all answers of /health, one in all started events; that both agree is M0-W-1312/started-model."""
     told: dict[str, list[tuple[str, Stream | Exchange]]] = {"health": [], "started": []}
     for exchange in recording.exchanges:
@@ -136,26 +141,24 @@ def _count(stream: Stream) -> int:
 
 
 @invariant("M0-W-1300/max-tokens-bound")
-def max_tokens_bound(stream: Stream) -> Iterator[Finding]:
+def max_tokens_bound(stream: Stream) -> Findings:
     """On every stream of a job that names a legal max_tokens."""
     asked = stream.request.get("max_tokens")
     if not is_whole(asked) or not 1 <= asked <= DEFAULT or not stream.tokens:
         return
-    if _count(stream) <= asked:
-        yield ok(stream)
-    else:
-        yield fail(
-            stream,
-            "too-many-tokens",
-            "a job yields more tokens than its max_tokens",
-            expected=f"at most {asked}",
-            actual=f"{_count(stream)} tokens",
-            at=stream.tokens[asked],
-        )
+    yield require(
+        _count(stream) <= asked,
+        stream,
+        "too-many-tokens",
+        "a job yields more tokens than its max_tokens",
+        expected=f"at most {asked}",
+        actual=f"{_count(stream)} tokens",
+        at=next(iter(stream.tokens[asked:]), None),
+    )
 
 
 @judge("M0-W-1300/max-tokens-reached", "M0-W-1300/max-tokens-default")
-def max_tokens_reached(recording: Recording) -> Iterator[Finding]:
+def max_tokens_reached(recording: Recording) -> Findings:
     """Jobs of a model that never ends by itself. More tokens than asked for are max-tokens-bound's."""
     for label, clause in (("endless", "M0-W-1300/max-tokens-reached"), ("long", "M0-W-1300/max-tokens-default")):
         for stream in streams(recording, label):
@@ -179,7 +182,7 @@ def max_tokens_reached(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1300/max-tokens-prefix")
-def max_tokens_prefix(recording: Recording) -> Iterator[Finding]:
+def max_tokens_prefix(recording: Recording) -> Findings:
     """A cut of the longer text, which was the same both times it was asked for."""
     longer = [stream for stream in streams(recording, "longer") if finished(stream)]
     if len(longer) < 2 or any(stream.pieces != longer[0].pieces for stream in longer):
@@ -200,7 +203,7 @@ def max_tokens_prefix(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1311/no-tokens")
-def no_tokens(recording: Recording) -> Iterator[Finding]:
+def no_tokens(recording: Recording) -> Findings:
     """A model that ends at once. Text after the end of sequence is M0-W-1362's."""
     for stream in streams(recording, "ends at once"):
         if stream.terminal is None or stream.text:

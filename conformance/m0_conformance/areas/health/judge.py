@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from m0_conformance.contract import parse_json
+from m0_conformance.judging import (
+    Exchange,
+    Findings,
+    Json,
+    Recording,
+    describe,
+    fail,
+    first_broken,
+    invariant,
+    judge,
+    not_applicable,
+    note,
+    ok,
+    parse_json,
+    require,
+    warn,
+)
 from m0_conformance.judging.answers import broken, health_body, is_health, unanswered
 from m0_conformance.judging.fields import is_whole
-from m0_conformance.judging.judge import fail, invariant, judge, not_applicable, note, ok, warn
-from m0_conformance.judging.streams import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Exchange, Json, Recording
+    from collections.abc import Callable
 
 
 @judge("M0-W-1360/from-metadata", "M0-W-1364/vocab-size")
-def tokenizer_identity(recording: Recording) -> Iterator[Finding]:
+def tokenizer_identity(recording: Recording) -> Findings:
     """/health against the known file. A missing or malformed field is M0-W-1320's."""
     known = recording.facts.get("tokenizer")
     for exchange in recording.labelled("identity") if isinstance(known, dict) else []:
@@ -83,81 +94,62 @@ _RULES: dict[str, tuple[str, str, Callable[[Json], bool]]] = {
 
 
 @invariant("M0-W-1320/answers-json", on="exchange")
-def answers_json(exchange: Exchange, recording: Recording) -> Iterator[Finding]:
+def answers_json(exchange: Exchange, recording: Recording) -> Findings:
     """Status 200, content type, one JSON object. A worker that is starting, draining or gone is judged elsewhere."""
     if not is_health(exchange) or exchange.status == 503 or recording.check.startswith("canary"):
         return
     if exchange.status is None:
         if unanswered(exchange, recording):
-            yield fail(
-                exchange,
-                "health-unanswered",
-                "GET /health gets no answer",
-                expected="HTTP 200",
-                actual=describe(exchange),
-            )
+            yield fail(exchange, "health-unanswered", "GET /health gets no answer", expected="HTTP 200")
         return
     parsed = parse_json(exchange.body)
-    if exchange.status != 200:
-        yield fail(
-            exchange,
-            "health-status",
-            "GET /health is not answered with 200",
-            expected="HTTP 200",
-            actual=describe(exchange),
-        )
-    elif exchange.content_type != "application/json":
-        yield fail(
-            exchange,
+    yield first_broken(
+        exchange,
+        (exchange.status == 200, "health-status", "GET /health is not answered with 200", "HTTP 200"),
+        (
+            exchange.content_type == "application/json",
             "health-content-type",
             "the answer to GET /health is not announced as JSON",
-            expected="content-type: application/json",
-            actual=exchange.header("content-type") or "no content type",
-        )
-    elif not parsed.ok or not isinstance(parsed.value, dict):
-        yield fail(
-            exchange,
+            "content-type: application/json",
+            exchange.header("content-type") or "no content type",
+        ),
+        (
+            parsed.ok and isinstance(parsed.value, dict),
             "health-not-a-json-object",
             "the answer to GET /health is no plain JSON object",
-            expected="one JSON object",
-            actual="; ".join(parsed.problems) or describe(exchange),
-        )
-    elif broken(exchange):
-        yield fail(
-            exchange,
+            "one JSON object",
+            "; ".join(parsed.problems) or describe(exchange),
+        ),
+        (
+            not broken(exchange),
             "health-broken-end",
             "the answer to GET /health does not end where its message ends",
-            expected="a whole HTTP message and nothing after it",
-            actual=broken(exchange),
-        )
-    else:
-        yield ok(exchange)
+            "a whole HTTP message and nothing after it",
+            broken(exchange),
+        ),
+    )
 
 
 @invariant(*(_PREFIX + name for name in _RULES), on="exchange")
-def fields(exchange: Exchange, recording: Recording) -> Iterator[Finding]:  # noqa: ARG001 - the signature of "exchange"
+def fields(exchange: Exchange, recording: Recording) -> Findings:  # noqa: ARG001 - the signature of "exchange"
     """Presence and type of each field that needs no second look."""
     body = health_body(exchange) if is_health(exchange) else None
     if body is None:
         return
     for name, (key, words, fine) in _RULES.items():
-        if key in body and fine(body[key]):
-            yield ok(exchange, clause=_PREFIX + name)
-        else:
-            yield fail(
-                exchange,
-                f"health-{name}",
-                f"/health has no {key} that is {words}",
-                expected=f"{key}: {words}",
-                actual=f"{key}: {body[key]!r}"[:120]
-                if key in body
-                else f"no {key}; keys: {', '.join(sorted(body))[:120]}",
-                clause=_PREFIX + name,
-            )
+        yield require(
+            key in body and fine(body[key]),
+            exchange,
+            f"health-{name}",
+            f"/health has no {key} that is {words}",
+            expected=f"{key}: {words}",
+            actual=f"{key}: {body[key]!r}"[:120] if key in body else f"no {key}; keys: {', '.join(sorted(body))[:120]}",
+            clause=_PREFIX + name,
+        )
 
 
 @invariant("M0-W-1320/quant-kind", on="exchange")
-def quant_kind(exchange: Exchange, recording: Recording) -> Iterator[Finding]:  # noqa: ARG001 - the signature of "exchange"
+def quant_kind(exchange: Exchange, recording: Recording) -> Findings:  # noqa: ARG001 - the signature of "exchange"
     """One of M0's three; another GGUF format is a non-M0 model, which warns (E-HEALTH3)."""
     body = health_body(exchange) if is_health(exchange) else None
     if body is None:
@@ -179,7 +171,7 @@ def quant_kind(exchange: Exchange, recording: Recording) -> Iterator[Finding]:  
 
 
 @invariant("M0-W-1320/optional-types", on="exchange")
-def optional_types(exchange: Exchange, recording: Recording) -> Iterator[Finding]:  # noqa: ARG001 - the signature of "exchange"
+def optional_types(exchange: Exchange, recording: Recording) -> Findings:  # noqa: ARG001 - the signature of "exchange"
     """Sm a whole number, cuda_runtime_version a text; null says unknown."""
     body = health_body(exchange) if is_health(exchange) else None
     if body is None:
@@ -187,10 +179,9 @@ def optional_types(exchange: Exchange, recording: Recording) -> Iterator[Finding
     present = {key: body[key] for key in ("sm", "cuda_runtime_version") if body.get(key) is not None}
     if not present:
         yield not_applicable(exchange, "the worker sends neither sm nor cuda_runtime_version")
-    elif is_whole(present.get("sm", 0)) and isinstance(present.get("cuda_runtime_version", ""), str):
-        yield ok(exchange)
     else:
-        yield fail(
+        yield require(
+            is_whole(present.get("sm", 0)) and isinstance(present.get("cuda_runtime_version", ""), str),
             exchange,
             "optional-type",
             "an optional health field has the wrong type",
@@ -200,7 +191,7 @@ def optional_types(exchange: Exchange, recording: Recording) -> Iterator[Finding
 
 
 @invariant("M0-W-1320/status", on="exchange")
-def status(exchange: Exchange, recording: Recording) -> Iterator[Finding]:
+def status(exchange: Exchange, recording: Recording) -> Findings:
     """Healthy or unhealthy; and healthy where this recording holds a job that the same worker finished before."""
     body = health_body(exchange) if is_health(exchange) else None
     if body is None:
@@ -221,7 +212,7 @@ def status(exchange: Exchange, recording: Recording) -> Iterator[Finding]:
 
 
 @invariant("M0-W-1320/uptime-seconds", on="recording")
-def uptime_seconds(recording: Recording) -> Iterator[Finding]:
+def uptime_seconds(recording: Recording) -> Findings:
     """A number; between two answers of one worker it advances as the observer's clock does (1.5 s of tolerance)."""
     earlier: dict[str, tuple[float, float]] = {}
     for exchange in recording.exchanges:

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, TypeAlias
 
+from m0_conformance.judging import (
+    Exchange,
+    Findings,
+    Recording,
+    Stream,
+    describe,
+    fail,
+    invariant,
+    judge,
+    note,
+    ok,
+    require,
+    streams,
+)
 from m0_conformance.judging.answers import BUSY, finished, job_of, steady
 from m0_conformance.judging.job_model import CONTROL, Complaint, Model, State
-from m0_conformance.judging.judge import fail, invariant, judge, note, ok
-from m0_conformance.judging.streams import Stream, describe, is_execute, lifetime, streams, written_after
-from m0_conformance.recording.transcript import Exchange, Recording
+from m0_conformance.judging.streams import is_execute, lifetime, written_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
 
 
 CLOSE = 0.2
@@ -27,7 +37,7 @@ def _never_ran(stream: Stream) -> bool:
 
 
 @invariant("M0-W-1301/no-interleave", on="recording")
-def no_interleave(recording: Recording) -> Iterator[Finding]:
+def no_interleave(recording: Recording) -> Findings:
     """Of two jobs of one worker that meet, one has its terminal event before the other's first event."""
     hosts: dict[str, list[tuple[float, float, Stream]]] = defaultdict(list)
     for stream in streams(recording):
@@ -87,7 +97,7 @@ def _met(recording: Recording, first_label: str, second_label: str) -> Iterator[
 
 
 @judge("M0-W-1301/second-answered")
-def second_answered(recording: Recording) -> Iterator[Finding]:
+def second_answered(recording: Recording) -> Findings:
     """Held or refused (E-2ND)."""
     for _, second in _met(recording, "running", "second"):
         if second.status == 200:
@@ -98,55 +108,48 @@ def second_answered(recording: Recording) -> Iterator[Finding]:
                     "second-without-events",
                     "a second job is accepted and then gets no event",
                     expected="its stream after the first one's",
-                    actual=describe(second),
                 )
                 continue
             yield ok(second)
             yield note(second, "second-job", "a second job waits for its turn", reading=("E-2ND", "held"))
         elif second.status in BUSY:
             yield note(second, "second-job", "a second job is refused", reading=("E-2ND", "refused"))
-            if second.content_type == "application/json":
-                yield ok(second)
-            else:
-                yield fail(
-                    second,
-                    "busy-not-json",
-                    "a second job is refused without JSON",
-                    expected="content-type: application/json",
-                    actual=describe(second),
-                )
+            yield require(
+                second.content_type == "application/json",
+                second,
+                "busy-not-json",
+                "a second job is refused without JSON",
+                expected="content-type: application/json",
+            )
         elif second.status is None or second.status < 500:
             yield fail(
                 second,
                 "second-job-lost",
                 "a second job that comes while one runs is neither held nor refused as busy",
                 expected="200 and its stream later, or 503, 429, 409 with JSON",
-                actual=describe(second),
             )
 
 
 @judge("M0-W-1301/solo-equal")
-def solo_equal(recording: Recording) -> Iterator[Finding]:
+def solo_equal(recording: Recording) -> Findings:
     """Both overlapping jobs against the same jobs alone."""
     for label, alone in (("running", "first alone"), ("second", "second alone")):
         expected = steady(recording, alone)
         for stream in streams(recording, label):
             if expected is None or not finished(stream):
                 continue
-            if stream.pieces == expected:
-                yield ok(stream)
-            else:
-                yield fail(
-                    stream,
-                    "overlapping-job-differs",
-                    "a job that overlaps with another yields other tokens than alone",
-                    expected=repr(expected)[:160],
-                    actual=repr(stream.pieces)[:160],
-                )
+            yield require(
+                stream.pieces == expected,
+                stream,
+                "overlapping-job-differs",
+                "a job that overlaps with another yields other tokens than alone",
+                expected=repr(expected)[:160],
+                actual=repr(stream.pieces)[:160],
+            )
 
 
 @judge("M0-W-1301/duplicate-active")
-def duplicate_active(recording: Recording) -> Iterator[Finding]:
+def duplicate_active(recording: Recording) -> Findings:
     """E-DUPJOB: any refusal or a second job; the running stream goes on to its own end."""
     for first, second in _met(recording, "running twin", "twin"):
         if second.status is None:
@@ -155,7 +158,6 @@ def duplicate_active(recording: Recording) -> Iterator[Finding]:
                 "twin-lost",
                 "a job_id that is already running gets no answer",
                 expected="4xx, 503, or a job of its own",
-                actual=describe(second),
             )
             continue
         if second.status == 200:
@@ -165,21 +167,19 @@ def duplicate_active(recording: Recording) -> Iterator[Finding]:
         elif second.status != 503:
             continue
         expected = steady(recording, "twin alone")
-        if finished(first) and (expected is None or first.pieces == expected):
-            yield ok(first)
-        else:
-            yield fail(
-                first,
-                "running-twin-disturbed",
-                "a second request with a running job's job_id disturbs the running stream",
-                expected="its tokens, then end",
-                actual=f"{len(first.tokens)} tokens, then {first.terminal.kind if first.terminal else 'nothing'}",
-                at=first.terminal,
-            )
+        yield require(
+            finished(first) and (expected is None or first.pieces == expected),
+            first,
+            "running-twin-disturbed",
+            "a second request with a running job's job_id disturbs the running stream",
+            expected="its tokens, then end",
+            actual=f"{len(first.tokens)} tokens, then {first.terminal.kind if first.terminal else 'nothing'}",
+            at=first.terminal,
+        )
 
 
 @judge("M0-W-1301/after-disconnect")
-def after_disconnect(recording: Recording) -> Iterator[Finding]:
+def after_disconnect(recording: Recording) -> Findings:
     """The job after a client that hung up in the middle."""
     left = [stream for stream in streams(recording, "abandoned") if stream.tokens and stream.terminal is None]
     expected = steady(recording, "undisturbed")
@@ -216,7 +216,7 @@ Moment: TypeAlias = tuple[float, int, str, Exchange]
 
 
 @invariant(*CLAUSES, on="recording")
-def model(recording: Recording) -> Iterator[Finding]:
+def model(recording: Recording) -> Findings:
     """Only where the check says that every request is one the model knows."""
     if recording.facts.get("model") is not True:
         return
@@ -282,7 +282,7 @@ def _step(
     return None
 
 
-def _texts(recording: Recording, views: dict[str, Stream]) -> Iterator[Finding]:
+def _texts(recording: Recording, views: dict[str, Stream]) -> Findings:
     """Greedy jobs of one prompt: each text begins as the control's, whatever happened before or beside it."""
     control = steady(recording, CONTROL)
     if control is None:

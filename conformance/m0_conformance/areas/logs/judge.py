@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from m0_conformance.judging.judge import fail, judge, note, ok
+from m0_conformance.judging import Finding, Findings, Launch, Recording, fail, judge, note, ok, require
 from m0_conformance.judging.launches import given, jobs_of, log_events, signalled
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Launch, Recording
-
 
 LIFE: Final = "life"
 
@@ -32,7 +25,7 @@ def _life(recording: Recording) -> Launch | None:
 
 
 @judge("M0-W-1900/startup", "M0-W-1900/model-load-start", "M0-W-1900/model-load-complete", "M0-W-1900/ready")
-def start_events(recording: Recording) -> Iterator[Finding]:
+def start_events(recording: Recording) -> Findings:
     """Each is there; their order is M0-W-1110/event-order."""
     launch = _life(recording)
     if launch is None:
@@ -56,7 +49,7 @@ def _once_at_least(launch: Launch, name: str, clause: str) -> Finding:
 
 
 @judge("M0-W-1900/shutdown")
-def shutdown_event(recording: Recording) -> Iterator[Finding]:
+def shutdown_event(recording: Recording) -> Findings:
     """There when the worker ended by itself after SIGTERM; a worker that SIGTERM killed is M0-W-1340's."""
     launch = _life(recording)
     if launch is not None and signalled(launch) is not None and launch.exit_code is not None and launch.exit_code >= 0:
@@ -64,7 +57,7 @@ def shutdown_event(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1900/execute-start", "M0-W-1900/execute-end")
-def job_events(recording: Recording) -> Iterator[Finding]:
+def job_events(recording: Recording) -> Findings:
     """As many as jobs were accepted, and as many as ended; read after the worker's exit, when all lines have come."""
     launch = _life(recording)
     if launch is None or launch.exit_code is None or launch.dropped_lines:
@@ -75,21 +68,19 @@ def job_events(recording: Recording) -> Iterator[Finding]:
         return  # whether a cut or failed job has "run to its end" is not said
     for name in _JOB_EVENTS:
         count, clause = len(log_events(launch, name)), f"M0-W-1900/{name.replace('_', '-')}"
-        if count == len(jobs):
-            yield ok(launch, clause=clause)
-        else:
-            yield fail(
-                launch,
-                f"{name.replace('_', '-')}-count",
-                f"the event {name} is not logged once for every job",
-                expected=f"{len(jobs)} events for {len(jobs)} jobs",
-                actual=f"{count} events",
-                clause=clause,
-            )
+        yield require(
+            count == len(jobs),
+            launch,
+            f"{name.replace('_', '-')}-count",
+            f"the event {name} is not logged once for every job",
+            expected=f"{len(jobs)} events for {len(jobs)} jobs",
+            actual=f"{count} events",
+            clause=clause,
+        )
 
 
 @judge("M0-W-1900/job-id")
-def job_id(recording: Recording) -> Iterator[Finding]:
+def job_id(recording: Recording) -> Findings:
     """execute_start and execute_end carry the job_id of one of the jobs."""
     launch = _life(recording)
     if launch is None:
@@ -110,7 +101,7 @@ def job_id(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1900/context")
-def context(recording: Recording) -> Iterator[Finding]:
+def context(recording: Recording) -> Findings:
     """worker_id, model_ref and gpu_device in every event, with the values of the command line."""
     launch = _life(recording)
     if launch is None:
@@ -139,7 +130,7 @@ def context(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1901/absent")
-def no_figures(recording: Recording) -> Iterator[Finding]:
+def no_figures(recording: Recording) -> Findings:
     """For information: numbers of memory, tokens or time in a job's events."""
     launch = _life(recording)
     events = [] if launch is None else log_events(launch, *_JOB_EVENTS)
@@ -157,7 +148,7 @@ def no_figures(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1902/no-prompt", "M0-W-1902/no-output")
-def no_texts(recording: Recording) -> Iterator[Finding]:
+def no_texts(recording: Recording) -> Findings:
     """For information: a unique word of a prompt, and the words that were generated, in the output of the process."""
     launch = _life(recording)
     if launch is None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from m0_conformance.judging.judge import fail, judge, ok
-from m0_conformance.judging.launches import CODE, complaint, given, how_it_went, log_events, refused, scale_of
+from m0_conformance.judging import Findings, Json, Launch, Recording, fail, judge, ok, require
+from m0_conformance.judging.launches import CODE, complaint, given, log_events, refused, scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Json, Launch, Recording
 
 
 SECONDS = 30.0
@@ -52,7 +49,7 @@ def _failed(recording: Recording) -> Iterator[tuple[Launch, dict[str, Json]]]:
 
 
 @judge(*_REFUSED)
-def refuses(recording: Recording) -> Iterator[Finding]:
+def refuses(recording: Recording) -> Findings:
     """The process ends by itself without having served. A header that fits no file must not crash it either."""
     for launch, case in _broken(recording):
         clause = case["clause"]
@@ -62,7 +59,6 @@ def refuses(recording: Recording) -> Iterator[Finding]:
                 "broken-file-accepted",
                 f"a file is not refused: {case['wrong']}",
                 expected="the start fails",
-                actual=how_it_went(launch),
                 clause=clause,
             )
         elif clause == _HOSTILE and launch.exit_code is not None and launch.exit_code < 0:
@@ -71,7 +67,6 @@ def refuses(recording: Recording) -> Iterator[Finding]:
                 "crash",
                 f"a hostile header kills the worker: {case['wrong']}",
                 expected="a refusal",
-                actual=how_it_went(launch),
                 clause=clause,
             )
         elif clause in {_HOSTILE, "M0-W-1210/too-big"} and (launch.exited_at or 0.0) > SECONDS * scale_of(recording):
@@ -80,7 +75,6 @@ def refuses(recording: Recording) -> Iterator[Finding]:
                 "slow-refusal",
                 f"a file is refused only after much work: {case['wrong']}",
                 expected=f"within {SECONDS:g} s",
-                actual=how_it_went(launch),
                 clause=clause,
             )
         elif clause == _UNKNOWN and _said(recording, launch) and not _names(recording, launch, case["words"]):
@@ -111,7 +105,7 @@ def _tail(text: str) -> str:
 
 
 @judge("M0-W-1210/exit-one")
-def exit_one(recording: Recording) -> Iterator[Finding]:
+def exit_one(recording: Recording) -> Findings:
     """Exactly 1. Exit code 0 is M0-W-1111/exit-code, a crash on a hostile header is M0-W-1211/hostile-header."""
     for launch, case in _failed(recording):
         code = launch.exit_code
@@ -123,66 +117,58 @@ def exit_one(recording: Recording) -> Iterator[Finding]:
                 "exit-code-not-one",
                 f"a refused file ends the start with another code than 1: {case['wrong']}",
                 expected="exit code 1",
-                actual=how_it_went(launch),
             )
 
 
 @judge("M0-W-1210/says-what")
-def says_what(recording: Recording) -> Iterator[Finding]:
+def says_what(recording: Recording) -> Findings:
     """A word for the property in question, where the file has one fault that has a name."""
     for launch, case in _failed(recording):
         if not case["words"] or case["clause"] == _UNKNOWN or not _said(recording, launch):
             continue
-        if _names(recording, launch, case["words"]):
-            yield ok(launch)
-        else:
-            yield fail(
-                launch,
-                "property-not-named",
-                f"the message does not say what is wrong: {case['wrong']}",
-                expected=" or ".join(case["words"]),
-                actual=_tail(complaint(recording, launch)),
-            )
+        yield require(
+            _names(recording, launch, case["words"]),
+            launch,
+            "property-not-named",
+            f"the message does not say what is wrong: {case['wrong']}",
+            expected=" or ".join(case["words"]),
+            actual=_tail(complaint(recording, launch)),
+        )
 
 
 @judge("M0-W-1111/exit-code")
-def exit_code(recording: Recording) -> Iterator[Finding]:
+def exit_code(recording: Recording) -> Findings:
     """A failed start never looks like a finished life."""
     for launch, case in _failed(recording):
-        if launch.exit_code == 0:
-            yield fail(
-                launch,
-                "exit-code-zero",
-                f"a failed start ends with exit code 0: {case['wrong']}",
-                expected="exit code other than 0",
-                actual=how_it_went(launch),
-            )
-        else:
-            yield ok(launch)
+        yield require(
+            launch.exit_code != 0,
+            launch,
+            "exit-code-zero",
+            f"a failed start ends with exit code 0: {case['wrong']}",
+            expected="exit code other than 0",
+        )
 
 
 @judge("M0-W-1111/message")
-def message(recording: Recording) -> Iterator[Finding]:
+def message(recording: Recording) -> Findings:
     """On stderr: a sentence and a code in capitals with underscores."""
     for launch, case in _failed(recording):
         if case["clause"] == _HOSTILE:  # a crash has no message; it is judged there
             continue
         text = "\n".join(line.text for line in launch.lines if line.stream == "stderr")
         words = re.findall(r"[A-Za-z]{2,}", text)
-        if CODE.search(text) and len(words) >= 3:
-            yield ok(launch)
-        else:
-            yield fail(
-                launch,
-                "no-message" if not text.strip() else "no-code",
-                f"stderr holds no message with an error code: {case['wrong']}",
-                expected="a sentence and a code such as MODEL_LOAD_FAILED on stderr",
-                actual=_tail(text),
-            )
+        yield require(
+            CODE.search(text) and len(words) >= 3,
+            launch,
+            "no-message" if not text.strip() else "no-code",
+            f"stderr holds no message with an error code: {case['wrong']}",
+            expected="a sentence and a code such as MODEL_LOAD_FAILED on stderr",
+            actual=_tail(text),
+        )
 
 
 @judge("M0-W-1111/context")
-def context(recording: Recording) -> Iterator[Finding]:
+def context(recording: Recording) -> Findings:
     """Path and device number in an error event or a plain line."""
     for launch, case in _failed(recording):
         known = given(recording, launch)
@@ -196,20 +182,18 @@ def context(recording: Recording) -> Iterator[Finding]:
         name = str(known["model"]).rpartition("/")[2]
         device = re.search(rf"(?i)(?:gpu|device)\D{{0,24}}{known['gpu_device']}\b", text)
         missing = [what for what, there in (("model path", name in text), ("device number", device)) if not there]
-        if missing:
-            yield fail(
-                launch,
-                "context-missing",
-                f"what is logged about a failed start lacks {' and '.join(missing)}",
-                expected="model path and device number",
-                actual=_tail(text),
-            )
-        else:
-            yield ok(launch)
+        yield require(
+            not missing,
+            launch,
+            "context-missing",
+            f"what is logged about a failed start lacks {' and '.join(missing)}",
+            expected="model path and device number",
+            actual=_tail(text),
+        )
 
 
 @judge("M0-W-1410/load-failed-code")
-def load_failed_code(recording: Recording) -> Iterator[Finding]:
+def load_failed_code(recording: Recording) -> Findings:
     """MODEL_LOAD_FAILED for wrong magic and version; that there is a code at all is M0-W-1111/message."""
     for launch, case in _failed(recording):
         if case["clause"] not in {"M0-W-1210/magic", "M0-W-1200/other-versions"}:
@@ -228,18 +212,16 @@ def load_failed_code(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1900/error")
-def error_event(recording: Recording) -> Iterator[Finding]:
+def error_event(recording: Recording) -> Findings:
     """An event named error in the log of a failed start."""
     for launch, case in _failed(recording):
         if case["clause"] == _HOSTILE:
             continue
-        if log_events(launch, "error"):
-            yield ok(launch)
-        else:
-            yield fail(
-                launch,
-                "no-error-event",
-                f"a failed start logs no event error: {case['wrong']}",
-                expected="event error",
-                actual=", ".join(event.name for event in log_events(launch)) or "no events",
-            )
+        yield require(
+            log_events(launch, "error"),
+            launch,
+            "no-error-event",
+            f"a failed start logs no event error: {case['wrong']}",
+            expected="event error",
+            actual=", ".join(event.name for event in log_events(launch)) or "no events",
+        )

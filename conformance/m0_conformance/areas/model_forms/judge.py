@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from m0_conformance.contract import parse_json
+from m0_conformance.judging import (
+    Exchange,
+    Finding,
+    Findings,
+    Json,
+    Recording,
+    describe,
+    fail,
+    judge,
+    ok,
+    parse_json,
+    require,
+    stream_of,
+)
 from m0_conformance.judging.fields import is_whole
-from m0_conformance.judging.judge import fail, judge, ok
-from m0_conformance.judging.launches import how_it_went
-from m0_conformance.judging.streams import describe, stream_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Exchange, Json, Recording
 
 
 _LOADS = (
@@ -67,19 +74,14 @@ def _other_text(recording: Recording, exchange: Exchange, unlike: str, clause: s
 
 
 @judge(*_LOADS)
-def loads_and_says(recording: Recording) -> Iterator[Finding]:
+def loads_and_says(recording: Recording) -> Findings:
     """Ready, a job that ends with end, and the text where the weights promise one."""
     for label, promise in _models(recording):
         launch = recording.launch(label)
         for clause in promise["clauses"]:
             if launch is not None and launch.ready_at is None:
                 yield fail(
-                    launch,
-                    "does-not-load",
-                    f"a good file is not loaded: {label}",
-                    expected="ready",
-                    actual=how_it_went(launch),
-                    clause=clause,
+                    launch, "does-not-load", f"a good file is not loaded: {label}", expected="ready", clause=clause
                 )
                 continue
             for exchange in recording.labelled(f"job {label}"):
@@ -90,7 +92,6 @@ def loads_and_says(recording: Recording) -> Iterator[Finding]:
                         "serves-no-job",
                         f"a model loads but serves no job: {label}",
                         expected="end",
-                        actual=describe(exchange),
                         clause=clause,
                     )
                 elif promise.get("unlike"):
@@ -111,44 +112,40 @@ def _health(recording: Recording) -> Iterator[tuple[Exchange, dict[str, Json], d
 
 
 @judge("M0-W-1201/quant-kind-stored")
-def quant_kind_stored(recording: Recording) -> Iterator[Finding]:
+def quant_kind_stored(recording: Recording) -> Findings:
     """Equal to the declared format, where that is one of M0's three."""
     for exchange, body, promise in _health(recording):
         if promise["format"] is None or "quant_kind" not in body:
             continue
-        if body["quant_kind"] == promise["format"]:
-            yield ok(exchange)
-        else:
-            yield fail(
-                exchange,
-                "other-quant-kind",
-                "quant_kind is not the format that the file declares",
-                expected=promise["format"],
-                actual=repr(body["quant_kind"])[:80],
-            )
+        yield require(
+            body["quant_kind"] == promise["format"],
+            exchange,
+            "other-quant-kind",
+            "quant_kind is not the format that the file declares",
+            expected=promise["format"],
+            actual=repr(body["quant_kind"])[:80],
+        )
 
 
 @judge("M0-W-1211/context-length")
-def context_length(recording: Recording) -> Iterator[Finding]:
+def context_length(recording: Recording) -> Findings:
     """No more than the file's; null says unknown, which is for M0-W-1320/context-length."""
     for exchange, body, promise in _health(recording):
         value, known = body.get("context_length"), promise["context"]
         if known is None or value is None or not is_whole(value):
             continue
-        if 0 < value <= known:
-            yield ok(exchange)
-        else:
-            yield fail(
-                exchange,
-                "context-length-not-the-files",
-                "context_length is not the file's",
-                expected=f"{known}, or less",
-                actual=str(value),
-            )
+        yield require(
+            0 < value <= known,
+            exchange,
+            "context-length-not-the-files",
+            "context_length is not the file's",
+            expected=f"{known}, or less",
+            actual=str(value),
+        )
 
 
 @judge("M0-W-1430/positions")
-def positions(recording: Recording) -> Iterator[Finding]:
+def positions(recording: Recording) -> Findings:
     """The position probes echo the prompt's last four characters, over and over."""
     for label, wanted in recording.facts.get("echoes", {}).items():
         for exchange in recording.labelled(label):
@@ -157,7 +154,7 @@ def positions(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1430/attends-to-context")
-def attends_to_context(recording: Recording) -> Iterator[Finding]:
+def attends_to_context(recording: Recording) -> Findings:
     """The memory probe repeats what was most frequent far back, and never says what was not there."""
     for label, wanted in recording.facts.get("remembered", {}).items():
         for exchange in recording.labelled(label):
@@ -169,13 +166,11 @@ def attends_to_context(recording: Recording) -> Iterator[Finding]:
             strange = sorted(set(stream.text) - set(seen))
             if not stream.tokens:
                 continue
-            if strange:
-                yield fail(
-                    stream,
-                    "token-from-nowhere",
-                    "a token that is not in the context takes part",
-                    expected=f"characters of {seen!r}",
-                    actual=repr("".join(strange)),
-                )
-            else:
-                yield ok(stream)
+            yield require(
+                not strange,
+                stream,
+                "token-from-nowhere",
+                "a token that is not in the context takes part",
+                expected=f"characters of {seen!r}",
+                actual=repr("".join(strange)),
+            )

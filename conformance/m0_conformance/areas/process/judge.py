@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from m0_conformance.contract import parse_json
-from m0_conformance.judging.judge import fail, judge, not_applicable, note, ok
+from m0_conformance.judging import (
+    Exchange,
+    Findings,
+    Json,
+    Launch,
+    Recording,
+    Stream,
+    describe,
+    fail,
+    first_broken,
+    judge,
+    not_applicable,
+    note,
+    ok,
+    parse_json,
+    require,
+    stream_of,
+)
 from m0_conformance.judging.launches import IDLE_S, how_it_went, scale_of, signalled, told_to_end
-from m0_conformance.judging.streams import Stream, describe, stream_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Exchange, Json, Launch, Recording
-
 
 LIFE: Final = "life"
 
@@ -31,7 +39,7 @@ def _stream(recording: Recording, label: str) -> Stream | None:
     return stream if stream.terminal is not None and stream.terminal.kind == "end" else None
 
 
-def _same(recording: Recording, left: str, right: str, key: str, message: str) -> Iterator[Finding]:
+def _same(recording: Recording, left: str, right: str, key: str, message: str) -> Findings:
     one, other = _stream(recording, left), _stream(recording, right)
     if one is None or other is None:
         return
@@ -43,7 +51,7 @@ def _same(recording: Recording, left: str, right: str, key: str, message: str) -
 
 
 @judge("M0-SYS-2.4.1/standalone")
-def standalone(recording: Recording) -> Iterator[Finding]:
+def standalone(recording: Recording) -> Findings:
     """Ready with the four arguments alone, and the first job ends with end."""
     launch = recording.launch(LIFE)
     if launch is None:
@@ -54,7 +62,6 @@ def standalone(recording: Recording) -> Iterator[Finding]:
             "not-ready-alone",
             "started with the four required arguments, the worker does not become ready",
             expected="ready",
-            actual=how_it_went(launch),
         )
         return
     for exchange in recording.labelled("first"):
@@ -62,56 +69,49 @@ def standalone(recording: Recording) -> Iterator[Finding]:
             yield ok(launch)
         elif exchange.status is None or exchange.status >= 500:
             yield fail(
-                exchange,
-                "serves-nothing-alone",
-                "a worker on its own does not serve",
-                expected="a job that ends",
-                actual=describe(exchange),
+                exchange, "serves-nothing-alone", "a worker on its own does not serve", expected="a job that ends"
             )
 
 
 @judge("M0-SYS-2.4.2/leaves-nothing")
-def leaves_nothing(recording: Recording) -> Iterator[Finding]:
+def leaves_nothing(recording: Recording) -> Findings:
     """After the exit: no process of its group, and the port can be bound."""
     launch = recording.launch(LIFE)
     if launch is None or launch.exit_code is None or "port free" not in recording.facts:
         return
     left = recording.facts.get("processes left", [])
-    if left:
-        yield fail(
-            launch,
+    yield first_broken(
+        launch,
+        (
+            not left,
             "process-left",
             "a process of the worker outlives it",
-            expected="none",
-            actual=", ".join(str(name) for name in left)[:200],
-        )
-    elif not recording.facts["port free"]:
-        yield fail(launch, "port-left", "the port cannot be bound after the exit", expected="free", actual="in use")
-    else:
-        yield ok(launch)
+            "none",
+            ", ".join(str(name) for name in left)[:200],
+        ),
+        (recording.facts["port free"], "port-left", "the port cannot be bound after the exit", "free", "in use"),
+    )
 
 
 @judge("M0-W-1365/no-child-process")
-def no_child_process(recording: Recording) -> Iterator[Finding]:
+def no_child_process(recording: Recording) -> Findings:
     """While a job ran: no descendant but the worker itself behind a wrapper, known by its worker id."""
     launch = recording.launch(LIFE)
     children = recording.facts.get("other programs")
     if launch is None or children is None:
         return
-    if children:
-        yield fail(
-            launch,
-            "child-process",
-            "the worker runs another program while it serves",
-            expected="no child process",
-            actual="; ".join(str(child) for child in children)[:200],
-        )
-    else:
-        yield ok(launch)
+    yield require(
+        not children,
+        launch,
+        "child-process",
+        "the worker runs another program while it serves",
+        expected="no child process",
+        actual="; ".join(str(child) for child in children)[:200],
+    )
 
 
 @judge("M0-SYS-2.3.1/after-restart")
-def after_restart(recording: Recording) -> Iterator[Finding]:
+def after_restart(recording: Recording) -> Findings:
     """The same request on the worker that ran before and on the one just started."""
     yield from _same(
         recording, "before the restart", "first", "other-after-restart", "a freshly started process says something else"
@@ -119,7 +119,7 @@ def after_restart(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1820/whole-life")
-def whole_life(recording: Recording) -> Iterator[Finding]:
+def whole_life(recording: Recording) -> Findings:
     """Start, health, a job, the job again, SIGTERM, exit code 0."""
     launch = recording.launch(LIFE)
     if launch is None or launch.ready_at is None:
@@ -138,20 +138,18 @@ def whole_life(recording: Recording) -> Iterator[Finding]:
         broken = "SIGTERM: still running"
     elif launch.exit_code != 0:
         broken = f"SIGTERM: {how_it_went(launch)}"
-    if broken:
-        yield fail(
-            launch,
-            "life-broken",
-            "one process does not live through start, health, two equal jobs and SIGTERM",
-            expected="exit code 0 after having served",
-            actual=broken,
-        )
-    else:
-        yield ok(launch)
+    yield require(
+        not broken,
+        launch,
+        "life-broken",
+        "one process does not live through start, health, two equal jobs and SIGTERM",
+        expected="exit code 0 after having served",
+        actual=broken,
+    )
 
 
 @judge("M0-SYS-6.3.2/two-workers")
-def two_workers(recording: Recording) -> Iterator[Finding]:
+def two_workers(recording: Recording) -> Findings:
     """Two jobs at the same time on two ports, each as when it was alone."""
     message = "a worker serves something else while another one works beside it"
     for side in ("left", "right"):
@@ -164,12 +162,11 @@ def two_workers(recording: Recording) -> Iterator[Finding]:
                 "neighbours-exclude-each-other",
                 "a worker does not serve while another one works beside it",
                 expected="end",
-                actual=describe(exchange),
             )
 
 
 @judge("M0-SYS-6.3.2/survives-neighbour")
-def survives_neighbour(recording: Recording) -> Iterator[Finding]:
+def survives_neighbour(recording: Recording) -> Findings:
     """The running job of one ends well after SIGKILL to the other, and so does the next."""
     killed, left = recording.facts.get("neighbour killed at"), recording.launch("left")
     running = recording.exchange("beside the killed")
@@ -183,20 +180,17 @@ def survives_neighbour(recording: Recording) -> Iterator[Finding]:
         exchange = recording.exchange(label)
         if exchange is None:
             continue
-        if _stream(recording, label) is not None:
-            yield ok(exchange)
-        else:
-            yield fail(
-                exchange,
-                "dies-with-neighbour",
-                "a worker does not go on when another one is killed",
-                expected="end",
-                actual=describe(exchange),
-            )
+        yield require(
+            _stream(recording, label) is not None,
+            exchange,
+            "dies-with-neighbour",
+            "a worker does not go on when another one is killed",
+            expected="end",
+        )
 
 
 @judge("M0-W-1002/file-replaced")
-def file_replaced(recording: Recording) -> Iterator[Finding]:
+def file_replaced(recording: Recording) -> Findings:
     """Same tokens and same identity after another file took the model's name."""
     if recording.facts.get("file replaced") is not True:
         return
@@ -243,27 +237,25 @@ def _running(recording: Recording) -> tuple[Launch, float, Stream] | None:
 
 
 @judge("M0-W-1340/sigterm-finishes-job")
-def finishes_job(recording: Recording) -> Iterator[Finding]:
+def finishes_job(recording: Recording) -> Findings:
     """All the tokens the job asked for (the probe never stops by itself) and end."""
     found = _running(recording)
     if found is None:
         return
     _, _, stream = found
     terminal, wanted = stream.terminal, stream.request.get("max_tokens")
-    if terminal is not None and terminal.kind == "end" and len(stream.tokens) == wanted:
-        yield ok(stream)
-    else:
-        yield fail(
-            stream,
-            "job-cut-by-sigterm",
-            "the job that runs when SIGTERM comes is not finished",
-            expected=f"{wanted} tokens and end",
-            actual=f"{len(stream.tokens)} tokens, {'no terminal event' if terminal is None else terminal.text[:120]}",
-        )
+    yield require(
+        terminal is not None and terminal.kind == "end" and len(stream.tokens) == wanted,
+        stream,
+        "job-cut-by-sigterm",
+        "the job that runs when SIGTERM comes is not finished",
+        expected=f"{wanted} tokens and end",
+        actual=f"{len(stream.tokens)} tokens, {'no terminal event' if terminal is None else terminal.text[:120]}",
+    )
 
 
 @judge("M0-W-1340/sigterm-refuses-new")
-def refuses_new(recording: Recording) -> Iterator[Finding]:
+def refuses_new(recording: Recording) -> Findings:
     """503 or no connection, for a job that came after the signal and while the first one ran."""
     found = _running(recording)
     if found is None:
@@ -273,20 +265,17 @@ def refuses_new(recording: Recording) -> Iterator[Finding]:
     for exchange in recording.labelled("late"):
         if exchange.t0 <= moment or over is None or exchange.t0 >= stream.exchange.t0 + over:
             continue
-        if exchange.status == 503 or (exchange.status is None and exchange.end != "garbage"):
-            yield ok(exchange)
-        else:
-            yield fail(
-                exchange,
-                "accepts-after-sigterm",
-                "a new job is not refused after SIGTERM",
-                expected="HTTP 503, or no connection",
-                actual=describe(exchange),
-            )
+        yield require(
+            exchange.status == 503 or (exchange.status is None and exchange.end != "garbage"),
+            exchange,
+            "accepts-after-sigterm",
+            "a new job is not refused after SIGTERM",
+            expected="HTTP 503, or no connection",
+        )
 
 
 @judge("M0-W-1340/sigterm-busy-deadline")
-def busy_deadline(recording: Recording) -> Iterator[Finding]:
+def busy_deadline(recording: Recording) -> Findings:
     """Exit code 0 within thirty seconds of the signal."""
     found = _running(recording)
     if found is None:
@@ -294,20 +283,18 @@ def busy_deadline(recording: Recording) -> Iterator[Finding]:
     launch, moment, _ = found
     limit = BUSY_S * scale_of(recording)
     took = None if launch.exited_at is None else launch.t0 + launch.exited_at - moment
-    if took is not None and took <= limit and launch.exit_code == 0:
-        yield ok(launch, f"{took:.2f} s")
-    else:
-        yield fail(
-            launch,
-            "busy-exit",
-            "a worker that gets SIGTERM while a job runs does not end well in time",
-            expected=f"exit code 0 within {limit:g} s",
-            actual=how_it_went(launch),
-        )
+    yield require(
+        took is not None and took <= limit and launch.exit_code == 0,
+        launch,
+        "busy-exit",
+        "a worker that gets SIGTERM while a job runs does not end well in time",
+        expected=f"exit code 0 within {limit:g} s",
+        seen=f"{took or 0.0:.2f} s",
+    )
 
 
 @judge("M0-W-1630/within-5s")
-def within_five_seconds(recording: Recording) -> Iterator[Finding]:
+def within_five_seconds(recording: Recording) -> Findings:
     """For information: the same, with a job of about a second, in five seconds."""
     found = _running(recording)
     if found is None or found[0].exited_at is None:
@@ -318,7 +305,7 @@ def within_five_seconds(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1340/shutdown-endpoint")
-def shutdown_endpoint(recording: Recording) -> Iterator[Finding]:
+def shutdown_endpoint(recording: Recording) -> Findings:
     """For information: 202 and exit code 0, on the launch "callback"."""
     launch, exchange = recording.launch("callback"), recording.exchange("shutdown")
     if launch is None or exchange is None:

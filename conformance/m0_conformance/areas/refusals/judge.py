@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from m0_conformance.contract import parse_json, schema_errors
+from m0_conformance.contract import schema_errors
+from m0_conformance.judging import (
+    Exchange,
+    Findings,
+    Recording,
+    describe,
+    fail,
+    first_broken,
+    invariant,
+    judge,
+    not_applicable,
+    note,
+    ok,
+    parse_json,
+    require,
+    streams,
+    warn,
+)
 from m0_conformance.judging.answers import (
     BUSY,
     broken,
@@ -18,15 +33,7 @@ from m0_conformance.judging.answers import (
     unanswered,
 )
 from m0_conformance.judging.fields import CODES, stated_code
-from m0_conformance.judging.judge import fail, invariant, judge, not_applicable, note, ok, warn
-from m0_conformance.judging.streams import describe, is_execute, streams
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Exchange, Recording
-
+from m0_conformance.judging.streams import is_execute
 
 OWN_FAILURES = frozenset({"INSUFFICIENT_VRAM", "VRAM_OOM", "CUDA_ERROR", "INFERENCE_TIMEOUT"})
 """Failures to a valid job that have a 5xx status of their own in the spec's table of codes."""
@@ -48,7 +55,7 @@ def _ended_on_purpose(exchange: Exchange, recording: Recording) -> bool:
 
 
 @invariant("M0-W-1302/never-5xx", on="exchange")
-def never_5xx(exchange: Exchange, recording: Recording) -> Iterator[Finding]:
+def never_5xx(exchange: Exchange, recording: Recording) -> Findings:
     """503 is a worker's right while it is busy or draining; every other 5xx to a client's input is a failure."""
     if exchange.status is None and exchange.end in {"reset", "garbage"} and _well_formed(exchange):
         if not _ended_on_purpose(exchange, recording):
@@ -87,7 +94,7 @@ _KINDS = {
 
 
 @invariant(*_KINDS.values(), on="recording")
-def refusals(recording: Recording) -> Iterator[Finding]:
+def refusals(recording: Recording) -> Findings:
     """400 for whatever fails validation. A value served although it is out of range is its own limit's failure."""
     for case in cases(recording):
         clause = _KINDS.get(case.kind)
@@ -104,12 +111,11 @@ def refusals(recording: Recording) -> Iterator[Finding]:
                 f"bad-{case.kind}-accepted",
                 f"a bad request is served: {exchange.label}",
                 expected="HTTP 400",
-                actual=describe(exchange),
                 clause=clause,
             )
 
 
-def _other_refusal(exchange: Exchange, recording: Recording, clause: str) -> Iterator[Finding]:
+def _other_refusal(exchange: Exchange, recording: Recording, clause: str) -> Findings:
     framework = exchange.status in {413, 415, 422}
     lenient = framework and recording.settings.get("disputes") in {"lenient", "report"}
     speak = warn if lenient else fail
@@ -118,7 +124,6 @@ def _other_refusal(exchange: Exchange, recording: Recording, clause: str) -> Ite
         "refused-by-stream" if exchange.status == 200 else "refused-with-another-status",
         f"a bad request is refused, but not with 400: {exchange.label}",
         expected="HTTP 400",
-        actual=describe(exchange),
         clause=clause,
     )
     if framework:
@@ -126,60 +131,55 @@ def _other_refusal(exchange: Exchange, recording: Recording, clause: str) -> Ite
 
 
 @invariant("M0-W-1302/error-json", on="exchange")
-def error_json(exchange: Exchange, recording: Recording) -> Iterator[Finding]:  # noqa: ARG001 - the signature of "exchange"
+def error_json(exchange: Exchange, recording: Recording) -> Findings:  # noqa: ARG001 - the signature of "exchange"
     """Content type and one JSON object."""
     if not is_refusal(exchange):
         return
     parsed = parse_json(exchange.body)
-    if exchange.content_type != "application/json":
-        yield fail(
-            exchange,
+    yield first_broken(
+        exchange,
+        (
+            exchange.content_type == "application/json",
             "refusal-content-type",
             "the answer to a bad request is not announced as JSON",
-            expected="content-type: application/json",
-            actual=exchange.header("content-type") or "no content type",
-        )
-    elif not parsed.ok or not isinstance(parsed.value, dict) or not parsed.value:
-        yield fail(
-            exchange,
+            "content-type: application/json",
+            exchange.header("content-type") or "no content type",
+        ),
+        (
+            parsed.ok and isinstance(parsed.value, dict) and parsed.value,
             "refusal-not-a-json-object",
             "the answer to a bad request is no JSON object with details",
-            expected="one JSON object",
-            actual="; ".join(parsed.problems) or describe(exchange),
-        )
-    elif broken(exchange):
-        yield fail(
-            exchange,
+            "one JSON object",
+            "; ".join(parsed.problems) or describe(exchange),
+        ),
+        (
+            not broken(exchange),
             "refusal-broken-end",
             "the answer to a bad request does not end where its message ends",
-            expected="a whole HTTP message and nothing after it",
-            actual=broken(exchange),
-        )
-    else:
-        yield ok(exchange)
+            "a whole HTTP message and nothing after it",
+            broken(exchange),
+        ),
+    )
 
 
 @judge("M0-W-1302/names-field")
-def names_field(recording: Recording) -> Iterator[Finding]:
+def names_field(recording: Recording) -> Findings:
     """The name stands somewhere in the body; where there is no JSON object, error-json says so."""
     for case in cases(recording):
         asked = case.want == "refuse" and case.field and case.kind in {"value", "type"}
         if not asked or refusal(case.exchange) is None:
             continue
-        if case.field in case.exchange.body.decode("utf-8", "replace"):
-            yield ok(case.exchange)
-        else:
-            yield fail(
-                case.exchange,
-                "field-not-named",
-                f"the answer does not name the offending field: {case.exchange.label}",
-                expected=f"{case.field} in the body",
-                actual=describe(case.exchange),
-            )
+        yield require(
+            case.field in case.exchange.body.decode("utf-8", "replace"),
+            case.exchange,
+            "field-not-named",
+            f"the answer does not name the offending field: {case.exchange.label}",
+            expected=f"{case.field} in the body",
+        )
 
 
 @invariant("M0-W-1500/invalid-request-code", "M0-W-1510/invalid-not-retriable", on="exchange")
-def refusal_members(exchange: Exchange, recording: Recording) -> Iterator[Finding]:  # noqa: ARG001 - the signature of "exchange"
+def refusal_members(exchange: Exchange, recording: Recording) -> Findings:  # noqa: ARG001 - the signature of "exchange"
     """The code is INVALID_REQUEST, retriable is false where it is present. A code outside the set is code-set's."""
     body = refusal(exchange)
     if body is None:
@@ -215,7 +215,7 @@ def refusal_members(exchange: Exchange, recording: Recording) -> Iterator[Findin
 
 
 @invariant("M0-W-1302/never-5xx", on="recording")
-def answered(recording: Recording) -> Iterator[Finding]:
+def answered(recording: Recording) -> Findings:
     """Every bad input gets an answer; other 5xx than 503 and broken connections are seen by the invariant."""
     for case in cases(recording):
         exchange = case.exchange
@@ -225,22 +225,17 @@ def answered(recording: Recording) -> Iterator[Finding]:
                 "no-answer",
                 f"a client's input gets no answer: {exchange.label}",
                 expected="an HTTP answer below 500",
-                actual=describe(exchange),
             )
         elif exchange.status == 503 and case.want != "accept":
             yield fail(
-                exchange,
-                "unavailable",
-                f"bad input is answered with 503: {exchange.label}",
-                expected="2xx or 4xx",
-                actual=describe(exchange),
+                exchange, "unavailable", f"bad input is answered with 503: {exchange.label}", expected="2xx or 4xx"
             )
         elif exchange.status is not None and exchange.status < 500:
             yield ok(exchange)
 
 
 @judge("M0-W-1302/unknown-field")
-def unknown_field(recording: Recording) -> Iterator[Finding]:
+def unknown_field(recording: Recording) -> Findings:
     """E-UNK: ignored or refused."""
     for exchange in recording.labelled("unknown field"):
         if exchange.status == 200:
@@ -251,16 +246,12 @@ def unknown_field(recording: Recording) -> Iterator[Finding]:
             yield note(exchange, "unknown-field", "unknown fields are refused", reading=("E-UNK", "refused"))
         else:
             yield fail(
-                exchange,
-                "unknown-field",
-                "an unknown field is neither ignored nor refused",
-                expected="HTTP 200 or 4xx",
-                actual=describe(exchange),
+                exchange, "unknown-field", "an unknown field is neither ignored nor refused", expected="HTTP 200 or 4xx"
             )
 
 
 @judge("M0-W-1302/wrong-method", "M0-W-1302/unknown-path", "M0-W-1001/no-load-route")
-def routes(recording: Recording) -> Iterator[Finding]:
+def routes(recording: Recording) -> Findings:
     """Requests that no route takes. A 5xx is never-5xx's."""
     kinds = {
         "wrong method": ("M0-W-1302/wrong-method", "wrong-method-served", "HTTP 4xx"),
@@ -279,21 +270,18 @@ def routes(recording: Recording) -> Iterator[Finding]:
             if exchange.status >= 500:
                 continue
             refused = exchange.status == 404 if label == "unknown path" else exchange.status >= 400
-            if refused:
-                yield ok(exchange, clause=clause)
-            else:
-                yield fail(
-                    exchange,
-                    key,
-                    f"{exchange.method} {exchange.path} is not refused",
-                    expected=expected,
-                    actual=describe(exchange),
-                    clause=clause,
-                )
+            yield require(
+                refused,
+                exchange,
+                key,
+                f"{exchange.method} {exchange.path} is not refused",
+                expected=expected,
+                clause=clause,
+            )
 
 
 @judge("M0-W-1302/next-unaffected")
-def next_unaffected(recording: Recording) -> Iterator[Finding]:
+def next_unaffected(recording: Recording) -> Findings:
     """The same greedy job before and after the refusals, where some were really refused."""
     before = steady(recording, "before")
     refused = any(is_refused(exchange) for exchange in recording.exchanges)

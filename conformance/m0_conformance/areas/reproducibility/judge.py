@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from m0_conformance.judging.judge import fail, judge, ok
-from m0_conformance.judging.streams import Stream, describe, streams
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Recording
+from m0_conformance.judging import Findings, Recording, Stream, describe, fail, judge, ok, require, streams
 
 
 def _ended(recording: Recording, label: str) -> list[Stream]:
     return [s for s in streams(recording, label) if s.terminal is not None and s.terminal.kind == "end"]
 
 
-def _equal(runs: list[Stream], key: str, message: str) -> Iterator[Finding]:
+def _equal(runs: list[Stream], key: str, message: str) -> Findings:
     """Every run has the token texts of the first, in the same order."""
     if len(runs) < 2 or not runs[0].pieces:
         return
@@ -41,48 +32,44 @@ def _equal(runs: list[Stream], key: str, message: str) -> Iterator[Finding]:
 
 
 @judge("M0-SYS-2.3.1/greedy-repeat")
-def greedy_repeat(recording: Recording) -> Iterator[Finding]:
+def greedy_repeat(recording: Recording) -> Findings:
     """Three runs, other jobs between."""
     yield from _equal(_ended(recording, "greedy 42"), "greedy-differs", "runs at temperature 0 differ")
 
 
 @judge("M0-W-1826/identical-tokens")
-def identical_tokens(recording: Recording) -> Iterator[Finding]:
+def identical_tokens(recording: Recording) -> Findings:
     """The first two runs, nothing between them."""
     yield from _equal(_ended(recording, "greedy 42")[:2], "tokens-differ", "two runs with seed 42 differ")
 
 
 @judge("M0-W-1800/completes")
-def completes(recording: Recording) -> Iterator[Finding]:
+def completes(recording: Recording) -> Findings:
     """Started, a token, end."""
     for exchange in recording.labelled("haiku"):
         if exchange.status != 200:
-            yield fail(
-                exchange, "haiku-refused", "the haiku job is refused", expected="a stream", actual=describe(exchange)
-            )
+            yield fail(exchange, "haiku-refused", "the haiku job is refused", expected="a stream")
     for stream in streams(recording, "haiku"):
         if stream.terminal is None:
             continue
-        if stream.started is not None and stream.tokens and stream.terminal.kind == "end":
-            yield ok(stream)
-        else:
-            yield fail(
-                stream,
-                "haiku-incomplete",
-                "the haiku job does not run from started to end",
-                expected="started, at least one token, end",
-                actual=", ".join(dict.fromkeys(event.kind for event in stream.events)) or "nothing",
-            )
+        yield require(
+            stream.started is not None and stream.tokens and stream.terminal.kind == "end",
+            stream,
+            "haiku-incomplete",
+            "the haiku job does not run from started to end",
+            expected="started, at least one token, end",
+            actual=", ".join(dict.fromkeys(event.kind for event in stream.events)) or "nothing",
+        )
 
 
 @judge("M0-W-1800/repeats")
-def repeats(recording: Recording) -> Iterator[Finding]:
+def repeats(recording: Recording) -> Findings:
     """Identical token texts at temperature 0.7 with seed 42."""
     yield from _equal(_ended(recording, "haiku"), "haiku-differs", "equal haiku jobs differ")
 
 
 @judge("M0-SYS-2.3.1/no-leak")
-def no_leak(recording: Recording) -> Iterator[Finding]:
+def no_leak(recording: Recording) -> Findings:
     """Only characters of the job's own prompt."""
     for exchange in recording.exchanges:
         if not exchange.label.startswith("memory "):
@@ -105,7 +92,7 @@ def no_leak(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1825/context-overflow")
-def context_overflow(recording: Recording) -> Iterator[Finding]:
+def context_overflow(recording: Recording) -> Findings:
     """A terminal event, or a 4xx or 503 with a body; never silence, never the end of the process."""
     for exchange in recording.labelled("overflow"):
         if exchange.status is not None and exchange.status != 200:
@@ -122,20 +109,18 @@ def context_overflow(recording: Recording) -> Iterator[Finding]:
                 expected="a terminal event or a refusal", actual=describe(exchange),
             )  # fmt: skip
     for stream in streams(recording, "overflow"):
-        if stream.terminal is not None:
-            yield ok(stream)
-        else:
-            yield fail(
-                stream,
-                "overflow-without-terminal",
-                "a job that overflows the context has no terminal event",
-                expected="end or error",
-                actual=describe(stream.exchange),
-            )
+        yield require(
+            stream.terminal is not None,
+            stream,
+            "overflow-without-terminal",
+            "a job that overflows the context has no terminal event",
+            expected="end or error",
+            actual=describe(stream.exchange),
+        )
 
 
 @judge("M0-W-1825/recovers")
-def recovers(recording: Recording) -> Iterator[Finding]:
+def recovers(recording: Recording) -> Findings:
     """The same short job before and after."""
     before, after = _ended(recording, "before"), recording.exchange("after")
     if not before or after is None:

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
 
+from m0_conformance.judging import Findings, Recording, Stream, describe, fail, judge, ok, require, streams
 from m0_conformance.judging.dice import deviation, odds
-from m0_conformance.judging.judge import fail, judge, ok
-from m0_conformance.judging.streams import Stream, describe, streams
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Recording
-
 
 SIGMA = 6.0
 """A right sampler is beyond this once in a thousand million streams."""
@@ -51,7 +42,7 @@ def _shares(counts: Counter[str]) -> str:
     return ", ".join(f"{face!r} {count / n:.3f}" for face, count in counts.most_common(8)) or "nothing"
 
 
-def _frequencies(recording: Recording, temperature: float) -> Iterator[Finding]:
+def _frequencies(recording: Recording, temperature: float) -> Findings:
     faces = _faces(recording)
     for stream in _ended(recording, f"odds at {temperature}"):
         counts = _counts(stream)
@@ -59,62 +50,60 @@ def _frequencies(recording: Recording, temperature: float) -> Iterator[Finding]:
             continue
         expected = odds(faces, temperature=temperature)
         off = deviation(counts, expected)
-        if off <= SIGMA:
-            yield ok(stream, f"{sum(counts.values())} tokens, {off:.1f} standard deviations")
-        else:
-            yield fail(
-                stream,
-                "wrong-odds",
-                f"tokens at temperature {temperature} do not fall with the model's odds",
-                expected=", ".join(f"{face!r} {share:.3f}" for face, share in expected.items()),
-                actual=f"{_shares(counts)} ({off:.1f} standard deviations off)",
-            )
+        yield require(
+            off <= SIGMA,
+            stream,
+            "wrong-odds",
+            f"tokens at temperature {temperature} do not fall with the model's odds",
+            expected=", ".join(f"{face!r} {share:.3f}" for face, share in expected.items()),
+            actual=f"{_shares(counts)} ({off:.1f} standard deviations off)",
+            seen=f"{sum(counts.values())} tokens, {off:.1f} standard deviations",
+        )
 
 
 @judge("M0-W-1032/unscaled-at-one")
-def unscaled_at_one(recording: Recording) -> Iterator[Finding]:
+def unscaled_at_one(recording: Recording) -> Findings:
     """Softmax of the logits as they are."""
     yield from _frequencies(recording, 1.0)
 
 
 @judge("M0-W-1032/scales")
-def scales(recording: Recording) -> Iterator[Finding]:
+def scales(recording: Recording) -> Findings:
     """Softmax of the divided logits."""
     yield from _frequencies(recording, 0.5)
     yield from _frequencies(recording, 2.0)
 
 
-def _support(stream: Stream, expected: dict[str, float], key: str, what: str) -> Iterator[Finding]:
+def _support(stream: Stream, expected: dict[str, float], key: str, what: str) -> Findings:
     """Exactly the expected faces fell; each is expected at least a dozen times."""
     seen = set(_counts(stream))
-    if seen == set(expected):
-        yield ok(stream, f"{len(stream.tokens)} tokens, {len(seen)} faces")
-    else:
-        yield fail(
-            stream,
-            key,
-            f"{what}: other tokens occur than those it leaves",
-            expected=", ".join(map(repr, expected)),
-            actual=", ".join(map(repr, sorted(seen))) or "nothing",
-        )
+    yield require(
+        seen == set(expected),
+        stream,
+        key,
+        f"{what}: other tokens occur than those it leaves",
+        expected=", ".join(map(repr, expected)),
+        actual=", ".join(map(repr, sorted(seen))) or "nothing",
+        seen=f"{len(stream.tokens)} tokens, {len(seen)} faces",
+    )
 
 
 @judge("M0-W-1421/top-k-cut")
-def top_k_cut(recording: Recording) -> Iterator[Finding]:
+def top_k_cut(recording: Recording) -> Findings:
     """The three most likely faces, each of them."""
     for stream in _ended(recording, "top_k cut"):
         yield from _support(stream, odds(_faces(recording), top_k=3), "top-k-not-cut", "top_k 3")
 
 
 @judge("M0-W-1421/top-p-cut")
-def top_p_cut(recording: Recording) -> Iterator[Finding]:
+def top_p_cut(recording: Recording) -> Findings:
     """The smallest set that reaches 0.8."""
     for stream in _ended(recording, "top_p cut"):
         yield from _support(stream, odds(_faces(recording), top_p=0.8), "top-p-not-cut", "top_p 0.8")
 
 
 @judge("M0-W-1421/temperature-first")
-def temperature_first(recording: Recording) -> Iterator[Finding]:
+def temperature_first(recording: Recording) -> Findings:
     """At temperature 2 the nucleus of 0.9 holds one face more than at temperature 1.
 
     Judged only where the cut itself works: without one, or with another, M0-W-1421/top-p-cut says so.
@@ -129,7 +118,7 @@ def temperature_first(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1421/penalty-effect")
-def penalty_effect(recording: Recording) -> Iterator[Finding]:
+def penalty_effect(recording: Recording) -> Findings:
     """The commonest face falls less often with penalty 2 than with 1, and more often with 0.5."""
     faces = _faces(recording)
     shares: dict[float, tuple[Stream, float, int]] = {}
@@ -147,19 +136,18 @@ def penalty_effect(recording: Recording) -> Iterator[Finding]:
             continue
         stream, share, m = shares[penalty]
         spread = (plain * (1 - plain) / n + share * (1 - share) / m) ** 0.5
-        if sign * (share - plain) > 2 * spread:
-            yield ok(stream, f"share {share:.3f} against {plain:.3f}")
-        else:
-            yield fail(
-                stream,
-                "penalty-without-effect",
-                f"repetition_penalty {penalty} does not make repeated tokens {word}",
-                expected=f"the commonest token {word} than {plain:.3f} of all",
-                actual=f"{share:.3f}",
-            )
+        yield require(
+            sign * (share - plain) > 2 * spread,
+            stream,
+            "penalty-without-effect",
+            f"repetition_penalty {penalty} does not make repeated tokens {word}",
+            expected=f"the commonest token {word} than {plain:.3f} of all",
+            actual=f"{share:.3f}",
+            seen=f"share {share:.3f} against {plain:.3f}",
+        )
 
 
-def _same(reference: list[Stream], others: list[Stream], key: str, message: str) -> Iterator[Finding]:
+def _same(reference: list[Stream], others: list[Stream], key: str, message: str) -> Findings:
     if not reference:
         return
     wanted = reference[0].pieces
@@ -181,7 +169,7 @@ def _same(reference: list[Stream], others: list[Stream], key: str, message: str)
             )
 
 
-def _not_all_same(runs: list[Stream], key: str, message: str) -> Iterator[Finding]:
+def _not_all_same(runs: list[Stream], key: str, message: str) -> Findings:
     if len(runs) < 3 or not any(stream.text for stream in runs):
         return
     if len({tuple(stream.pieces) for stream in runs}) > 1:
@@ -193,7 +181,7 @@ def _not_all_same(runs: list[Stream], key: str, message: str) -> Iterator[Findin
 
 
 @judge("M0-W-1030/same-seed")
-def same_seed(recording: Recording) -> Iterator[Finding]:
+def same_seed(recording: Recording) -> Findings:
     """Two runs with seed 7, other jobs between them."""
     runs = _ended(recording, "same seed")
     if len(runs) > 1:
@@ -201,7 +189,7 @@ def same_seed(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1030/different-seeds")
-def different_seeds(recording: Recording) -> Iterator[Finding]:
+def different_seeds(recording: Recording) -> Findings:
     """Five seeds at temperature 2. Where temperature does nothing at all, M0-W-1032/applies says so."""
     hot, greedy = _ended(recording, "hot"), _ended(recording, "greedy")
     if greedy and hot and all(stream.pieces == greedy[0].pieces for stream in hot):
@@ -210,7 +198,7 @@ def different_seeds(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1030/seed-omitted-varies")
-def seed_omitted_varies(recording: Recording) -> Iterator[Finding]:
+def seed_omitted_varies(recording: Recording) -> Findings:
     """Five runs without a seed at temperature 2; where temperature does nothing, they say nothing."""
     runs, greedy = _ended(recording, "hot without seed"), _ended(recording, "greedy")
     if greedy and runs and all(stream.pieces == greedy[0].pieces for stream in runs):
@@ -228,20 +216,18 @@ def stated_seed(stream: Stream) -> int | None:
 
 
 @judge("M0-W-1030/seed-reported")
-def seed_reported(recording: Recording) -> Iterator[Finding]:
+def seed_reported(recording: Recording) -> Findings:
     """A whole number in started or end of a run without a seed."""
     for stream in [*_ended(recording, "hot without seed"), *_ended(recording, "replay")]:
-        if stated_seed(stream) is not None:
-            yield ok(stream)
-        else:
-            yield fail(
-                stream,
-                "seed-not-reported",
-                "the seed that the worker chose is not stated",
-                expected="a whole number `seed` in started or end",
-                actual="none",
-                at=stream.started,
-            )
+        yield require(
+            stated_seed(stream) is not None,
+            stream,
+            "seed-not-reported",
+            "the seed that the worker chose is not stated",
+            expected="a whole number `seed` in started or end",
+            actual="none",
+            at=stream.started,
+        )
 
 
 def _seed_works(recording: Recording) -> bool:
@@ -251,7 +237,7 @@ def _seed_works(recording: Recording) -> bool:
 
 
 @judge("M0-W-1030/seed-replays")
-def seed_replays(recording: Recording) -> Iterator[Finding]:
+def seed_replays(recording: Recording) -> Findings:
     """The stated seed sent back gives the same text."""
     if not _seed_works(recording):
         return
@@ -264,14 +250,14 @@ def seed_replays(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1032/greedy-any-seed")
-def greedy_any_seed(recording: Recording) -> Iterator[Finding]:
+def greedy_any_seed(recording: Recording) -> Findings:
     """Five seeds at temperature 0."""
     runs = _ended(recording, "greedy")
     yield from _same(runs[:1], runs, "greedy-depends-on-seed", "at temperature 0 the text depends on the seed")
 
 
 @judge("M0-W-1032/applies")
-def applies(recording: Recording) -> Iterator[Finding]:
+def applies(recording: Recording) -> Findings:
     """Five seeds at temperature 2 against temperature 0."""
     greedy, hot = _ended(recording, "greedy"), _ended(recording, "hot")
     if not greedy or len(hot) < 3:
@@ -297,21 +283,21 @@ def _greedy(recording: Recording) -> list[Stream]:
 
 
 @judge("M0-W-1421/top-k-one")
-def top_k_one(recording: Recording) -> Iterator[Finding]:
+def top_k_one(recording: Recording) -> Findings:
     """The greedy text at temperature 2."""
     runs = _ended(recording, "top_k one")
     yield from _same(_greedy(recording), runs, "top-k-one-not-greedy", "top_k 1 does not yield the greedy text")
 
 
 @judge("M0-W-1421/top-p-zero")
-def top_p_zero(recording: Recording) -> Iterator[Finding]:
+def top_p_zero(recording: Recording) -> Findings:
     """The greedy text at temperature 2, with 0 and with 0.000001."""
     runs = [*_ended(recording, "top_p zero"), *_ended(recording, "top_p nearly zero")]
     yield from _same(_greedy(recording), runs, "top-p-zero-not-greedy", "top_p 0 does not yield the greedy text")
 
 
 @judge("M0-W-1421/top-k-off")
-def top_k_off(recording: Recording) -> Iterator[Finding]:
+def top_k_off(recording: Recording) -> Findings:
     """0 and the vocabulary's size, one seed."""
     if not _seed_works(recording):
         return
@@ -320,7 +306,7 @@ def top_k_off(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1421/min-p-zero")
-def min_p_zero(recording: Recording) -> Iterator[Finding]:
+def min_p_zero(recording: Recording) -> Findings:
     """0.0 against nothing with one seed; and no value of it is a server error."""
     off, zero = _ended(recording, "top_k off"), _ended(recording, "min_p zero")
     if _seed_works(recording):
@@ -339,7 +325,7 @@ def min_p_zero(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1421/penalty-zero")
-def penalty_zero(recording: Recording) -> Iterator[Finding]:
+def penalty_zero(recording: Recording) -> Findings:
     """A complete stream, no NaN in it."""
     for exchange in recording.labelled("penalty zero"):
         if exchange.status is not None and exchange.status != 200:
@@ -351,14 +337,12 @@ def penalty_zero(recording: Recording) -> Iterator[Finding]:
         terminal = stream.terminal
         if terminal is None:
             continue
-        if terminal.kind == "end" and b"NaN" not in stream.exchange.body:
-            yield ok(stream)
-        else:
-            yield fail(
-                stream,
-                "penalty-zero-breaks",
-                "a repetition penalty of 0 does not give a complete stream",
-                expected="end, and no NaN",
-                actual=f"{terminal.kind} {terminal.data.get('code', '')}".strip(),
-                at=terminal,
-            )
+        yield require(
+            terminal.kind == "end" and b"NaN" not in stream.exchange.body,
+            stream,
+            "penalty-zero-breaks",
+            "a repetition penalty of 0 does not give a complete stream",
+            expected="end, and no NaN",
+            actual=f"{terminal.kind} {terminal.data.get('code', '')}".strip(),
+            at=terminal,
+        )

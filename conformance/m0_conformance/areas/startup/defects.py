@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ class EarlyDoor(Launched):
 
     def __init__(self) -> None:
         super().__init__()
+        self.begun = time.monotonic()
         self.loaded = asyncio.Event()
         self.public: socket.socket | None = None
         self.proxy: Proxy | None = None
@@ -111,7 +113,7 @@ class EarlyDoor(Launched):
         return {
             "status": "healthy", "model": "script probe", "resident": False, "quant_kind": "Q4_0",
             "vram_bytes_used": 0, "tokenizer_kind": "gguf-bpe", "vocab_size": 512, "context_length": 8192,
-            "uptime_seconds": 0.1,
+            "uptime_seconds": time.monotonic() - self.begun,
         }  # fmt: skip
 
 

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from m0_conformance.contract import parse_json
-from m0_conformance.judging.judge import fail, invariant, judge, note, ok
+from m0_conformance.judging import (
+    Exchange,
+    Findings,
+    Launch,
+    Recording,
+    fail,
+    invariant,
+    judge,
+    note,
+    ok,
+    parse_json,
+    require,
+    stream_of,
+)
 from m0_conformance.judging.launches import IDLE_S, LogEvent, how_it_went, log_events, scale_of, told_to_end
-from m0_conformance.judging.streams import describe, stream_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Exchange, Launch, Recording
-
 
 IDLE: Final = "start"
 
 
 @judge("M0-W-1340/sigterm-exit-zero")
-def exit_zero(recording: Recording) -> Iterator[Finding]:
+def exit_zero(recording: Recording) -> Findings:
     """Whoever does not exit at all is M0-W-1340/sigterm-idle-deadline."""
     told = told_to_end(recording, IDLE)
     if told is None or told[0].exit_code is None:
@@ -35,12 +39,11 @@ def exit_zero(recording: Recording) -> Iterator[Finding]:
             "exit-code-not-zero",
             "an idle worker does not end with exit code 0 on SIGTERM",
             expected="exit code 0",
-            actual=how_it_went(told[0]),
         )
 
 
 @judge("M0-W-1340/sigterm-idle-deadline")
-def idle_deadline(recording: Recording) -> Iterator[Finding]:
+def idle_deadline(recording: Recording) -> Findings:
     """Five seconds from the signal to the exit."""
     told = told_to_end(recording, IDLE)
     if told is None:
@@ -48,16 +51,15 @@ def idle_deadline(recording: Recording) -> Iterator[Finding]:
     launch, at = told
     limit = IDLE_S * scale_of(recording)
     took = None if launch.exited_at is None else launch.exited_at - at
-    if took is not None and took <= limit:
-        yield ok(launch, f"{took:.2f} s")
-    else:
-        yield fail(
-            launch,
-            "sigterm-ignored" if took is None else "exits-late",
-            "an idle worker has not ended in time on SIGTERM",
-            expected=f"exit within {limit:g} s",
-            actual=how_it_went(launch) if took is None else f"{took:.1f} s",
-        )
+    yield require(
+        took is not None and took <= limit,
+        launch,
+        "sigterm-ignored" if took is None else "exits-late",
+        "an idle worker has not ended in time on SIGTERM",
+        expected=f"exit within {limit:g} s",
+        actual=how_it_went(launch) if took is None else f"{took:.1f} s",
+        seen=f"{took or 0.0:.2f} s",
+    )
 
 
 START: Final = "start"
@@ -102,7 +104,7 @@ def _first(launch: Launch, name: str) -> LogEvent | None:
 
 
 @judge("M0-W-1110/closed-until-loaded")
-def closed_until_loaded(recording: Recording) -> Iterator[Finding]:
+def closed_until_loaded(recording: Recording) -> Findings:
     """What the port said as soon as it was open, against the moment model_load_complete was logged (E-UPDOWN).
 
     A log that is not written as it happens tells no moments: its lines come all at once.
@@ -120,7 +122,6 @@ def closed_until_loaded(recording: Recording) -> Iterator[Finding]:
                 "healthy-before-load",
                 "the worker calls itself healthy before its model is loaded",
                 expected="no connection, HTTP 503, or a status that says loading",
-                actual=describe(exchange),
             )
         elif exchange.status in {200, 503}:
             yield ok(exchange)
@@ -134,7 +135,6 @@ def closed_until_loaded(recording: Recording) -> Iterator[Finding]:
                 "job-before-load",
                 "a job is started before the model is loaded",
                 expected="no connection, or HTTP 503",
-                actual=describe(exchange),
             )
         elif exchange.status is not None:
             yield ok(exchange)
@@ -149,7 +149,7 @@ def _early(launch: Launch, exchange: Exchange, at: float | None) -> bool:
 
 
 @judge("M0-W-1110/ready-serves")
-def ready_serves(recording: Recording) -> Iterator[Finding]:
+def ready_serves(recording: Recording) -> Findings:
     """GET /health is answered at once when the event ready has been logged."""
     launch = _start(recording)
     ready = None if launch is None else _first(launch, "ready")
@@ -173,16 +173,14 @@ def ready_serves(recording: Recording) -> Iterator[Finding]:
             )
         return
     late = answered.t0 - (launch.t0 + ready.line.at)
-    if late <= limit:
-        yield ok(answered)
-    else:
-        yield fail(
-            answered,
-            "ready-too-early",
-            "ready is logged before the port answers",
-            expected=f"connections within {limit:g} s",
-            actual=f"first answer {late:.2f} s after the event",
-        )
+    yield require(
+        late <= limit,
+        answered,
+        "ready-too-early",
+        "ready is logged before the port answers",
+        expected=f"connections within {limit:g} s",
+        actual=f"first answer {late:.2f} s after the event",
+    )
 
 
 def _before(launch: Launch, left: LogEvent | None, right: LogEvent | None) -> bool:
@@ -194,7 +192,7 @@ def _before(launch: Launch, left: LogEvent | None, right: LogEvent | None) -> bo
 
 
 @judge("M0-W-1110/event-order")
-def event_order(recording: Recording) -> Iterator[Finding]:
+def event_order(recording: Recording) -> Findings:
     """First occurrences."""
     launch = _start(recording)
     if launch is None:
@@ -218,7 +216,7 @@ def event_order(recording: Recording) -> Iterator[Finding]:
 
 
 @invariant("M0-W-1110/binds-all-interfaces", on="recording")
-def binds_all_interfaces(recording: Recording) -> Iterator[Finding]:
+def binds_all_interfaces(recording: Recording) -> Findings:
     """Which interfaces are served is recorded (E-BIND)."""
     reachable = recording.facts.get("reachable from outside")
     if reachable is not None:
@@ -227,18 +225,19 @@ def binds_all_interfaces(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1120/ready-60s")
-def ready_in_time(recording: Recording) -> Iterator[Finding]:
+def ready_in_time(recording: Recording) -> Findings:
     """GET /health answered within sixty seconds of the process's start."""
     launch = recording.launch(START)
     if launch is None or (launch.ready_at is None and launch.exit_code is not None):
         return
     limit = READY_S * scale_of(recording)
-    if launch.ready_at is not None and launch.ready_at <= limit:
-        yield ok(launch)
-    else:
-        yield fail(
-            launch, "slow-start", "the worker is not ready in time", expected=f"{limit:g} s", actual=how_it_went(launch)
-        )
+    yield require(
+        launch.ready_at is not None and launch.ready_at <= limit,
+        launch,
+        "slow-start",
+        "the worker is not ready in time",
+        expected=f"{limit:g} s",
+    )
 
 
 def percentage(event: LogEvent) -> float | None:
@@ -265,27 +264,25 @@ def _progress(launch: Launch) -> list[tuple[LogEvent, float]]:
 
 
 @judge("M0-W-1621/percentages")
-def percentages(recording: Recording) -> Iterator[Finding]:
+def percentages(recording: Recording) -> Findings:
     """0, 25, 50, 75 and 100, each at least once; more are welcome."""
     launch = _start(recording)
     if launch is None:
         return
     seen = [value for _, value in _progress(launch)]
     missing = [f"{wanted:g}" for wanted in PERCENTAGES if not any(abs(value - wanted) < 0.5 for value in seen)]
-    if missing:
-        yield fail(
-            launch,
-            "progress-missing",
-            f"no model_load_progress for {', '.join(missing)} percent",
-            expected="0, 25, 50, 75, 100",
-            actual=", ".join(f"{value:g}" for value in seen) or "no model_load_progress",
-        )
-    else:
-        yield ok(launch)
+    yield require(
+        not missing,
+        launch,
+        "progress-missing",
+        f"no model_load_progress for {', '.join(missing)} percent",
+        expected="0, 25, 50, 75, 100",
+        actual=", ".join(f"{value:g}" for value in seen) or "no model_load_progress",
+    )
 
 
 @judge("M0-W-1621/rising")
-def rising(recording: Recording) -> Iterator[Finding]:
+def rising(recording: Recording) -> Findings:
     """Never falling, and between model_load_start and model_load_complete where those are logged."""
     launch = _start(recording)
     progress = [] if launch is None else _progress(launch)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from m0_conformance.judging.judge import fail, judge, note, ok
-from m0_conformance.judging.streams import Stream, streams
+from m0_conformance.judging import Findings, Recording, Stream, fail, judge, note, ok, require, streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Recording
 
 
 def _plain(recording: Recording, stream: Stream) -> str | None:
@@ -40,7 +36,7 @@ def _stopped(stream: Stream, stop: str, at: int) -> bool:
     return len(stream.text) <= at + len(stop)
 
 
-def _judge_stop(recording: Recording, label: str, key: str, message: str) -> Iterator[Finding]:
+def _judge_stop(recording: Recording, label: str, key: str, message: str) -> Findings:
     for stream, plain, stop, at in _cases(recording, label):
         if _stopped(stream, stop, at):
             yield ok(stream)
@@ -57,13 +53,13 @@ def _judge_stop(recording: Recording, label: str, key: str, message: str) -> Ite
 
 
 @judge("M0-W-1422/stops")
-def stops(recording: Recording) -> Iterator[Finding]:
+def stops(recording: Recording) -> Findings:
     """One stop string that consists of whole tokens' text, taken from the target's own words."""
     yield from _judge_stop(recording, "stopped", "stop-ignored", "text comes after the stop string")
 
 
 @judge("M0-W-1422/across-tokens")
-def across_tokens(recording: Recording) -> Iterator[Finding]:
+def across_tokens(recording: Recording) -> Findings:
     """A stop string whose ends lie inside tokens."""
     yield from _judge_stop(
         recording, "stopped across", "stop-missed-across-tokens", "a stop string across tokens does not end the job"
@@ -71,7 +67,7 @@ def across_tokens(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1422/earliest-of-four")
-def earliest_of_four(recording: Recording) -> Iterator[Finding]:
+def earliest_of_four(recording: Recording) -> Findings:
     """The first in the text wins, not the first in the list."""
     yield from _judge_stop(
         recording, "earliest", "later-stop-won", "the stop string that occurs first does not end the job"
@@ -79,39 +75,34 @@ def earliest_of_four(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1422/keeps-prefix")
-def keeps_prefix(recording: Recording) -> Iterator[Finding]:
+def keeps_prefix(recording: Recording) -> Findings:
     """All text before the stop string, unchanged."""
     for stream, plain, stop, at in _cases(recording, "stopped", "stopped across", "earliest"):
         if not _stopped(stream, stop, at):
             continue
-        if stream.text in (plain[:at], plain[: at + len(stop)]) or (
-            len(stream.text) > at and plain.startswith(stream.text)
-        ):
-            yield ok(stream)
-        else:
-            yield fail(
-                stream,
-                "text-before-stop-damaged",
-                "the text before the stop string is not what it is without one",
-                expected=repr(plain[:at])[:160],
-                actual=repr(stream.text)[:160],
-            )
+        yield require(
+            stream.text in (plain[:at], plain[: at + len(stop)])
+            or (len(stream.text) > at and plain.startswith(stream.text)),
+            stream,
+            "text-before-stop-damaged",
+            "the text before the stop string is not what it is without one",
+            expected=repr(plain[:at])[:160],
+            actual=repr(stream.text)[:160],
+        )
 
 
 @judge("M0-W-1422/absent-string")
-def absent_string(recording: Recording) -> Iterator[Finding]:
+def absent_string(recording: Recording) -> Findings:
     """The same text with and without."""
     for stream in streams(recording, "absent"):
         plain = _plain(recording, stream)
         if plain is None or stream.terminal is None or stream.terminal.kind != "end":
             continue
-        if stream.text == plain:
-            yield ok(stream)
-        else:
-            yield fail(
-                stream,
-                "absent-stop-changes-text",
-                "stop strings that do not occur change the text",
-                expected=repr(plain)[:160],
-                actual=repr(stream.text)[:160],
-            )
+        yield require(
+            stream.text == plain,
+            stream,
+            "absent-stop-changes-text",
+            "stop strings that do not occur change the text",
+            expected=repr(plain)[:160],
+            actual=repr(stream.text)[:160],
+        )

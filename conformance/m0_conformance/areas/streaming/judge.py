@@ -5,16 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from m0_conformance.contract import schema_errors
+from m0_conformance.judging import (
+    Exchange,
+    Findings,
+    Recording,
+    Stream,
+    fail,
+    invariant,
+    note,
+    ok,
+    require,
+    unsure,
+    warn,
+)
 from m0_conformance.judging.answers import killed_by_us, unanswered
-from m0_conformance.judging.judge import fail, invariant, note, ok, unsure, warn
-from m0_conformance.judging.streams import KINDS, Stream, describe, is_execute
+from m0_conformance.judging.streams import KINDS, is_execute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
     from m0_conformance.recording.sse import Problem, ProblemKind
-    from m0_conformance.recording.transcript import Exchange, Recording
 
 
 GRAMMAR: dict[ProblemKind, str] = {
@@ -34,7 +42,7 @@ def whole_problems(stream: Stream) -> list[Problem]:
 
 
 @invariant("M0-W-1310/sse-grammar")
-def sse_grammar(stream: Stream) -> Iterator[Finding]:
+def sse_grammar(stream: Stream) -> Findings:
     """Every deviation from the grammar but those that have clauses of their own; once per kind and stream."""
     seen: set[str] = set()
     for problem in whole_problems(stream):
@@ -53,26 +61,24 @@ def sse_grammar(stream: Stream) -> Iterator[Finding]:
 
 
 @invariant("M0-W-1310/last-event-complete")
-def last_event_complete(stream: Stream) -> Iterator[Finding]:
+def last_event_complete(stream: Stream) -> Findings:
     """Only where the server ended the body itself."""
     if not stream.complete or not stream.events:
         return
     last = stream.events[-1]
-    if last.raw.terminated:
-        yield ok(stream)
-    else:
-        yield fail(
-            stream,
-            "no-final-blank-line",
-            "the last event has no blank line after it: a WHATWG client discards it",
-            expected="a blank line after the last event",
-            actual=f"the body ends at byte {stream.sse.size} inside the event",
-            at=last,
-        )
+    yield require(
+        last.raw.terminated,
+        stream,
+        "no-final-blank-line",
+        "the last event has no blank line after it: a WHATWG client discards it",
+        expected="a blank line after the last event",
+        actual=f"the body ends at byte {stream.sse.size} inside the event",
+        at=last,
+    )
 
 
 @invariant("M0-W-1310/utf8-bytes")
-def utf8_bytes(stream: Stream) -> Iterator[Finding]:
+def utf8_bytes(stream: Stream) -> Findings:
     """A character cut by our own hanging up is not the worker's."""
     bad = [problem for problem in whole_problems(stream) if problem.kind == "ill-formed-utf8"]
     if bad:
@@ -89,7 +95,7 @@ def utf8_bytes(stream: Stream) -> Iterator[Finding]:
 
 
 @invariant("M0-W-1310/event-names")
-def event_names(stream: Stream) -> Iterator[Finding]:
+def event_names(stream: Stream) -> Findings:
     """`[DONE]` and nameless events belong to the framing clause."""
     strange = [event for event in stream.events if event.kind not in KINDS and event.kind not in {"", "[DONE]"}]
     if strange:
@@ -106,7 +112,7 @@ def event_names(stream: Stream) -> Iterator[Finding]:
 
 
 @invariant("M0-W-1310/event-line")
-def event_line(stream: Stream) -> Iterator[Finding]:
+def event_line(stream: Stream) -> Findings:
     """Reading E-FRAME: another dialect is named here, once, and nowhere else."""
     if not stream.events:
         return
@@ -143,26 +149,24 @@ QUIET_S = 2.0
 
 
 @invariant("M0-W-1311/started-first")
-def started_first(stream: Stream) -> Iterator[Finding]:
+def started_first(stream: Stream) -> Findings:
     """The first event of any name."""
     if not stream.events:
         return
     first = stream.events[0]
-    if first.kind == "started":
-        yield ok(stream)
-    else:
-        yield fail(
-            stream,
-            "first-event-not-started",
-            "the first event is not started",
-            expected="started",
-            actual=first.kind or "an event without a name",
-            at=first,
-        )
+    yield require(
+        first.kind == "started",
+        stream,
+        "first-event-not-started",
+        "the first event is not started",
+        expected="started",
+        actual=first.kind or "an event without a name",
+        at=first,
+    )
 
 
 @invariant("M0-W-1311/started-once")
-def started_once(stream: Stream) -> Iterator[Finding]:
+def started_once(stream: Stream) -> Findings:
     """Absence of started is `started-first`'s."""
     started = stream.of("started")
     if len(started) > 1:
@@ -179,7 +183,7 @@ def started_once(stream: Stream) -> Iterator[Finding]:
 
 
 @invariant("M0-W-1311/one-terminal")
-def one_terminal(stream: Stream) -> Iterator[Finding]:
+def one_terminal(stream: Stream) -> Findings:
     """Exactly one of end and error, in every stream that the worker ended or let us wait for in vain."""
     terminals = stream.terminals
     if len(terminals) > 1:
@@ -221,7 +225,7 @@ def one_terminal(stream: Stream) -> Iterator[Finding]:
 
 
 @invariant("M0-W-1311/nothing-after-terminal")
-def nothing_after_terminal(stream: Stream) -> Iterator[Finding]:
+def nothing_after_terminal(stream: Stream) -> Findings:
     """Comments may follow; events and loose data may not."""
     terminal = stream.terminal
     if terminal is None:
@@ -238,8 +242,9 @@ def nothing_after_terminal(stream: Stream) -> Iterator[Finding]:
             actual=later[0].text[:200],
             at=later[0],
         )
-    elif "bytes after the end of the message" in stream.exchange.error:
-        yield fail(
+    else:
+        yield require(
+            "bytes after the end of the message" not in stream.exchange.error,
             stream,
             "bytes-after-message",
             "bytes follow the end of the HTTP message on the same connection",
@@ -247,12 +252,10 @@ def nothing_after_terminal(stream: Stream) -> Iterator[Finding]:
             actual=stream.exchange.error,
             at=terminal,
         )
-    else:
-        yield ok(stream)
 
 
 @invariant("M0-W-1311/stream-closes")
-def stream_closes(stream: Stream) -> Iterator[Finding]:
+def stream_closes(stream: Stream) -> Findings:
     """At most one second between the terminal event and the end of the body, and that end as the framing has it."""
     terminal = stream.terminal
     if terminal is None or terminal.kind not in KINDS or killed_by_us(stream):
@@ -291,36 +294,22 @@ def _scale(stream: Stream) -> float:
 
 
 @invariant("M0-W-1300/streams", on="exchange")
-def streams(exchange: Exchange, recording: Recording) -> Iterator[Finding]:
+def streams(exchange: Exchange, recording: Recording) -> Findings:
     """A 200 is announced as text/event-stream; 429, 409 and 503 to a valid job are the turnstile's right (E-2ND)."""
     if not is_execute(exchange) or schema_errors("execute", exchange.request_json()):
         return
     if exchange.status is None:
         if unanswered(exchange, recording):
-            yield fail(
-                exchange,
-                "no-answer",
-                "a valid request gets no answer",
-                expected="HTTP 200 and a stream",
-                actual=describe(exchange),
-            )
+            yield fail(exchange, "no-answer", "a valid request gets no answer", expected="HTTP 200 and a stream")
         return
     if exchange.status == 200:
-        if exchange.content_type == "text/event-stream":
-            yield ok(exchange)
-        else:
-            yield fail(
-                exchange,
-                "stream-content-type",
-                "the stream is not announced as an event stream",
-                expected="content-type: text/event-stream",
-                actual=exchange.header("content-type") or "no content type",
-            )
-    elif 200 < exchange.status < 400 or exchange.status == 404:
-        yield fail(
+        yield require(
+            exchange.content_type == "text/event-stream",
             exchange,
-            "no-stream",
-            "a valid request gets no event stream",
-            expected="HTTP 200",
-            actual=describe(exchange),
+            "stream-content-type",
+            "the stream is not announced as an event stream",
+            expected="content-type: text/event-stream",
+            actual=exchange.header("content-type") or "no content type",
         )
+    elif 200 < exchange.status < 400 or exchange.status == 404:
+        yield fail(exchange, "no-stream", "a valid request gets no event stream", expected="HTTP 200")

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from m0_conformance.judging import (
+    Findings,
+    Recording,
+    Stream,
+    describe,
+    fail,
+    invariant,
+    judge,
+    note,
+    ok,
+    require,
+    streams,
+    warn,
+)
 from m0_conformance.judging.answers import taken
-from m0_conformance.judging.judge import fail, invariant, judge, note, ok, warn
-from m0_conformance.judging.streams import Stream, describe, streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from m0_conformance.judging.finding import Finding
-    from m0_conformance.recording.transcript import Recording
 
 
 REPLACEMENT = "\ufffd"
@@ -52,7 +61,7 @@ def _asked(stream: Stream) -> int:
 
 
 @judge("M0-W-1420/next-token")
-def next_token(recording: Recording) -> Iterator[Finding]:
+def next_token(recording: Recording) -> Findings:
     """The scripts of plain words: a wrong next token shows as another word."""
     for stream, script in _scripts(recording):
         if script["name"] not in {"words", "eos", "stop"}:
@@ -60,20 +69,18 @@ def next_token(recording: Recording) -> Iterator[Finding]:
         expected = _spelled(script, _asked(stream)).decode()
         said = stream.text
         # Too short a text, or one that goes on after the end, is for text-exact and the end-of-sequence clauses.
-        if said.strip() and (expected.startswith(said.rstrip()) or said.startswith(expected)):
-            yield ok(stream)
-        else:
-            yield fail(
-                stream,
-                "wrong-next-token",
-                "the text is not the one that the model's weights spell",
-                expected=repr(expected[:120]),
-                actual=repr(said[:120]),
-            )
+        yield require(
+            said.strip() and (expected.startswith(said.rstrip()) or said.startswith(expected)),
+            stream,
+            "wrong-next-token",
+            "the text is not the one that the model's weights spell",
+            expected=repr(expected[:120]),
+            actual=repr(said[:120]),
+        )
 
 
 @judge("M0-W-1362/text-exact")
-def text_exact(recording: Recording) -> Iterator[Finding]:
+def text_exact(recording: Recording) -> Findings:
     """Joined texts of the scripts without broken bytes, cut where max_tokens cuts."""
     for stream, script in _scripts(recording):
         if script["name"] in {"invalid", "cut"} or REPLACEMENT in stream.text:
@@ -99,23 +106,21 @@ def text_exact(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1362/holds-incomplete")
-def holds_incomplete(recording: Recording) -> Iterator[Finding]:
+def holds_incomplete(recording: Recording) -> Findings:
     """In the scripts of cut characters no t holds a part of one."""
     for stream, script in _scripts(recording):
         if script["name"] not in {"utf8", "joined"}:
             continue
         broken = next((event for event in stream.tokens if _is_broken(event.data.get("t"))), None)
-        if broken is None:
-            yield ok(stream)
-        else:
-            yield fail(
-                stream,
-                "part-of-a-character",
-                "a token event holds a part of a character",
-                expected="whole characters only, held back until they are complete",
-                actual=repr(broken.data.get("t")),
-                at=broken,
-            )
+        yield require(
+            broken is None,
+            stream,
+            "part-of-a-character",
+            "a token event holds a part of a character",
+            expected="whole characters only, held back until they are complete",
+            actual=repr(broken.data.get("t")) if broken is not None else "",
+            at=broken,
+        )
 
 
 def _is_broken(text: object) -> bool:
@@ -123,7 +128,7 @@ def _is_broken(text: object) -> bool:
 
 
 @judge("M0-W-1362/invalid-byte")
-def invalid_byte(recording: Recording) -> Iterator[Finding]:
+def invalid_byte(recording: Recording) -> Findings:
     """All words around the broken bytes arrive, in order."""
     for stream, script in _scripts(recording):
         if script["name"] != "invalid" or not stream.tokens:
@@ -136,20 +141,18 @@ def invalid_byte(recording: Recording) -> Iterator[Finding]:
             if not found:
                 missing = word
                 break
-        if missing:
-            yield fail(
-                stream,
-                "blocked-by-invalid-byte",
-                f"the word {missing!r} after a byte that can never become a character is missing",
-                expected=" … ".join(words),
-                actual=repr(stream.text[:120]),
-            )
-        else:
-            yield ok(stream)
+        yield require(
+            not missing,
+            stream,
+            "blocked-by-invalid-byte",
+            f"the word {missing!r} after a byte that can never become a character is missing",
+            expected=" … ".join(words),
+            actual=repr(stream.text[:120]),
+        )
 
 
 @judge("M0-W-1362/unfinished-at-end")
-def unfinished_at_end(recording: Recording) -> Iterator[Finding]:
+def unfinished_at_end(recording: Recording) -> Findings:
     """The cut character is dropped; a final U+FFFD is tolerated when the user asked for lenient readings (E-UTF8)."""
     lenient = recording.settings.get("disputes") != "strict"
     cut = [(s, _spelled(script, _asked(s))) for s, script in _scripts(recording) if script["name"] == "cut"]
@@ -177,25 +180,23 @@ def unfinished_at_end(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1362/eos-ends")
-def eos_ends(recording: Recording) -> Iterator[Finding]:
+def eos_ends(recording: Recording) -> Findings:
     """The scripts that end: fewer tokens than asked for, and end."""
     for stream, script in _scripts(recording):
         if script["ends"] != "eos":
             continue
-        if len(stream.tokens) < _asked(stream):
-            yield ok(stream)
-        else:
-            yield fail(
-                stream,
-                "ran-past-end-of-sequence",
-                "the job went on after the model's end-of-sequence token",
-                expected=f"end after {len(script['tokens'])} tokens",
-                actual=f"{len(stream.tokens)} tokens",
-            )
+        yield require(
+            len(stream.tokens) < _asked(stream),
+            stream,
+            "ran-past-end-of-sequence",
+            "the job went on after the model's end-of-sequence token",
+            expected=f"end after {len(script['tokens'])} tokens",
+            actual=f"{len(stream.tokens)} tokens",
+        )
 
 
 @judge("M0-W-1362/eos-silent")
-def eos_silent(recording: Recording) -> Iterator[Finding]:
+def eos_silent(recording: Recording) -> Findings:
     """Nothing follows the last word of a script that ends."""
     for stream, script in _scripts(recording):
         if script["ends"] != "eos" or script["name"] == "cut" or len(stream.tokens) >= _asked(stream):
@@ -215,22 +216,20 @@ def eos_silent(recording: Recording) -> Iterator[Finding]:
 
 
 @judge("M0-W-1824/no-replacement")
-def no_replacement(recording: Recording) -> Iterator[Finding]:
+def no_replacement(recording: Recording) -> Findings:
     """Neither U+FFFD nor a lost character in multi-byte scripts."""
     for name in ("utf8", "joined"):
         for stream in streams(recording, f"multibyte {name}"):
             if stream.terminal is None or not stream.text:
                 continue
-            if any(_is_broken(piece) for piece in stream.pieces):
-                yield fail(
-                    stream,
-                    "replacement-character",
-                    "text of multi-byte characters holds a replacement character",
-                    expected="no U+FFFD",
-                    actual=repr(stream.text),
-                )
-            else:
-                yield ok(stream)
+            yield require(
+                not any(_is_broken(piece) for piece in stream.pieces),
+                stream,
+                "replacement-character",
+                "text of multi-byte characters holds a replacement character",
+                expected="no U+FFFD",
+                actual=repr(stream.text),
+            )
 
 
 INTERNAL = frozenset("\u0120\u010a\u0109\u010d")
@@ -238,7 +237,7 @@ INTERNAL = frozenset("\u0120\u010a\u0109\u010d")
 
 
 @invariant("M0-W-1362/no-internal-alphabet")
-def no_internal_alphabet(stream: Stream) -> Iterator[Finding]:
+def no_internal_alphabet(stream: Stream) -> Findings:
     """On every stream with text whose prompt does not show those letters itself; one alone may be a Maltese word."""
     text, prompt = stream.text, stream.request.get("prompt")
     if not text.strip() or not isinstance(prompt, str) or INTERNAL & set(prompt):
@@ -260,7 +259,7 @@ def no_internal_alphabet(stream: Stream) -> Iterator[Finding]:
 
 
 @judge("M0-W-1362/any-prompt")
-def any_prompt(recording: Recording) -> Iterator[Finding]:
+def any_prompt(recording: Recording) -> Findings:
     """Each prompt of the battery is accepted and its job ends with `end`."""
     for exchange in recording.labelled("battery"):
         kind = taken(exchange)
