@@ -20,7 +20,7 @@ RUN python3 -c "import ensurepip, pip" 2>/dev/null \
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY requirements ./requirements
-# Libraries first: a change of the sources builds on the same layer. pip stays outside what is shipped.
+# Libraries first: a change of the sources builds on the same layer.
 ARG CUDA=0
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf,required=false \
     --mount=type=secret,id=ca,target=/run/secrets/ca.crt,required=false \

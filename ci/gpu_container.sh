@@ -17,7 +17,7 @@ pack() {
     # What no program reads is left out; the image has it.
     tar -C "$folder" --exclude=./usr/share/doc --exclude=./usr/share/man --exclude=./usr/share/locale --exclude=./var/cache \
         --exclude=./var/lib/apt --exclude=./usr/share/i18n --exclude=./usr/lib/x86_64-linux-gnu/perl-base --exclude=./proc --exclude=./sys --exclude=./dev --numeric-owner -c . \
-        | xz -T2 -6 | split -b 56000000 -d - "$2/part."
+        | xz -T2 -4 | split -b 56000000 -d - "$2/part."
     buildah --storage-driver vfs rm "$container" >/dev/null
     ls -l "$2"
 }
