@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 SMALLEST_RING, LARGE_RING = 4608, 7168  # bytes of a warp
-FLOAT_TYPES = ["F32", "F16", "BF16"]
-TYPES = [*FLOAT_TYPES, "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "MXFP4", "Q4_K", "Q5_K", "Q6_K"]
+TYPES = [kind.name for kind in GgmlType]
 # Float32 sums in another order differ by about 1e-14; a wrong weight or a lost chunk by far more.
 BOUND = 1e-12
 

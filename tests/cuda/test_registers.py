@@ -1,4 +1,6 @@
-"""ptxas keeps the decode step in registers: what it spills, each layer loads through the little L1 that rings leave.
+"""Every storage type compiles, and ptxas keeps the decode step in registers.
+
+What it spills, each layer loads through the little L1 that rings leave.
 
 Needs NVRTC and no device.
 """
@@ -26,6 +28,7 @@ class Shape(NamedTuple):
 SHAPES = {
     "qwen2.5-0.5b": Shape(64, 7, ("Q4_K", "Q5_0", "Q6_K", "Q8_0"), 11264, 0),
     "gpt-oss-20b": Shape(64, 8, ("MXFP4", "Q8_0", "BF16"), 9216, 0),
+    "low-bits": Shape(64, 7, ("Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "Q6_K"), 11264, 0),
     # Three chunks of a head's features a lane: 20 bytes, saved once a layer, which cost nothing that was seen.
     "phi-3-mini": Shape(96, 1, ("Q4_K", "Q6_K"), 9216, 20),
 }
@@ -65,3 +68,31 @@ def test_the_decode_step_does_not_spill(name: str) -> None:
         nvrtc.destroyProgram(program)
     assert {"decode", "plan_program"} <= set(found), "ptxas says it in other words"
     assert max(found.values()) <= shape.spilled, {k: v for k, v in found.items() if v}
+
+
+@pytest.mark.parametrize("hopper", [False, True])
+@pytest.mark.parametrize("kind", GgmlType)
+def test_prompt_products_of_every_type_compile(kind: GgmlType, hopper: bool) -> None:
+    from cupy_backends.cuda.libs import nvrtc  # noqa: PLC0415 - with CuPy only
+    from m0_worker.devices.cuda import driver  # noqa: PLC0415 - the same
+
+    defines = {"STORED": int(kind), "TOKENS": 64, "HOPPER": int(hopper)}
+    program = nvrtc.createProgram(driver.source("gemm.cu"), "gemm.cu", [], [])
+    try:
+        nvrtc.compileProgram(program, (*driver.options(defines), f"-arch=sm_90{'a' * hopper}"))
+        assert nvrtc.getCUBIN(program)
+    finally:
+        nvrtc.destroyProgram(program)
+
+
+def test_the_kernels_table_of_types_is_the_workers() -> None:
+    from m0_worker.devices.cuda import weights  # noqa: PLC0415 - with CuPy only
+    from m0_worker.devices.cuda.types_header import types_header  # noqa: PLC0415 - the same
+
+    header = types_header()
+    for kind in GgmlType:
+        assert f" {kind.name} = {kind.value}" in header
+        if not kind.is_float:
+            k = weights.unit(kind)
+            assert f"Stored<{kind.name}> {{ enum {{ K = {k}, BYTES = {weights.octet_bytes(kind, k)}," in header
+            assert f"DO({kind.name})" in header

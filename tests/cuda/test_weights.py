@@ -15,20 +15,15 @@ if TYPE_CHECKING:
 
 SMALL_BLOCKS = [(24, 64), (40, 2880), (9, 896)]
 ALL = [(16, 256), (300, 768), (9, 512)]
-CASES = [
-    (kind, rows, k)
-    for kind in ("F32", "F16", "BF16", "Q4_0", "Q5_0", "Q8_0", "MXFP4", "Q4_K", "Q5_K", "Q6_K")
-    for rows, k in ALL + ([] if kind.endswith("_K") else SMALL_BLOCKS)
-]
+CASES = [(kind, rows, k) for kind in GgmlType for rows, k in ALL + ([] if kind.block_size > 32 else SMALL_BLOCKS)]
 
 
-@pytest.mark.parametrize(("name", "rows", "k"), CASES)
-def test_weights_on_the_device_are_those_of_the_file(cuda: CudaDevice, name: str, rows: int, k: int) -> None:
+@pytest.mark.parametrize(("kind", "rows", "k"), CASES)
+def test_weights_on_the_device_are_those_of_the_file(cuda: CudaDevice, kind: GgmlType, rows: int, k: int) -> None:
     from m0_worker.devices.cuda import driver  # noqa: PLC0415 - CuPy may be missing
 
-    kind = GgmlType[name]
     values = np.random.default_rng(rows * k).standard_normal((rows, k)).astype(np.float32)
-    raw = np.ascontiguousarray(quantize(values, name)).reshape(-1).view(np.uint8)
+    raw = np.ascontiguousarray(quantize(values, kind.name)).reshape(-1).view(np.uint8)
     matrix = cuda.weight([StoredTensor("w", (rows, k), kind, raw)])
     out = cuda.pool.allocate(4 * rows * k, "intermediates")
     arguments = (

@@ -16,6 +16,7 @@ import numpy as np
 from cupy.cuda import runtime
 
 from m0_worker.devices.cuda import compiler
+from m0_worker.devices.cuda.types_header import TYPES_HEADER, types_header
 from m0_worker.errors import CudaStatus, DeviceError
 
 if TYPE_CHECKING:
@@ -188,7 +189,8 @@ def source(name: str) -> str:
     seen: set[str] = set()
 
     def lines(file: str) -> Iterator[str]:
-        for line in (KERNELS / file).read_text(encoding="utf-8").splitlines():
+        text = types_header() if file == TYPES_HEADER else (KERNELS / file).read_text(encoding="utf-8")
+        for line in text.splitlines():
             found = re.fullmatch(r'#include "(.+)"', line)
             if not found:
                 if line != "#pragma once":

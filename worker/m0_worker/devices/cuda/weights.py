@@ -18,35 +18,21 @@ if TYPE_CHECKING:
     from m0_worker.devices.interface import StoredTensor
 
 CHUNK = 1 << 20  # bytes of one copy from the mapped file (M0-W-1222)
-FLOATS = frozenset({GgmlType.F32, GgmlType.F16, GgmlType.BF16})
-
-# Weights along k and bytes of eight rows of a unit; mirrors kernels/units.cuh.
-_UNITS = {
-    GgmlType.Q4_0: (128, 576),
-    GgmlType.Q4_1: (128, 640),
-    GgmlType.Q5_0: (128, 704),
-    GgmlType.Q5_1: (128, 768),
-    GgmlType.Q8_0: (128, 1088),
-    GgmlType.MXFP4: (128, 544),
-    GgmlType.Q4_K: (256, 1152),
-    GgmlType.Q5_K: (256, 1408),
-    GgmlType.Q6_K: (256, 1680),
-}
+FLOATS = frozenset(kind for kind in GgmlType if kind.is_float)
 # Types whose minima need the sums of the activations' blocks.
-MINIMA = frozenset({GgmlType.Q4_1, GgmlType.Q5_1, GgmlType.Q4_K, GgmlType.Q5_K})
+MINIMA = frozenset(kind for kind in GgmlType if kind.block_minima)
 
 
 def unit(kind: GgmlType) -> int:
     """Weights along k that a warp multiplies at once."""
-    return 64 if kind in FLOATS else _UNITS[kind][0]
+    return 64 if kind.is_float else max(128, kind.block_size)
 
 
 def octet_bytes(kind: GgmlType, k: int) -> int:
     """Bytes of eight rows of k weights as they lie on the device."""
-    if kind in FLOATS:
+    if kind.is_float:
         return 8 * k * kind.block_bytes
-    size, nbytes = _UNITS[kind]
-    return -(-k // size) * nbytes
+    return 8 * kind.nbytes(-(-k // unit(kind)) * unit(kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +138,7 @@ class WeightLoader:
         if self._staging is None or self._staging.nbytes < step * row_bytes:
             self.done()
             self._staging = self._pool.allocate(max(self._chunk, step * row_bytes), "intermediates")
-        units = -(-k // _UNITS[kind][0])
+        units = -(-k // unit(kind))
         for first in range(0, rows, step):
             n = min(step, rows - first)
             self._copy(self._staging.address, data[first * row_bytes : (first + n) * row_bytes])

@@ -18,8 +18,7 @@ DEV int thread() {
     return t;
 }
 
-// Storage types, numbered as in GGUF.
-enum Type { F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q4_K = 12, Q5_K = 13, Q6_K = 14, BF16 = 30, MXFP4 = 39 };
+#include "types.cuh"
 
 DEV float from_half(u32 bits) {
     float f;

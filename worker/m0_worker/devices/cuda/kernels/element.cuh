@@ -9,7 +9,7 @@ CALL float element(int type, const u8* base, u64 row, int k, int n_k) {
     if (type == F32) return ((const float*)base)[row * n_k + k];
     if (type == F16) return from_half(((const u16*)base)[row * n_k + k]);
     if (type == BF16) return from_bf16(((const u16*)base)[row * n_k + k]);
-    const int unit_k = type == Q4_K || type == Q5_K || type == Q6_K ? 256 : 128;
+    const int unit_k = unit_of(type);
     const int g = (int)(row & 7), i = k % unit_k, b = i / 32, j = i % 32, t = (j & 15) >> 2, e = j & 3, high = j >> 4;
     const u8* p = base + (row >> 3) * (u64)octet_bytes(type, n_k) + (u64)(k / unit_k) * (octet_bytes(type, n_k) / ((n_k + unit_k - 1) / unit_k));
     const int lane = g * 4 + t;
@@ -23,6 +23,26 @@ CALL float element(int type, const u8* base, u64 row, int k, int n_k) {
             const float values[8] = {0.f, 1.f, 2.f, 3.f, 4.f, 6.f, 8.f, 12.f};
             float v = values[w & 7] * from_e8m0_half(p[512 + g * 4 + b]);
             return w & 8 ? -v : v;
+        }
+        case IQ4_NL: {
+            u32 w = *(const u32*)(p + lane * 16 + b * 4) >> (16 * high + 4 * e);
+            return half_at(p + 512 + (g * 4 + b) * 2) * (float)(s8)(iq4(w) & 0xff);
+        }
+        case IQ4_XS: {
+            u32 w = *(const u32*)(p + (b >> 2) * 512 + lane * 16 + (b & 3) * 4) >> (16 * high + 4 * e);
+            const u8* s = p + 1024 + g * 8;
+            return half_at(s) * Unit<IQ4_XS>::scale(*(const uint2*)s, b) * (float)(s8)(iq4(w) & 0xff);
+        }
+        case Q2_K: {
+            u32 q = p[lane * 16 + (b >> 2) * 8 + high * 4 + e] >> (2 * (b & 3)) & 3, s = p[512 + g * 16 + 2 * b + high];
+            return half_at(p + 640 + g * 4) * (float)(s & 15) * (float)q - half_at(p + 642 + g * 4) * (float)(s >> 4);
+        }
+        case Q3_K: {
+            u32 q = p[lane * 16 + (b >> 2) * 8 + high * 4 + e] >> (2 * (b & 3)) & 3;
+            u32 top = (p[512 + lane * 8 + high * 4 + e] >> b & 1) ^ 1;
+            const u32* s = (const u32*)(p + 768 + g * 12);
+            float sc = Unit<Q3_K>::scale(Unit<Q3_K>::scales(s[0], s[1], s[2], b >> 1), 2 * (b & 1) + high);
+            return half_at(p + 864 + g * 2) * sc * (float)((int)(q | top << 2) - 4);
         }
         case Q5_0: {
             u32 top = *(const u32*)(p + 512 + lane * 4) >> (8 * e + 2 * b + high) & 1;

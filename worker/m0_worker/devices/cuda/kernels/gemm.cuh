@@ -128,6 +128,52 @@ template <> struct Tile<Q6_K> {
         hi = four(Unit<Q6_K>::value<B>(B & 1 ? q.w : q.y, top.y) ^ 0x80808080u, 128.f, h2(f * Unit<Q6_K>::scale(sw, 2 * (B & 1) + 1)));
     }
 };
+template <> struct Tile<Q2_K> {
+    uint2 q, s; u32 d;
+    DEV void load(const u8* p, int half, int lane, int g) {
+        q = weight64(p + lane * 16 + half * 8); s = weight64(p + 512 + g * 16 + half * 8); d = weight32(p + 640 + g * 4);
+    }
+    template <int B> DEV void block(Four& lo, Four& hi) const {
+        const u32 w = B < 2 ? s.x : s.y, sc = low_nibbles_u(w), m = high_nibbles_u(w);
+        const float f = from_half(d) * WEIGHT_SCALE, z = -from_half(d >> 16) * WEIGHT_SCALE;
+        const int at = 2 * (B & 1);
+        lo = four(bit_pairs<B>(q.x), h2(f * byte_f(sc, at)), h2(z * byte_f(m, at)));
+        hi = four(bit_pairs<B>(q.y), h2(f * byte_f(sc, at + 1)), h2(z * byte_f(m, at + 1)));
+    }
+};
+template <> struct Tile<Q3_K> {
+    uint2 q, top; u32 s0, s1, s2, d; int h;
+    DEV void load(const u8* p, int half, int lane, int g) {
+        q = weight64(p + lane * 16 + half * 8); top = weight64(p + 512 + lane * 8);
+        s0 = weight32(p + 768 + g * 12), s1 = weight32(p + 772 + g * 12), s2 = weight32(p + 776 + g * 12);
+        d = weight16(p + 864 + g * 2), h = half;
+    }
+    template <int B> DEV void block(Four& lo, Four& hi) const {
+        const u32 sc = Unit<Q3_K>::scales(s0, s1, s2, 2 * h + (B >> 1));
+        const float f = from_half(d) * WEIGHT_SCALE;
+        const u32 t = top.x >> (4 * h + B), u = top.y >> (4 * h + B);
+        lo = four(bit_pairs<B>(q.x) | (~t & 0x01010101u) << 2, 4.f, h2(f * Unit<Q3_K>::scale(sc, 2 * (B & 1))));
+        hi = four(bit_pairs<B>(q.y) | (~u & 0x01010101u) << 2, 4.f, h2(f * Unit<Q3_K>::scale(sc, 2 * (B & 1) + 1)));
+    }
+};
+template <> struct Tile<IQ4_NL> {
+    uint4 q; uint2 d;
+    DEV void load(const u8* p, int, int lane, int g) { q = weight128(p + lane * 16); d = weight64(p + 512 + g * 8); }
+    template <int B> DEV void block(Four& lo, Four& hi) const {
+        const u32 w = B == 0 ? q.x : B == 1 ? q.y : B == 2 ? q.z : q.w;
+        const u32 s = h2(from_half((B < 2 ? d.x : d.y) >> (16 * (B & 1))) * WEIGHT_SCALE);
+        lo = four(iq4(w) ^ 0x80808080u, 128.f, s), hi = four(iq4(w >> 16) ^ 0x80808080u, 128.f, s);
+    }
+};
+template <> struct Tile<IQ4_XS> {
+    uint4 q; uint2 s; int h;
+    DEV void load(const u8* p, int half, int lane, int g) { q = weight128(p + half * 512 + lane * 16); s = weight64(p + 1024 + g * 8); h = half; }
+    template <int B> DEV void block(Four& lo, Four& hi) const {
+        const u32 w = B == 0 ? q.x : B == 1 ? q.y : B == 2 ? q.z : q.w;
+        const u32 f = h2(from_half(s.x) * Unit<IQ4_XS>::scale(s, 4 * h + B) * WEIGHT_SCALE);
+        lo = four(iq4(w) ^ 0x80808080u, 128.f, f), hi = four(iq4(w >> 16) ^ 0x80808080u, 128.f, f);
+    }
+};
 // Half-precision rows as they are in the file; `left` weights of the row from this lane's first on.
 template <int TYPE> struct HalfTile {
     uint2 v[8];
@@ -261,7 +307,7 @@ DEV void gemm(const GemmArgs& A) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             if constexpr (TYPE == F16 || TYPE == BF16) tile[i].load_row(p[i] + chunk * 256, A.k - chunk * 128 - 4 * t);
-            else if constexpr (TYPE == Q4_K || TYPE == Q5_K || TYPE == Q6_K) tile[i].load(p[i] + (chunk >> 1) * unit_bytes(TYPE), chunk & 1, lane, g);
+            else if constexpr (Unit<TYPE>::K == 256) tile[i].load(p[i] + (chunk >> 1) * unit_bytes(TYPE), chunk & 1, lane, g);
             else tile[i].load(p[i] + chunk * unit_bytes(TYPE), 0, lane, g);
         }
     };

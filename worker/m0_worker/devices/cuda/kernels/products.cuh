@@ -124,15 +124,9 @@ DEV void stream(const Run& r, Stretch mine, int k, const u32* planes, const floa
         case F32: if (HAS(F32)) stream_float<F32>(r, mine, k, floats, part, feed); break;
         case F16: if (HAS(F16)) stream_float<F16>(r, mine, k, floats, part, feed); break;
         case BF16: if (HAS(BF16)) stream_float<BF16>(r, mine, k, floats, part, feed); break;
-        case Q4_0: if (HAS(Q4_0)) stream_quantized<Q4_0>(r, mine, planes, xsum, xscale, part, feed); break;
-        case Q4_1: if (HAS(Q4_1)) stream_quantized<Q4_1>(r, mine, planes, xsum, xscale, part, feed); break;
-        case Q5_0: if (HAS(Q5_0)) stream_quantized<Q5_0>(r, mine, planes, xsum, xscale, part, feed); break;
-        case Q5_1: if (HAS(Q5_1)) stream_quantized<Q5_1>(r, mine, planes, xsum, xscale, part, feed); break;
-        case Q8_0: if (HAS(Q8_0)) stream_quantized<Q8_0>(r, mine, planes, xsum, xscale, part, feed); break;
-        case Q4_K: if (HAS(Q4_K)) stream_quantized<Q4_K>(r, mine, planes, xsum, xscale, part, feed); break;
-        case Q5_K: if (HAS(Q5_K)) stream_quantized<Q5_K>(r, mine, planes, xsum, xscale, part, feed); break;
-        case Q6_K: if (HAS(Q6_K)) stream_quantized<Q6_K>(r, mine, planes, xsum, xscale, part, feed); break;
-        case MXFP4: if (HAS(MXFP4)) stream_quantized<MXFP4>(r, mine, planes, xsum, xscale, part, feed); break;
+#define CASE(T) case T: if (HAS(T)) stream_quantized<T>(r, mine, planes, xsum, xscale, part, feed); break;
+        EACH_QUANTIZED(CASE)
+#undef CASE
     }
 }
 

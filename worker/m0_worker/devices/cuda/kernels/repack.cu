@@ -18,6 +18,13 @@ DEV u32 fifth_bits(u32 qh, int t, int b, u32 flip) {
     return out;
 }
 
+// Four bytes of nibble pairs: their low nibbles in the low half, their high ones in the high half, as the tables want them.
+DEV u32 indices(u32 w) {
+    u32 out = 0;
+    for (int e = 0; e < 4; ++e) out |= (w >> (8 * e) & 15) << (4 * e) | (w >> (8 * e + 4) & 15) << (16 + 4 * e);
+    return out;
+}
+
 // One warp a unit. raw: n_rows rows of `row_bytes`; missing rows and blocks become zeros.
 extern "C" __global__ void repack(const u8* raw, u8* out, int type, int n_rows, int k, u64 row_bytes) {
     const int warp = (blockIdx.x * blockDim.x + threadIdx.x) >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
@@ -29,7 +36,7 @@ extern "C" __global__ void repack(const u8* raw, u8* out, int type, int n_rows, 
     if (row >= n_rows) raw = 0;
     else raw += row * row_bytes;
     if (unit_k == 128) {
-        const int block_bytes = type == Q4_0 ? 18 : type == Q4_1 ? 20 : type == Q5_0 ? 22 : type == Q5_1 ? 24 : type == Q8_0 ? 34 : 17;
+        const int block_bytes = unit_bytes(type) / (8 * 4);
         u32 top = 0;
         for (int b = 0; b < 4; ++b) {
             const int block = unit * 4 + b;
@@ -42,10 +49,13 @@ extern "C" __global__ void repack(const u8* raw, u8* out, int type, int n_rows, 
                 continue;
             }
             if (type == MXFP4) {
-                u32 w = q ? u32_at(q + 1 + 4 * t) : 0, v = 0;
-                for (int e = 0; e < 4; ++e) v |= (w >> (8 * e) & 15) << (4 * e) | (w >> (8 * e + 4) & 15) << (16 + 4 * e);
-                put32(p + lane * 16 + b * 4, v);
+                put32(p + lane * 16 + b * 4, q ? indices(u32_at(q + 1 + 4 * t)) : 0);
                 if (t == 0) p[512 + g * 4 + b] = q ? q[0] : 0;
+                continue;
+            }
+            if (type == IQ4_NL) {
+                put32(p + lane * 16 + b * 4, q ? indices(u32_at(q + 2 + 4 * t)) : 0);
+                if (t == 0) put16(p + 512 + scale_at, q ? u16_at(q) : 0);
                 continue;
             }
             const int head = type == Q4_0 ? 2 : type == Q4_1 ? 4 : type == Q5_0 ? 6 : 8;
@@ -59,7 +69,26 @@ extern "C" __global__ void repack(const u8* raw, u8* out, int type, int n_rows, 
         if (type == Q5_0 || type == Q5_1) put32(p + 512 + lane * 4, top);
         return;
     }
-    const u8* q = raw ? raw + (u64)unit * (type == Q4_K ? 144 : type == Q5_K ? 176 : 210) : 0;
+    const u8* q = raw ? raw + (u64)unit * (unit_bytes(type) / 8) : 0;
+    if (type == IQ4_XS) {
+        for (int b = 0; b < 8; ++b) put32(p + (b >> 2) * 512 + lane * 16 + (b & 3) * 4, q ? indices(u32_at(q + 8 + b * 16 + 4 * t)) : 0);
+        if (t < 2) put32(p + 1024 + g * 8 + t * 4, q ? u32_at(q + t * 4) : 0);
+        return;
+    }
+    if (type == Q2_K || type == Q3_K) {
+        const u8* pairs = q + (type == Q2_K ? 16 : 32);
+        for (int j = 0; j < 4; ++j)             // words: low and high k of the first half, then of the second
+            put32(p + lane * 16 + j * 4, q ? u32_at(pairs + (j >> 1) * 32 + (j & 1) * 16 + 4 * t) : 0);
+        if (type == Q2_K) {
+            put32(p + 512 + g * 16 + t * 4, q ? u32_at(q + t * 4) : 0);
+            if (t == 0) put32(p + 640 + g * 4, q ? u32_at(q + 80) : 0);
+            return;
+        }
+        for (int high = 0; high < 2; ++high) put32(p + 512 + lane * 8 + high * 4, ~(q ? u32_at(q + high * 16 + 4 * t) : 0));
+        if (t < 3) put32(p + 768 + g * 12 + t * 4, q ? u32_at(q + 96 + t * 4) : 0);
+        if (t == 3) put16(p + 864 + g * 2, q ? u16_at(q + 108) : 0);
+        return;
+    }
     if (type == Q6_K) {
         for (int half = 0; half < 2; ++half) {
             for (int j = 0; j < 4; ++j)         // words: low and high k of even blocks, then of odd ones

@@ -43,6 +43,12 @@ DEV void product_u(int (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, uint2 b) {
         : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b.x), "r"(b.y), "r"(MAGIC));
 }
+// More of the same sums: |weight| * 128 * 32 * products must stay below 2^22.
+DEV void product_more_s(int (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, uint2 b) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b.x), "r"(b.y));
+}
 DEV void product_16(int (&c)[4], u32 a0, u32 a1, u32 b) {
     asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%7,%7,%7,%7};"
         : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3]) : "r"(a0), "r"(a1), "r"(b), "r"(MAGIC));
@@ -85,6 +91,14 @@ DEV u32 e2m1_twice(u32 nibbles) {
 // 2^(e - 128): MXFP4's shared exponent with the table of doubled values; 0 instead of the two smallest.
 DEV float from_e8m0_half_fast(u32 e) { return __uint_as_float(max(e, 1u) * 0x00800000u - 0x00800000u); }
 
+// IQ4's values, four at a time from the low 16 bits of nibbles.
+DEV u32 iq4(u32 nibbles) {
+    const u32 index = nibbles & 0x7777u;
+    const u32 negative = __byte_perm(0xbfad9881u, 0xf6eaddcfu, index);      // -127 -104 -83 -65, -49 -35 -22 -10
+    const u32 positive = __byte_perm(0x26190d01u, 0x71594535u, index);      // 1 13 25 38, 53 69 89 113
+    return __byte_perm(negative, positive, 0x3210u | ((nibbles >> 1) & 0x4444u));
+}
+
 // A lane's share of a unit that lies in shared memory.
 DEV uint4 word128(const u8* p) { return *(const uint4*)p; }
 DEV uint2 word64(const u8* p) { return *(const uint2*)p; }
@@ -93,10 +107,9 @@ DEV u32 word16(const u8* p) { return *(const u16*)p; }
 
 template <int TYPE> struct Unit;
 
-// xs: scale of the unit's activations, for K = 256 of the lane's half. K: weights along k. BYTES: of eight rows. DISTANCE: blocks between those of one product. FACTOR: what integers are
-// too large by.
-template <> struct Unit<Q4_0> {
-    enum { K = 128, BYTES = 576, DISTANCE = 2, MINIMA = 0 };
+// Stored (types.cuh) says K, weights along k, BYTES, of eight rows, and DISTANCE, blocks between those of one product. xs:
+// scale of the unit's activations, for K = 256 of the lane's half. factor: what integers are too large by, inverted.
+template <> struct Unit<Q4_0> : Stored<Q4_0> {
     static DEV float factor() { return 1.f / 16.f; }
     uint4 q; u32 d;
     DEV void load(const u8* p, int lane, Lane l) { q = word128(p + lane * 16); d = word32(p + 512 + l.g * 8 + l.h * 4); }
@@ -109,8 +122,7 @@ template <> struct Unit<Q4_0> {
     }
 };
 
-template <> struct Unit<MXFP4> {
-    enum { K = 128, BYTES = 544, DISTANCE = 2, MINIMA = 0 };
+template <> struct Unit<MXFP4> : Stored<MXFP4> {
     static DEV float factor() { return 0.5f; }
     uint4 q; u32 e;             // low half of a word: weights 4t..4t+3, high half: 16+4t..16+4t+3
     DEV void load(const u8* p, int lane, Lane l) { q = word128(p + lane * 16); e = word16(p + 512 + l.g * 4 + l.h * 2); }
@@ -123,8 +135,7 @@ template <> struct Unit<MXFP4> {
     }
 };
 
-template <> struct Unit<Q4_1> {
-    enum { K = 128, BYTES = 640, DISTANCE = 2, MINIMA = 1 };
+template <> struct Unit<Q4_1> : Stored<Q4_1> {
     static DEV float factor() { return 1.f; }
     uint4 q; uint2 dm;          // d and m of two blocks
     DEV void load(const u8* p, int lane, Lane l) { q = word128(p + lane * 16); dm = word64(p + 512 + l.g * 16 + l.h * 8); }
@@ -139,8 +150,7 @@ template <> struct Unit<Q4_1> {
     }
 };
 
-template <> struct Unit<Q5_0> {
-    enum { K = 128, BYTES = 704, DISTANCE = 2, MINIMA = 0 };
+template <> struct Unit<Q5_0> : Stored<Q5_0> {
     static DEV float factor() { return 1.f / 8.f; }
     uint4 q; u32 top, d;        // top: the inverted fifth bits, fragment f of byte i at bit 8 i + f
     DEV void load(const u8* p, int lane, Lane l) {
@@ -157,8 +167,7 @@ template <> struct Unit<Q5_0> {
     }
 };
 
-template <> struct Unit<Q5_1> {
-    enum { K = 128, BYTES = 768, DISTANCE = 2, MINIMA = 1 };
+template <> struct Unit<Q5_1> : Stored<Q5_1> {
     static DEV float factor() { return 1.f; }
     uint4 q; u32 top; uint2 dm; // top: the fifth bits, as in Q5_0 but not inverted
     DEV void load(const u8* p, int lane, Lane l) {
@@ -178,8 +187,7 @@ template <> struct Unit<Q5_1> {
     }
 };
 
-template <> struct Unit<Q8_0> {
-    enum { K = 128, BYTES = 1088, DISTANCE = 2, MINIMA = 0 };
+template <> struct Unit<Q8_0> : Stored<Q8_0> {
     static DEV float factor() { return 1.f; }
     uint4 q0, q1; u32 d;        // q0: blocks 0 and 1, q1: blocks 2 and 3
     DEV void load(const u8* p, int lane, Lane l) {
@@ -206,8 +214,7 @@ DEV void k_minima(Sum& sum, uint4 s, const float* xsum, Lane l) {
     sum.min = fmaf(from_half(s.x >> 16), fmaf(byte_f(m, 0), xs[0], byte_f(m, 1) * xs[1]), sum.min);
 }
 
-template <> struct Unit<Q4_K> {
-    enum { K = 256, BYTES = 1152, DISTANCE = 4, MINIMA = 1 };
+template <> struct Unit<Q4_K> : Stored<Q4_K> {
     static DEV float factor() { return 1.f; }
     uint4 q0, q1, s;            // q0: 64-weight chunks 0 and 1 (two words each), q1: chunks 2 and 3
     DEV void load(const u8* p, int lane, Lane l) {
@@ -229,8 +236,7 @@ template <> struct Unit<Q4_K> {
     }
 };
 
-template <> struct Unit<Q5_K> {
-    enum { K = 256, BYTES = 1408, DISTANCE = 4, MINIMA = 1 };
+template <> struct Unit<Q5_K> : Stored<Q5_K> {
     static DEV float factor() { return 1.f; }
     uint4 q0, q1, s; uint2 top; // top: bit b of each byte is the fifth bit of block b
     DEV void load(const u8* p, int lane, Lane l) {
@@ -258,8 +264,7 @@ template <> struct Unit<Q5_K> {
     }
 };
 
-template <> struct Unit<Q6_K> {
-    enum { K = 256, BYTES = 1680, DISTANCE = 4, MINIMA = 0 };
+template <> struct Unit<Q6_K> : Stored<Q6_K> {
     static DEV float factor() { return 1.f / 4.f; }
     // q: nibble words of the first and second 128 weights. top: two high bits, the upper inverted. s: 8 of 16 scales.
     uint4 q0, q1, top; uint2 s; u32 d;
@@ -290,28 +295,118 @@ template <> struct Unit<Q6_K> {
     }
 };
 
+// Two bits of block J of a half's weights, in its four bytes.
+template <int J> DEV u32 bit_pairs(u32 w) { return (w >> (2 * J)) & 0x03030303u; }
+// A byte of a word in all four.
+DEV u32 repeated(u32 w, int i) { return __byte_perm(w, 0, 0x1111 * i); }
+
+// Scales times weights are integers of seven bits, minima of four: both are multiplied as such, and d and dmin meet the
+// sums of half a unit.
+template <> struct Unit<Q2_K> : Stored<Q2_K> {
+    static DEV float factor() { return 1.f; }
+    uint4 q, s; u32 d;          // q: low and high k of the first 128 weights, then of the others. s: as in the file
+    DEV void load(const u8* p, int lane, Lane l) {
+        q = word128(p + lane * 16); s = word128(p + 512 + l.g * 16); d = word32(p + 640 + l.g * 4);
+    }
+    template <int J> DEV void block(int (&c)[4], int (&m)[4], uint2 x) const {
+        const u32 first = J < 2 ? s.x : s.y, second = J < 2 ? s.z : s.w;
+        const int at = 2 * (J & 1);
+        const u32 low = first & 0x0f0f0f0fu, low2 = second & 0x0f0f0f0fu;
+        product_more_s(c, bit_pairs<J>(q.x) * (low >> (8 * at) & 0xff), bit_pairs<J>(q.z) * (low2 >> (8 * at) & 0xff),
+                       bit_pairs<J>(q.y) * (low >> (8 * at + 8) & 0xff), bit_pairs<J>(q.w) * (low2 >> (8 * at + 8) & 0xff), x);
+        const u32 high = high_nibbles_u(first), high2 = high_nibbles_u(second);
+        product_more_s(m, repeated(high, at), repeated(high2, at), repeated(high, at + 1), repeated(high2, at + 1), x);
+    }
+    DEV void dot(Sum& sum, const u32* x, const float*, float xs, Lane l) const {
+        int c[4] = {MAGIC, MAGIC, MAGIC, MAGIC}, m[4] = {MAGIC, MAGIC, MAGIC, MAGIC};
+        block<0>(c, m, planes(x, 0)), block<1>(c, m, planes(x, 1)), block<2>(c, m, planes(x, 2)), block<3>(c, m, planes(x, 3));
+        sum.add(l.h, c, from_half(d) * xs);
+        sum.add(l.h, m, -from_half(d >> 16) * xs);
+    }
+};
+
+template <> struct Unit<Q3_K> : Stored<Q3_K> {
+    static DEV float factor() { return 1.f / 32.f; }
+    uint4 q; uint2 top; u32 s0, s1, s2, d;      // top: bit b of each byte is the third bit of block b, inverted. s: as in the file
+    DEV void load(const u8* p, int lane, Lane l) {
+        q = word128(p + lane * 16); top = word64(p + 512 + lane * 8);
+        s0 = word32(p + 768 + l.g * 12); s1 = word32(p + 772 + l.g * 12); s2 = word32(p + 776 + l.g * 12);
+        d = word16(p + 864 + l.g * 2);
+    }
+    // 32 (q - 4), from bit pairs and inverted third bits of block B.
+    template <int B> static DEV u32 value(u32 w, u32 t) {
+        const int up = 5 - 2 * (B & 3);
+        return ((up < 0 ? w >> -up : w << up) & 0x60606060u) | ((t << (7 - B)) & 0x80808080u);
+    }
+    // Scales 4 i to 4 i + 3 of 16 weights each, plus 32.
+    static DEV u32 scales(u32 s0, u32 s1, u32 s2, int i) {
+        return ((i & 1 ? s1 : s0) >> (i & 2 ? 4 : 0) & 0x0f0f0f0fu) | (s2 >> (2 * i) & 0x03030303u) << 4;
+    }
+    static DEV float scale(u32 w, int i) { return biased(w, i) - 8388640.f; }
+    template <int J> DEV void block(Sum& sum, const u32* x, Lane l, u32 sc, float df) const {
+        int c[4];
+        const uint2 b = planes(x, J);
+        product_16(c, value<J>(q.x, top.x), value<J + 4>(q.z, top.x), b.x);
+        sum.add(l.h, c, df * scale(sc, 2 * (J & 1)));
+        product_16(c, value<J>(q.y, top.y), value<J + 4>(q.w, top.y), b.y);
+        sum.add(l.h, c, df * scale(sc, 2 * (J & 1) + 1));
+    }
+    DEV void dot(Sum& sum, const u32* x, const float*, float xs, Lane l) const {
+        const float df = from_half(d) * xs;
+        const u32 first = scales(s0, s1, s2, 2 * l.h), second = scales(s0, s1, s2, 2 * l.h + 1);
+        block<0>(sum, x, l, first, df), block<1>(sum, x, l, first, df), block<2>(sum, x, l, second, df), block<3>(sum, x, l, second, df);
+    }
+};
+
+template <> struct Unit<IQ4_NL> : Stored<IQ4_NL> {
+    static DEV float factor() { return 1.f; }
+    uint4 q; u32 d;             // low half of a word: weights 4t..4t+3, high half: 16+4t..16+4t+3
+    DEV void load(const u8* p, int lane, Lane l) { q = word128(p + lane * 16); d = word32(p + 512 + l.g * 8 + l.h * 4); }
+    DEV void dot(Sum& sum, const u32* x, const float*, float xs, Lane l) const {
+        int c[4];
+        product_s(c, iq4(q.x), iq4(q.z), iq4(q.x >> 16), iq4(q.z >> 16), planes(x, 0));
+        sum.add(l.h, c, from_half(d) * xs);
+        product_s(c, iq4(q.y), iq4(q.w), iq4(q.y >> 16), iq4(q.w >> 16), planes(x, 1));
+        sum.add(l.h, c, from_half(d >> 16) * xs);
+    }
+};
+
+template <> struct Unit<IQ4_XS> : Stored<IQ4_XS> {
+    static DEV float factor() { return 1.f; }
+    uint4 q0, q1; uint2 s;      // q: blocks 0-3 and 4-7, words as in IQ4_NL. s: d and upper bits of scales, then their nibbles
+    DEV void load(const u8* p, int lane, Lane l) {
+        q0 = word128(p + lane * 16); q1 = word128(p + 512 + lane * 16); s = word64(p + 1024 + l.g * 8);
+    }
+    // The scale of block b less 32.
+    static DEV float scale(uint2 s, int b) {
+        return (float)((int)((s.y >> (4 * b) & 15) | (s.x >> (16 + 2 * b) & 3) << 4) - 32);
+    }
+    template <int J> DEV void block(Sum& sum, const u32* x, Lane l, u32 first, u32 second, float d) const {
+        int c[4];
+        product_s(c, iq4(first), iq4(second), iq4(first >> 16), iq4(second >> 16), planes(x, J));
+        sum.add(l.h, c, d * scale(s, 4 * l.h + J));
+    }
+    DEV void dot(Sum& sum, const u32* x, const float*, float xs, Lane l) const {
+        const float d = from_half(s.x) * xs;
+        block<0>(sum, x, l, q0.x, q1.x, d), block<1>(sum, x, l, q0.y, q1.y, d), block<2>(sum, x, l, q0.z, q1.z, d), block<3>(sum, x, l, q0.w, q1.w, d);
+    }
+};
+
 DEV bool is_float(int type) { return type == F32 || type == F16 || type == BF16; }
 
 // Weights along k of a unit, and units of so many. Float rows stay rows: their units are 128 weights of one row.
-DEV int unit_of(int type) { return type == Q4_K || type == Q5_K || type == Q6_K ? 256 : 128; }
-DEV int units_of(int type, int k) {
-    const int shift = type == Q4_K || type == Q5_K || type == Q6_K ? 8 : 7;
-    return (k + (1 << shift) - 1) >> shift;
-}
+DEV int unit_shift(int type) { return LONG_UNITS >> type & 1 ? 8 : 7; }
+DEV int unit_of(int type) { return 1 << unit_shift(type); }
+DEV int units_of(int type, int k) { return (k + unit_of(type) - 1) >> unit_shift(type); }
 DEV int unit_bytes(int type) {
     switch (type) {
         case F32: return 512;
         case F16: case BF16: return 256;
-        case Q4_0: return Unit<Q4_0>::BYTES;
-        case Q4_1: return Unit<Q4_1>::BYTES;
-        case Q5_0: return Unit<Q5_0>::BYTES;
-        case Q5_1: return Unit<Q5_1>::BYTES;
-        case Q8_0: return Unit<Q8_0>::BYTES;
-        case MXFP4: return Unit<MXFP4>::BYTES;
-        case Q4_K: return Unit<Q4_K>::BYTES;
-        case Q5_K: return Unit<Q5_K>::BYTES;
-        default: return Unit<Q6_K>::BYTES;
+#define CASE(T) case T: return Unit<T>::BYTES;
+        EACH_QUANTIZED(CASE)
+#undef CASE
     }
+    return 0;
 }
 DEV int octet_bytes(int type, int k) {
     if (type == F32) return k * 32;

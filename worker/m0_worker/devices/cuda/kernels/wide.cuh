@@ -99,7 +99,7 @@ DEV void gemm_wide(const GemmArgs& A) {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
             if constexpr (TYPE == F16 || TYPE == BF16) tile[i].load_row(p[i] + chunk * 256, A.k - chunk * 128 - 4 * t);
-            else if constexpr (TYPE == Q4_K || TYPE == Q5_K || TYPE == Q6_K) tile[i].load(p[i] + (chunk >> 1) * unit_bytes(TYPE), chunk & 1, lane, g);
+            else if constexpr (Unit<TYPE>::K == 256) tile[i].load(p[i] + (chunk >> 1) * unit_bytes(TYPE), chunk & 1, lane, g);
             else tile[i].load(p[i] + chunk * unit_bytes(TYPE), 0, lane, g);
         }
     };
