@@ -20,6 +20,7 @@ from m0_conformance.run.pytest_session import collect_checks, run_checks
 from m0_conformance.run.session import EXIT_CONFORMANT, EXIT_OPEN, EXIT_USAGE, Run, print_crashes
 from m0_conformance.saboteur.selftest import add_arguments as saboteur_arguments
 from m0_conformance.spec.explain import UnknownNameError
+from m0_conformance.spec.kill_matrix import RESULT
 from m0_conformance.spec.registry import load_registry
 
 if TYPE_CHECKING:
@@ -84,8 +85,11 @@ def build_parser() -> argparse.ArgumentParser:
     table.add_argument("--markdown", action="store_true")
     proof = command("selftest", selftest, "prove the suite: seeded defects caught, oddities not flagged")
     saboteur_arguments(proof)
-    spec = command("spec", spec_command, "the registry against the spec, and the frozen check sets")
-    spec.add_argument("what", choices=("check", "freeze"))
+    spec = command(
+        "spec", spec_command, "the registry against checks, judges, defects and the spec; publish: freeze and seal"
+    )
+    spec.add_argument("what", choices=("check", "publish"))
+    spec.add_argument("--selftest", type=Path, default=Path(RESULT), help="result to publish; default: %(default)s")
     spec.add_argument("--against", type=Path, default=None, help="a newer spec file")
     return parser
 
@@ -218,20 +222,19 @@ def list_clauses(options: Any) -> int:
 
 def explain_id(options: Any) -> int:
     """`conformance explain`."""
+    from m0_conformance.run.proof import proof_of  # noqa: PLC0415 - a command pays for its own imports only
     from m0_conformance.spec.explain import explain  # noqa: PLC0415 - a command pays for its own imports only
 
-    checks = {name: check.clauses for name, check in collect_checks().items()}
-    text = explain(load_registry(), options.id, checks)
+    text = explain(load_registry(), options.id, proof_of)
     sys.stdout.write(text)
     return EXIT_CONFORMANT
 
 
 def spec_command(options: Any) -> int:
     """`conformance spec`."""
-    from m0_conformance.run.spec_commands import (  # noqa: PLC0415 - a command pays for its own imports only
-        check,
-        freeze_checks,
-    )
+    from m0_conformance.run import spec_commands  # noqa: PLC0415 - a command pays for its own imports only
 
     checks = collect_checks()
-    return freeze_checks(checks) if options.what == "freeze" else check(options.against, checks)
+    if options.what == "publish":
+        return spec_commands.publish(checks, options.selftest)
+    return spec_commands.check(options.against, checks)

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from m0_conformance.recording.http1 import ResponseReader
@@ -19,11 +17,12 @@ from m0_conformance.recording.stream import RecordingStream
 from m0_conformance.recording.transcript import Chunk, End, Exchange, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable
 
     import httpx2
 
-    from m0_conformance.recording.transcript import Json
+    from m0_conformance.recording.request import Request
+
 
 CONNECT_TIMEOUT = 5.0
 
@@ -41,30 +40,6 @@ class Clock:
     def at(self, monotonic: float) -> float:
         """A `time.monotonic()` value on this clock."""
         return seconds(monotonic - self._origin)
-
-
-@dataclass(slots=True)
-class Request:
-    """What to send."""
-
-    method: str
-    path: str
-    headers: list[tuple[str, str]] = field(default_factory=list)
-    body: bytes = b""
-    raw: bytes | None = None
-    """Bytes to send instead of a well-formed request; method and path then only label the exchange."""
-    pauses: Sequence[tuple[int, float]] = ()
-    """Pause (seconds) after so many bytes were sent: a slow client."""
-    half_close: bool = False
-    """Close our sending side after the request."""
-    receive_buffer: int | None = None
-    """SO_RCVBUF: a small one makes a client that does not read felt early."""
-
-
-def json_request(method: str, path: str, value: Json, headers: Sequence[tuple[str, str]] = ()) -> Request:
-    """A request with a JSON body; lone surrogates travel as escapes."""
-    body = json.dumps(value).encode("ascii")
-    return Request(method, path, [("Content-Type", "application/json"), *headers], body)
 
 
 class Live:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from m0_conformance.recording.client import Clock, Request, start
+from m0_conformance.recording.client import Clock, start
+from m0_conformance.recording.request import Request
 
 
 async def measure_floor(count: int = 30) -> list[float]:

@@ -17,7 +17,7 @@ import httpx2
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from m0_conformance.recording.client import Request
+    from m0_conformance.recording.request import Request
 
 WITH_LENGTH = {"POST", "PUT", "PATCH"}
 

@@ -191,6 +191,7 @@ def as_check(item: pytest.Item) -> Check:
         launches=key_of(item) is not None,
         alone=item.get_closest_marker("alone") is not None,
         needs=frozenset(needs_of(item)),
+        place=f"{item.path}:{(item.location[1] or 0) + 1}",
     )
 
 

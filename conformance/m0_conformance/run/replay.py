@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from m0_conformance.judging.finding import Finding, Status
 from m0_conformance.judging.judge import evaluate, load_all
 from m0_conformance.judging.streams import describe
-from m0_conformance.recording.client import Clock, Live, Request, start
+from m0_conformance.recording.client import Clock, Live, start
+from m0_conformance.recording.request import Request
 from m0_conformance.recording.transcript import Recording
 from m0_conformance.run import scripts
 from m0_conformance.targets import parse_url

@@ -7,7 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 from m0_conformance.judging.streams import Event, Stream, make_event, stream_of
-from m0_conformance.recording.client import Clock, Live, Request, json_request, start
+from m0_conformance.recording.client import Clock, Live, start
+from m0_conformance.recording.request import Request, json_request
 from m0_conformance.recording.sse import SseParser
 from m0_conformance.recording.transcript import Recording
 from m0_conformance.run.marks import alone, launch, needs, requirement

@@ -23,7 +23,7 @@ events, the stream's bytes and its timing (`defect.py`); what no hook touches go
 
 `m0-conformance selftest --only index-gap` runs the checks of its clauses and the sentinels; `nox -s selftest` runs all
 of them and fails unless every defect turned red exactly what it says, no oddity did, and every clause owns a defect or
-a reason in `unfalsified.toml`. A worker that died, a check that was blocked, a run without a report and a defect that
-raised are never a catch. `--publish` puts a clean matrix into the suite's reports, for as long as no check, judge or
-clause changes.
+a reason in its `no_defect`. A worker that died, a check that was blocked, a run without a report and a defect that
+raised are never a catch. `m0-conformance spec publish` puts a clean matrix into the suite's
+reports, for as long as nothing changes that decides a verdict.
 '''

@@ -65,7 +65,7 @@ def load(path: Path) -> None:
     if path.suffix == ".toml" and path not in _DECLARED:
         load(path.with_suffix(".py"))
         _DECLARED[path] = [
-            declared(f"{path.parent.name}/{path.name}", name, table)
+            declared(path.relative_to(PACKAGE).as_posix(), name, table)
             for name, table in tomllib.loads(path.read_text("utf-8")).items()
         ]
     elif path.suffix == ".py" and path.exists():
@@ -82,7 +82,7 @@ def declared(where: str, name: str, table: dict[str, Any]) -> type[Defect]:
     unknown = sorted(key for key in own if not hasattr(kind, key))
     if unknown:
         raise ValueError(f"{where}: {name} has the unknown key {unknown[0]!r}; {kind.__name__} does not know it")
-    return type(name, (kind,), {**own, "name": name})
+    return type(name, (kind,), {**own, "name": name, "file": where})
 
 
 def catalogue() -> dict[str, type[Defect]]:

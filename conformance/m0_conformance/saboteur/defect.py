@@ -103,6 +103,14 @@ class Defect:
     workers: ClassVar[int] = 1
     """Two workers behind one port interleave for real."""
 
+    file: ClassVar[str] = ""
+    """Where it is declared, when it is data."""
+
+    @classmethod
+    def place(cls) -> str:
+        """The file that holds it, below this package."""
+        return cls.file or cls.__module__.partition(".")[2].replace(".", "/") + ".py"
+
     # ---- the process ----------------------------------------------------------------------------------------------
 
     async def arguments(self, argv: list[str]) -> list[str]:

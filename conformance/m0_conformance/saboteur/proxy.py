@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from m0_conformance.recording import client
+from m0_conformance.recording.request import Request as Sent
 from m0_conformance.saboteur.defect import Event
 from m0_conformance.saboteur.http import Answer, Head, Request, body_of, json_answer, read_answer_head, read_request
 
@@ -69,7 +70,7 @@ class LyingProxy:
 
     async def ask(self, request: Request, worker: int = 0) -> Answer:
         """Send a request of the defect's own, and take the whole answer. Raises OSError when there is none."""
-        own = client.Request(request.method, request.target, list(request.headers), request.body)
+        own = Sent(request.method, request.target, list(request.headers), request.body)
         address = ("127.0.0.1", self.ports[worker])
         live = client.start(address, own, identity="", label="", clock=client.Clock(), timeout=ASK_S)
         answer = await live.done()

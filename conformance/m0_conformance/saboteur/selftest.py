@@ -14,7 +14,6 @@ import shutil
 import sys
 import tempfile
 import time
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,10 @@ from m0_conformance.run.pytest_session import collected
 from m0_conformance.saboteur.catalogue import catalogue
 from m0_conformance.saboteur.proxy import FAULT
 from m0_conformance.saboteur.runner import OUTPUT, Ended, preload, run_all
-from m0_conformance.spec.kill_matrix import counts, publish
+from m0_conformance.spec.coverage import coverage
+from m0_conformance.spec.kill_matrix import RESULT, counts
 from m0_conformance.spec.registry import load_registry
+from m0_conformance.spec.seal import files
 
 if TYPE_CHECKING:
     import argparse
@@ -39,8 +40,6 @@ SENTINELS = ("M0-W-1310/event-names", "M0-W-1330/idempotent", "M0-W-1422/absent-
 """Clauses whose checks accompany every defect: ordinary streams with /health, cancel, stop strings."""
 RUN_LIMIT_S = 150.0
 FULL_LIMIT_S = 900.0
-OUTSIDE = frozenset({"wire", "cli", "process", "log", "timing"})
-UNFALSIFIED = Path(__file__).with_name("unfalsified.toml")
 
 
 @dataclass(slots=True)
@@ -133,29 +132,10 @@ def ended_by_itself(folder: Path, defect: type[Defect]) -> str:
     return ""
 
 
-def owed(registry: Registry, profile: str = "m0-process") -> set[str]:
-    """Active clauses that can be seen from outside on this host: each owes a defect."""
-    judged = {clause.id: clause for clause in registry.judged(profile)}
-    return {name for name, clause in judged.items() if clause.observable in OUTSIDE and clause.status == "active"}
-
-
-def unfalsified() -> dict[str, str]:
-    """Clauses that no defect can turn red, each with its reason."""
-    value = tomllib.loads(UNFALSIFIED.read_text(encoding="utf-8"))
-    return {str(name): str(reason) for name, reason in value.items()}
-
-
-def gaps(registry: Registry, defects: Sequence[type[Defect]], reasons: dict[str, str]) -> list[str]:
-    """What the catalogue owes: clauses without a defect or a reason, unknown clauses, needless reasons."""
-    killed = {clause for defect in defects for clause in defect.kills}
-    named = killed | {clause for defect in defects for clause in defect.collateral}
-    wanted = owed(registry)
-    problems = [
-        f"{name}: no defect, and no reason in {UNFALSIFIED.name}" for name in sorted(wanted - killed - set(reasons))
-    ]
-    problems += [f"{name}: a defect names this clause, but it is not judged" for name in sorted(named - wanted)]
-    problems += [f"{name}: has a reason in {UNFALSIFIED.name}, and a defect" for name in sorted(killed & set(reasons))]
-    return problems + [f"{name}: a reason for a clause that owes nothing" for name in sorted(set(reasons) - wanted)]
+def gaps(registry: Registry, kinds: Sequence[type[Defect]]) -> list[str]:
+    """What the catalogue owes: a defect or a reason for every clause, and no defect of a clause that is not judged."""
+    kills = {kind.name: kind.kills for kind in kinds if not kind.oddity}
+    return coverage(registry, {}, kills, {kind.name: kind.collateral for kind in kinds}).problems("defect")
 
 
 def perform(options: argparse.Namespace) -> int:
@@ -169,8 +149,9 @@ def perform(options: argparse.Namespace) -> int:
             raise ValueError(f"no such defect: {', '.join(missing)}")
         chosen = {name: kind for name, kind in chosen.items() if name in options.only}
     kinds = [*chosen.values()]
-    reasons = unfalsified()
-    problems = [] if options.only else gaps(load_registry(), [kind for kind in kinds if not kind.oddity], reasons)
+    registry, digests = load_registry(), files()
+    reasons = {name: clause.no_defect for name, clause in registry.clauses.items() if clause.no_defect}
+    problems = [] if options.only else gaps(registry, kinds)
     base, results = Result(truth), []
     preload()
     with tempfile.TemporaryDirectory(prefix="m0-selftest-") as scratch:
@@ -202,8 +183,9 @@ def perform(options: argparse.Namespace) -> int:
     results.sort(key=lambda result: kinds.index(result.defect))
     matrix = as_json(base, results, reasons, time.monotonic() - begun)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(matrix, indent=1) + "\n", encoding="utf-8")
-    return conclude(base, results, problems, matrix, options)
+    whole = {"matrix": matrix, "only": options.only, "files": digests}
+    options.output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    return conclude(base, results, problems, matrix)
 
 
 def as_json(base: Result, results: Sequence[Result], reasons: dict[str, str], seconds: float) -> dict[str, Any]:
@@ -238,10 +220,8 @@ def as_json(base: Result, results: Sequence[Result], reasons: dict[str, str], se
     }
 
 
-def conclude(
-    base: Result, results: Sequence[Result], problems: list[str], matrix: dict[str, Any], options: argparse.Namespace
-) -> int:
-    """Print the gates; publish a clean matrix when asked; the exit code."""
+def conclude(base: Result, results: Sequence[Result], problems: list[str], matrix: dict[str, Any]) -> int:
+    """Print the gates; the exit code."""
     numbers = counts(matrix)
     bad = [result for result in results if not result.good]
     for line in problems:
@@ -255,11 +235,7 @@ def conclude(
         f"{numbers['benign_flagged']}/{numbers['benign']} oddities flagged, "
         f"{len(matrix['unfalsified'])} clauses unfalsified with a reason, {matrix['duration_s']:.0f} s"
     )
-    clean = base.good and not bad and not problems
-    if options.publish and clean and not options.only:
-        publish(matrix)
-        write("published: the next reports carry this matrix")
-    return 0 if clean else 1
+    return 0 if base.good and not bad and not problems else 1
 
 
 def say(result: Result) -> None:
@@ -283,10 +259,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # A run waits now and then, so one more than processors; many more, and jobs that should meet may not be seen to.
     parser.add_argument("--jobs", type=int, default=processors + 1, help="runs at a time; default: %(default)s")
     parser.add_argument("--keep", type=Path, default=None, metavar="DIR", help="keep the reports of all runs here")
-    parser.add_argument("--publish", action="store_true", help="put a clean matrix into the suite, for its reports")
-    parser.add_argument(
-        "--output", type=Path, default=Path("reports/selftest/kill_matrix.json"), help="default: %(default)s"
-    )
+    parser.add_argument("--output", type=Path, default=Path(RESULT), help="default: %(default)s")
 
 
 def main(options: argparse.Namespace) -> int:

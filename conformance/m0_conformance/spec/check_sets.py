@@ -1,7 +1,7 @@
 """The frozen check sets: which checks a profile consists of, per spec revision, so that a verdict names its test set.
 
 `frozen/<revision>.json` holds, per gating profile, the sorted names of its checks and a digest. A run
-whose executed checks differ is PARTIAL. `m0-conformance spec freeze` writes it, `spec check` compares it with the
+whose executed checks differ is PARTIAL. `m0-conformance spec publish` writes it, `spec check` compares it with the
 checks there are.
 """
 
@@ -38,6 +38,8 @@ class Check:
     """It asks for a worker of its own kind, so a URL cannot show it."""
     alone: bool
     needs: frozenset[str]
+    place: str = ""
+    """File and line."""
 
     def within_reach(self, profile: str) -> bool:
         """Whether a situation that offers just this profile can run it; a real model is part of none."""

@@ -28,35 +28,36 @@ class Coverage:
     defects_of_unknown: tuple[str, ...]
     defects_of_inactive: tuple[str, ...]
     defects_of_nothing: tuple[str, ...]
-    needless_excuses: tuple[str, ...]
-    """Clauses listed as unfalsified that are unknown, owe no defect, or have one after all."""
+    defects_beside_a_reason: tuple[str, ...]
+    """Clauses that say why no defect can turn them red, and have one after all."""
 
     @property
     def complete(self) -> bool:
         """Whether there is nothing to complain about."""
         return not self.problems()
 
-    def problems(self) -> list[str]:
-        """One sentence for each hole."""
+    def problems(self, about: str = "") -> list[str]:
+        """One sentence for each hole; with `about`, of the kinds whose name holds it ("defect")."""
         words = {
             "without_check": "active clause without a check",
-            "without_defect": "active clause without a defect or a reason why none can exist",
+            "without_defect": "active clause without a defect, or a reason in `no_defect`",
             "checks_of_unknown": "check of an unknown clause",
             "checks_of_inactive": "check of a clause that nothing outside can decide",
             "checks_of_nothing": "check that names no clause",
             "defects_of_unknown": "defect of an unknown clause",
             "defects_of_inactive": "defect of a clause that is not judged",
             "defects_of_nothing": "defect that names no clause",
-            "needless_excuses": "needless entry in the list of unfalsified clauses",
+            "defects_beside_a_reason": "clause with a defect that says in `no_defect` why there is none",
         }
-        return [f"{words[item.name]}: {name}" for item in fields(self) for name in getattr(self, item.name)]
+        kinds = [item.name for item in fields(self) if about in item.name]
+        return [f"{words[kind]}: {name}" for kind in kinds for name in getattr(self, kind)]
 
 
 def coverage(
     registry: Registry,
     checks: Mapping[str, Iterable[str]],
     defects: Mapping[str, Iterable[str]] | None = None,
-    unfalsified: Mapping[str, str] | None = None,
+    collateral: Mapping[str, Iterable[str]] | None = None,
 ) -> Coverage:
     """Compare clause ids.
 
@@ -64,25 +65,25 @@ def coverage(
         registry: the loaded registry.
         checks: check name to the clauses it names.
         defects: defect name to the clauses that it must turn red; None leaves defects out of the comparison.
-        unfalsified: clause to the reason why no defect can turn it red.
+        collateral: defect name to the clauses that it may turn red besides.
     """
-    excuses = dict(unfalsified or {})
+    named = {who: [*names, *(collateral or {}).get(who, ())] for who, names in (defects or {}).items()}
     checked = {clause for names in checks.values() for clause in names}
     broken = {clause for names in (defects or {}).values() for clause in names}
     clauses = registry.clauses
     owing = {name for name, clause in clauses.items() if clause.owes_defect}
     return Coverage(
         without_check=tuple(name for name, clause in clauses.items() if clause.owes_check and name not in checked),
-        without_defect=tuple(name for name in clauses if name in owing and name not in broken and not excuses.get(name))
+        without_defect=tuple(name for name in clauses if name in owing and name not in broken)
         if defects is not None
         else (),
         checks_of_unknown=_dangling(registry, checks),
         checks_of_inactive=_inactive(registry, checks, {"whitebox", "excluded"}),
         checks_of_nothing=tuple(check for check, names in checks.items() if not list(names)),
-        defects_of_unknown=_dangling(registry, defects or {}),
-        defects_of_inactive=_inactive(registry, defects or {}, {"whitebox", "excluded", "disputed"}),
+        defects_of_unknown=_dangling(registry, named),
+        defects_of_inactive=_inactive(registry, named, {"whitebox", "excluded", "disputed"}),
         defects_of_nothing=tuple(defect for defect, names in (defects or {}).items() if not list(names)),
-        needless_excuses=tuple(name for name in excuses if name not in owing or name in broken),
+        defects_beside_a_reason=tuple(name for name, clause in clauses.items() if clause.no_defect and name in broken),
     )
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import difflib
 import sys
 from collections import Counter
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from m0_conformance.spec.registry import load_registry
 from m0_conformance.spec.requirements import Disposition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from m0_conformance.spec.requirements import Clause, Reading, Registry, Requirement
 
@@ -39,7 +40,7 @@ class UnknownNameError(KeyError):
 
     def __init__(self, name: str, near: Iterable[str]) -> None:
         offers = ", ".join(near)
-        self.message = f"nothing is called {name!r}" + (f"; did you mean {offers}?" if offers else "")
+        self.message = f"unknown ID {name!r}" + (f"; did you mean {offers}?" if offers else "")
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -84,16 +85,19 @@ def _line(clause: Clause) -> str:
     return f"  {clause.name:<26} {clause.level:<6} {clause.observable:<8} {_place(clause):<10} {clause.text}"
 
 
-def explain(registry: Registry, name: str, checks: Mapping[str, Iterable[str]] | None = None) -> str:
-    """All that is known about a requirement, a clause, a reading or a profile, as plain text.
+Proof: TypeAlias = Callable[["Clause"], dict[str, list[str]]]
+"""By kind (checks, judges, defects, files) what stands for a clause, a line each."""
 
-    `checks` holds every check and the clauses that it names, where the caller knows them. Ends with a line end.
-    Raises UnknownNameError.
+
+def explain(registry: Registry, name: str, proof: Proof | None = None) -> str:
+    """All that is known about a requirement, a clause, a reading or a profile, as plain text with a line end.
+
+    `proof` says what drives, judges and proves a clause; without it that is left out. Raises UnknownNameError.
     """
     if name in registry.requirements:
         text = _requirement(registry, registry.requirements[name])
     elif name in registry.clauses:
-        text = _clause(registry, registry.clauses[name], checks)
+        text = _clause(registry, registry.clauses[name], proof)
     elif name in registry.readings:
         text = _reading(registry, registry.readings[name])
     elif name in registry.profiles:
@@ -130,13 +134,13 @@ def _place(clause: Clause) -> str:
     return clause.profile if clause.status is Disposition.ACTIVE else clause.status
 
 
-def _clause(registry: Registry, clause: Clause, checks: Mapping[str, Iterable[str]] | None) -> str:
+def _clause(registry: Registry, clause: Clause, proof: Proof | None) -> str:
     requirement = registry.requirements[clause.requirement]
     parts = [
         clause.id,
         fill(clause.text, WIDTH),
         "",
-        f"of          {requirement.id} {requirement.title}, line {requirement.line}",
+        f"of          {requirement.id} {requirement.title}, line {requirement.line} of {registry.spec.path}",
         f"level       {clause.level} ({clause.level_basis})",
         _paragraph("status", clause.status + (f": {clause.reason}" if clause.reason else "")),
         f"observable  {clause.observable}: {_SEEN[clause.observable]}",
@@ -151,9 +155,10 @@ def _clause(registry: Registry, clause: Clause, checks: Mapping[str, Iterable[st
     for name in clause.readings:
         reading = registry.readings[name]
         parts.append(_paragraph(f"{name}", f"{reading.problem} Read as: {reading.reading}"))
-    if checks is not None:
-        own = sorted(check for check, names in checks.items() if clause.id in names)
-        parts.append("\n            ".join(["checks      " + (own[0] if own else "none"), *own[1:]]))
+    if clause.no_defect:
+        parts.append(_paragraph("no defect", clause.no_defect))
+    for kind, lines in proof(clause).items() if proof is not None else ():
+        parts.append("\n            ".join([f"{kind:<11} {lines[0] if lines else 'none'}", *lines[1:]]))
     return "\n".join(parts)
 
 

@@ -1,38 +1,33 @@
 """The published kill matrix: what the self-test found, bound to the suite it was found with.
 
-`nox -s selftest -- --publish` writes `spec/kill_matrix.json`. A report shows it only while the checks, the
-judges, the wire room and the registry are byte for byte those of that run; otherwise the suite is unverified.
+`m0-conformance spec publish` writes `spec/kill_matrix.json`, one defect a line. A report shows it only while everything
+that decides a verdict is what it was then (see `seal`); otherwise the suite is unverified.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from m0_conformance.spec.seal import suite_seal
+
 if TYPE_CHECKING:
     from m0_conformance.recording.transcript import Json
 
-ROOM = Path(__file__).parent.parent
-PUBLISHED = ROOM / "spec" / "kill_matrix.json"
-JUDGING = ("areas/**/*.py", "areas/**/*.toml", "judging/**/*.py", "recording/**/*.py", "contract/**/*.json")
-"""What decides a verdict; a change to any of it makes a published matrix stale."""
+RESULT = "reports/selftest/kill_matrix.json"
+"""Where a self-test leaves what it found."""
+PUBLISHED = Path(__file__).with_name("kill_matrix.json")
 
 
-def suite_digest() -> str:
-    """SHA-256 over the files that decide a verdict, by name and content."""
-    digest = hashlib.sha256()
-    for pattern in JUDGING:
-        for path in sorted(ROOM.glob(pattern)):
-            digest.update(path.relative_to(ROOM).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def publish(matrix: dict[str, Json], path: Path = PUBLISHED) -> None:
-    """Write a matrix with the digest of the suite that made it."""
-    text = json.dumps({"suite_digest": suite_digest(), "matrix": matrix}, indent=1, sort_keys=True)
-    path.write_text(text + "\n", encoding="utf-8")
+def publish(matrix: dict[str, Json], seal: str, path: Path = PUBLISHED) -> None:
+    """Write a matrix with the seal of the suite that made it, one row a line."""
+    rows = []
+    for name, value in matrix.items():
+        entries = value if isinstance(value, list) else None
+        text = json.dumps(value) if not entries else "[\n  " + ",\n  ".join(map(json.dumps, entries)) + "\n ]"
+        rows.append(f" {json.dumps(name)}: {text}")
+    path.write_text(f'{{"seal": "{seal}", "matrix": {{\n' + ",\n".join(rows) + "\n}}\n", encoding="utf-8")
 
 
 def published(path: Path = PUBLISHED) -> dict[str, Any] | None:
@@ -40,7 +35,7 @@ def published(path: Path = PUBLISHED) -> dict[str, Any] | None:
     if not path.exists():
         return None
     value = json.loads(path.read_text(encoding="utf-8"))
-    return dict(value["matrix"]) if value["suite_digest"] == suite_digest() else None
+    return dict(value["matrix"]) if value.get("seal") == suite_seal() else None
 
 
 def counts(matrix: dict[str, Any]) -> dict[str, int]:

@@ -101,6 +101,8 @@ class Clause:
     readings: tuple[str, ...] = ()
     """Names of the disputed points that decide how the clause is read."""
     note: str | None = None
+    no_defect: str | None = None
+    """Why no seeded defect can turn it red; None where one must."""
     area: str = ""
     """The folder below `areas/` that holds its demand, check, judge and defects."""
 
@@ -116,8 +118,8 @@ class Clause:
 
     @property
     def owes_defect(self) -> bool:
-        """An active clause that no seeded defect turns red is unproven, unless it needs a GPU."""
-        return self.status is Disposition.ACTIVE and self.observable in OUTSIDE
+        """An active clause that no seeded defect turns red is unproven, unless it needs a GPU or says why."""
+        return self.status is Disposition.ACTIVE and self.observable in OUTSIDE and self.no_defect is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ _CLAUSE_KEYS = frozenset(
         "min_evidence",
         "readings",
         "note",
+        "no_defect",
     }
 )
 _READING_KEYS = frozenset({"topic", "problem", "reading", "default", "variants"})
@@ -150,6 +151,7 @@ class TableReader:
             min_evidence=minimum,
             readings=self.words(where, key, table, "readings"),
             note=self.text(where, key, table, "note", required=False),
+            no_defect=self.text(where, key, table, "no_defect", required=False),
             area=area,
         )
 

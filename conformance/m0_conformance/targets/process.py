@@ -21,7 +21,8 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 
 import psutil
 
-from m0_conformance.recording.client import Clock, Request, port_accepts, start
+from m0_conformance.recording.client import Clock, port_accepts, start
+from m0_conformance.recording.request import Request
 from m0_conformance.recording.transcript import Launch, LogLine, seconds
 
 if TYPE_CHECKING:

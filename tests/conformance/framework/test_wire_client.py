@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from m0_conformance.recording.client import Clock, Live, Request, start
+from m0_conformance.recording.client import Clock, Live, start
+from m0_conformance.recording.request import Request
 from m0_conformance.recording.transcript import Exchange, Recording
 from m0_conformance.targets import free_port
 

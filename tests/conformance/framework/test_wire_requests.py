@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from m0_conformance.recording.client import Request, json_request
+from m0_conformance.recording.request import Request, json_request
 from m0_conformance.recording.transport import form, wire_bytes
 
 HOST = "127.0.0.1:8080"

@@ -28,10 +28,9 @@ def test_a_clause_without_a_check() -> None:
 
 def test_a_clause_without_a_defect_needs_a_reason() -> None:
     some = {"some": [name for name in BROKEN if name != PROMPT]}
-    sentence = f"active clause without a defect or a reason why none can exist: {PROMPT}"
+    sentence = f"active clause without a defect, or a reason in `no_defect`: {PROMPT}"
     assert coverage(REGISTRY, {"all": CHECKED}, some).problems() == [sentence]
-    assert coverage(REGISTRY, {"all": CHECKED}, some, {PROMPT: ""}).problems() == [sentence]
-    assert coverage(REGISTRY, {"all": CHECKED}, some, {PROMPT: "takes a minute"}).complete
+    assert coverage(REGISTRY, {}, some).problems("defect") == [sentence]
 
 
 def test_without_defects_only_checks_are_compared() -> None:
@@ -43,16 +42,15 @@ def test_names_that_lead_nowhere() -> None:
         REGISTRY,
         {"all": CHECKED, "typo": ["M0-W-1300/promt-max"], "inside": ["M0-W-1220/alignment"], "idle": []},
         {"all": BROKEN, "typo": ["M0-W-1"], "soft": ["M0-W-1800/three-lines"], "idle": []},
-        {PROMPT: "has one", "M0-W-1021/oom-event": "owes none", "M0-W-7": "unknown"},
+        {"soft": ["M0-W-7"]},
     )
     assert found.checks_of_unknown == ("typo: M0-W-1300/promt-max",)
     assert found.checks_of_inactive == ("inside: M0-W-1220/alignment (whitebox)",)
     assert found.checks_of_nothing == ("idle",)
-    assert found.defects_of_unknown == ("typo: M0-W-1",)
+    assert found.defects_of_unknown == ("typo: M0-W-1", "soft: M0-W-7")
     assert found.defects_of_inactive == ("soft: M0-W-1800/three-lines (disputed)",)
     assert found.defects_of_nothing == ("idle",)
-    assert found.needless_excuses == (PROMPT, "M0-W-1021/oom-event", "M0-W-7")
-    assert len(found.problems()) == 9
+    assert len(found.problems()) == 7
 
 
 def test_deferred_and_disputed_clauses_may_be_checked() -> None:

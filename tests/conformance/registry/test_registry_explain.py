@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from m0_conformance.run.proof import proof_of
 from m0_conformance.spec.explain import UnknownNameError, explain, list_clauses, readings_table, replace_readings_table
 from m0_conformance.spec.registry import load_registry
 
@@ -30,19 +32,31 @@ def test_list_by_pattern_profile_and_status() -> None:
 
 
 def test_explain_a_clause() -> None:
-    text = explain(REGISTRY, "M0-W-1330/within-100ms", {"test_speed": ["M0-W-1330/within-100ms"], "test_other": []})
+    text = explain(
+        REGISTRY, "M0-W-1330/within-100ms", lambda _: {"checks": ["test_speed", "test_other"], "defects": []}
+    )
     assert "level       SHOULD (keyword)" in text
     assert "of          M0-W-1330 POST /cancel, line 996" in text
     assert "depends on  M0-W-1330/accepts" in text
     assert "at least 20 observations" in text
     assert "E-CANCEL3" in text
-    assert text.endswith("checks      test_speed\n")
+    assert text.endswith("checks      test_speed\n            test_other\ndefects     none\n")
 
 
 def test_explain_says_why_something_is_not_judged() -> None:
     assert "status      whitebox: Addresses inside the process" in explain(REGISTRY, "M0-W-1220/alignment")
     assert "Not judged" in explain(REGISTRY, "M0-W-1840")
-    assert "checks      none" in explain(REGISTRY, "M0-W-1220/alignment", {})
+    assert "no defect   A worker that is not ready" in explain(REGISTRY, "M0-W-1120/ready-60s")
+
+
+def test_explain_names_the_places_of_all_that_stands_for_a_clause() -> None:
+    text = explain(REGISTRY, "M0-W-1312/token-index", proof_of)
+    assert "line 930 of bin/.specs" in text or "of bin/.specs/01_M0_worker_orcd.md" in text
+    assert re.search(r"checks +events::test_fields_of_ordinary_streams  areas/events/checks.py:\d+\n", text)
+    assert re.search(r"judges +events.token_index  areas/events/judge.py:\d+\n", text)
+    assert re.search(r"index-gap: i skips a number after the third token.  areas/events/defects.py\n", text)
+    assert re.search(r"index-from-one: .*  areas/events/defects.(py|toml)\n", text)
+    assert text.count("areas/events/clauses.toml\n") == 1
 
 
 def test_explain_a_reading_and_a_profile() -> None:
@@ -63,9 +77,7 @@ def test_everything_can_be_explained() -> None:
 
 
 def test_a_near_miss_is_offered_what_is_near() -> None:
-    with pytest.raises(
-        UnknownNameError, match=r"nothing is called 'M0-W-1300/promt-max'; did you mean M0-W-1300/prompt-max"
-    ):
+    with pytest.raises(UnknownNameError, match=r"unknown ID 'M0-W-1300/promt-max'; did you mean M0-W-1300/prompt-max"):
         explain(REGISTRY, "M0-W-1300/promt-max")
     with pytest.raises(UnknownNameError, match="did you mean m0-wire"):
         list_clauses(REGISTRY, profile="wire")

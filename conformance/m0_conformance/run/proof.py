@@ -1,0 +1,43 @@
+"""Where a clause lives: the checks that drive it, the judges that speak about it, the defects that prove them."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from m0_conformance.judging.judge import INVARIANTS, JUDGES, load_all
+from m0_conformance.run.pytest_session import collect_checks
+from m0_conformance.saboteur.catalogue import catalogue
+
+if TYPE_CHECKING:
+    from m0_conformance.spec.requirements import Clause
+
+PACKAGE = Path(__file__).parent.parent
+
+
+def proof_of(clause: Clause) -> dict[str, list[str]]:
+    """Checks, judges, defects and files of a clause, a line each, with their places below this package."""
+    load_all()
+    checks = [
+        f"{check.name}  {below(check.place)}" for check in collect_checks().values() if clause.id in check.clauses
+    ]
+    judges = [
+        f"{entry.name}  {below(inspect.getsourcefile(entry.function) or '')}:{entry.function.__code__.co_firstlineno}"
+        for entry in (*JUDGES, *INVARIANTS)
+        if clause.id in entry.clauses
+    ]
+    defects = [f"{kind.name}: {kind.about}  {kind.place()}" for kind in catalogue().values() if clause.id in kind.kills]
+    folder = PACKAGE / "areas" / clause.area
+    files = [below(str(path)) for path in sorted(folder.iterdir()) if path.suffix in {".py", ".toml"}]
+    return {
+        "checks": checks,
+        "judges": judges,
+        "defects": defects,
+        "files": files[1:] if "__init__" in files[0] else files,
+    }
+
+
+def below(path: str) -> str:
+    """A path below this package, as areas/text/judge.py."""
+    return path.removeprefix(f"{PACKAGE}/")
