@@ -112,10 +112,10 @@ def run(options: Any) -> int:
 
 def show(report: dict[str, Any], folder: Path) -> None:
     """Write every view and print the terminal summary."""
-    from m0_conformance.report import views  # noqa: PLC0415 - jinja2 and the page templates are only needed at the end
+    from m0_conformance.report import exports  # noqa: PLC0415 - jinja2 and the page templates are only needed at the end
 
-    views.write_all(report, folder)
-    sys.stdout.write(views.terminal(report, folder, colour=sys.stdout.isatty()))
+    exports.write_all(report, folder)
+    sys.stdout.write(exports.terminal(report, folder, colour=sys.stdout.isatty()))
     sys.stdout.flush()
 
 
@@ -151,7 +151,7 @@ def doctor(options: Any) -> int:
 
 def render(options: Any) -> int:
     """`conformance report`."""
-    from m0_conformance.report import views  # noqa: PLC0415 - a command pays for its own imports only
+    from m0_conformance.report import exports  # noqa: PLC0415 - a command pays for its own imports only
     from m0_conformance.report.document import read_report  # noqa: PLC0415 - a command pays for its own imports only
 
     report = read_report(options.report)
@@ -159,8 +159,8 @@ def render(options: Any) -> int:
     names = [name.strip() for name in options.format.split(",") if name.strip()]
     if "terminal" in names:
         names.remove("terminal")
-        sys.stdout.write(views.terminal(report, folder, colour=sys.stdout.isatty()))
-    for path in views.write(report, folder, names, output=options.output or folder):
+        sys.stdout.write(exports.terminal(report, folder, colour=sys.stdout.isatty()))
+    for path in exports.write(report, folder, names, output=options.output or folder):
         sys.stdout.write(f"{path}\n")
     return EXIT_CONFORMANT
 
@@ -174,23 +174,23 @@ def rejudge_report(options: Any) -> int:
 
 def diff_reports(options: Any) -> int:
     """`conformance diff`."""
-    from m0_conformance.report import views  # noqa: PLC0415 - a command pays for its own imports only
+    from m0_conformance.report import exports  # noqa: PLC0415 - a command pays for its own imports only
     from m0_conformance.report.document import read_report  # noqa: PLC0415 - a command pays for its own imports only
 
-    text, changed = views.diff(read_report(options.a), read_report(options.b))
+    text, changed = exports.diff(read_report(options.a), read_report(options.b))
     sys.stdout.write(text)
     return 1 if changed else 0
 
 
 def matrix(options: Any) -> int:
     """`conformance matrix`."""
-    from m0_conformance.report import views  # noqa: PLC0415 - a command pays for its own imports only
+    from m0_conformance.report import exports  # noqa: PLC0415 - a command pays for its own imports only
     from m0_conformance.report.document import read_report  # noqa: PLC0415 - a command pays for its own imports only
 
     reports = [
         (path.parent.name if path.name == "report.json" else path.name, read_report(path)) for path in options.reports
     ]
-    sys.stdout.write(views.matrix(reports, markdown=options.markdown))
+    sys.stdout.write(exports.matrix(reports, markdown=options.markdown))
     return EXIT_CONFORMANT
 
 

@@ -4,7 +4,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from m0_conformance.report import views
+from m0_conformance.report import exports
 from m0_conformance.report.diff import compare, render_diff
 from m0_conformance.report.matrix import build_matrix, render_matrix
 
@@ -29,7 +29,7 @@ def test_from_good_to_bad_every_fault_is_a_regression(good: Made, bad: Made) -> 
     worse = {change.clause for change in difference.regressions}
     assert {"M0-W-1824/no-replacement", "M0-W-1621/percentages", "M0-W-1301/no-interleave"} <= worse
     assert len(worse) == 12
-    text, changed = views.diff(good.report, bad.report)
+    text, changed = exports.diff(good.report, bad.report)
     assert changed
     assert "! C  M0-W-1824/no-replacement  PASS -> FAIL  new: replacement-character" in text
 
@@ -95,4 +95,4 @@ def test_the_matrix_lines_up_reports_that_know_different_requirements(good: Made
     assert "1  good: Conformant in m0-process" in text
     row = next(line for line in text.splitlines() if line.startswith("M0-SYS-6.3.5"))
     assert row.split()[1] == "P"
-    assert len(views.matrix([("good", good.report), ("bad", bad.report)], markdown=True).splitlines()) == 98 + 3
+    assert len(exports.matrix([("good", good.report), ("bad", bad.report)], markdown=True).splitlines()) == 98 + 3

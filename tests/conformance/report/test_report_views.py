@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
-from m0_conformance.report import problems, view, views
+from m0_conformance.report import exports, problems, view
 from m0_conformance.report.badge import render_badge
 from m0_conformance.report.document import seal
 from m0_conformance.report.junit import render_junit
@@ -194,19 +194,19 @@ def test_expected_failures_are_told(good: Made) -> None:
     sealed = seal(report)
     sentence = "expected failures: 1 happened as expected, 1 expected but did not happen: remove the entry"
     assert sentence in view.summary_sentences(sealed)
-    assert sentence in views.terminal(sealed, good.folder)
+    assert sentence in exports.terminal(sealed, good.folder)
 
 
 def test_every_format_is_written_by_name(good: Made, tmp_path: Path) -> None:
-    written = views.write(good.report, good.folder, ["html", "junit", "md", "badge", "terminal"], tmp_path)
+    written = exports.write(good.report, good.folder, ["html", "junit", "md", "badge", "terminal"], tmp_path)
     assert [path.name for path in written] == ["report.html", "junit.xml", "summary.md", "badge.svg"]
     assert all(path.stat().st_size > 300 for path in written)
     with pytest.raises(ValueError, match="unknown report format 'pdf'; known: terminal, html"):
-        views.write(good.report, good.folder, ["html", "pdf"], tmp_path / "none")
+        exports.write(good.report, good.folder, ["html", "pdf"], tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    assert views.parse_formats("html, junit") == ["html", "junit"]
+    assert exports.parse_formats("html, junit") == ["html", "junit"]
     with pytest.raises(ValueError, match="no report format"):
-        views.parse_formats(" , ")
+        exports.parse_formats(" , ")
 
 
 def test_the_ladder_nests_and_says_what_is_lacking(good: Made) -> None:
