@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from m0_parity import files, overhead, report
-from m0_parity.capture import Work, WorkerSettings, record_llamacpp, record_worker, sha256
+from m0_parity.capture import Work, WorkerSettings, record_llamacpp, record_worker
 from m0_parity.compare import Comparison, IncomparableError, compare
 from m0_parity.divergence import free_bound
 from m0_parity.feed import context_of, look, work_of
 from m0_parity.ladder import Plan, climb
+from m0_parity.layerwise.reference import record_by_layer
 from m0_parity.live import one_model
 from m0_parity.llamacpp import ReferenceUnavailableError, Settings, provenance
 from m0_parity.perturb import PERTURBATIONS
@@ -23,7 +24,6 @@ from m0_parity.rungs import checkpoints, perturbations
 from m0_parity.rungs.base import Bench, Row
 from m0_parity.rungs.quantized import BOUND
 from m0_parity.selftest import selftest
-from m0_parity.twin import write_twin
 from m0_parity.validate import suspicions
 
 if TYPE_CHECKING:
@@ -92,12 +92,11 @@ def _ask_llamacpp(
     path: Path, model: ModelFacts, work: Sequence[Work], settings: Settings, folder: Path, *, native: bool = False
 ) -> Recording:
     """llama.cpp on the float32 twin of a quantized file: the same weights, without its rounding of activations."""
-    twin = model.quantized and not native
-    oracle = write_twin(path, folder / "twin.gguf") if twin else path
-    recording = record_llamacpp(oracle, work, settings, context=context_of(work))
-    weights = "float32 twin" if twin else "quantized" if model.quantized else "float32"
-    recording.provenance["settings"] |= {"weights": weights}
-    recording.provenance |= {"model": path.name, **({"twin_of": sha256(path)} if twin else {})}
+    context = context_of(work)
+    if model.quantized and not native:
+        return record_by_layer(path, work, settings, context=context, scratch=folder)
+    recording = record_llamacpp(path, work, settings, context=context)
+    recording.provenance["settings"] |= {"weights": "quantized" if model.quantized else "float32"}
     return recording
 
 

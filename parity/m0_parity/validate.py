@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from m0_parity.recording import Recording, Request, Rows
 
 _ENOUGH_ROWS: Final = 8
+_COLUMNS: Final = 4096
+"""Columns that are looked at together."""
 _REPEATED: Final = 0.5
 """Share of a row that one word may fill, and of the rows that may repeat the one before them."""
 
@@ -45,26 +47,30 @@ def _tokens(request: Request, rows: Rows) -> npt.NDArray[np.int64] | None:
 
 def _problems(values: npt.NDArray[np.float32], tokens: npt.NDArray[np.int64] | None, *, levels: bool) -> Iterator[str]:
     """The signs of damage; with ``levels`` most of a row may hold one value, as logits of impossible tokens do."""
-    finite = np.isfinite(values)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
-        yield f"{np.count_nonzero(~finite)} values are not finite, first in row {row} at index {column}"
+    blocks = [slice(at, at + _COLUMNS) for at in range(0, values.shape[1], _COLUMNS)]  # logits' copies would take room
+    count = sum(int(np.count_nonzero(~np.isfinite(values[:, block]))) for block in blocks)
+    if count:
+        row, column = next(
+            (r, int(np.argmin(finite))) for r, v in enumerate(values) if not (finite := np.isfinite(v)).all()
+        )
+        yield f"{count} values are not finite, first in row {row} at index {column}"
         return
     bits = np.ascontiguousarray(values).view(np.uint32)
     if len(values) >= _ENOUGH_ROWS:
-        constant = (values == values[0]).all(axis=0)
+        constant = np.concatenate([(values[:, block] == values[0, block]).all(axis=0) for block in blocks])
         if constant.any() and not constant.all():
             at = int(np.flatnonzero(constant)[0])
             yield f"index {at} is exactly {values[0, at]!r} in all {len(values)} rows"
-        for column in np.flatnonzero(_pointer_like(bits)):
-            yield f"index {column} holds bit patterns of pointers (one high half, multiples of 16)"
-            break
-        if tokens is not None and (values != 0).any():
-            stale = (bits[1:] == bits[:-1]).all(axis=1) & (tokens[1:] != tokens[:-1])
+        pointers = np.flatnonzero(np.concatenate([_pointer_like(bits[:, block]) for block in blocks]))
+        if len(pointers):
+            yield f"index {pointers[0]} holds bit patterns of pointers (one high half, multiples of 16)"
+        if tokens is not None and values.any():
+            same = np.array([np.array_equal(bits[row], bits[row - 1]) for row in range(1, len(bits))])
+            stale = same & (tokens[1:] != tokens[:-1])
             if stale.mean() > _REPEATED:
                 row = int(np.flatnonzero(stale)[0])
-                count = np.count_nonzero(stale)
-                yield f"row {row + 1} repeats row {row} bit for bit at another token; {count} rows do so"
+                repeats = np.count_nonzero(stale)
+                yield f"row {row + 1} repeats row {row} bit for bit at another token; {repeats} rows do so"
     if not levels and values.shape[1] >= _ENOUGH_ROWS:
         for row, word, share in _filled(bits):
             yield f"the word {word:#010x} fills {share:.0%} of row {row}"

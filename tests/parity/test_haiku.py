@@ -23,7 +23,7 @@ def test_words_are_drawn_and_asked_for() -> None:
     assert len({draw(random.Random(seed)) for seed in range(50)}) == 50
     for chat in (True, False):
         asked = prompt(word, nonce, chat=chat)
-        assert f"the word {word}." in asked
+        assert f'the words "the {word}".' in asked
         assert nonce in asked
         assert ("<|im_start|>assistant" in asked) == chat
     assert len(set(WORDS)) == len(WORDS) > 100
@@ -100,7 +100,7 @@ class Poet:
 
     def ask(self, asked: str, **options: object) -> Answer:
         self.said.append(f"{asked} {options['seed']}")
-        word = asked.split("the word ")[1].split(".", maxsplit=1)[0]
+        word = asked.split('the words "the ')[1].split('"', maxsplit=1)[0]
         return Answer((word if len(self.said) % 3 else "nothing",), 0.1, 0.0, "EOS")
 
 

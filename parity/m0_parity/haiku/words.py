@@ -18,10 +18,10 @@ def prompt(word: str, nonce: str, *, chat: bool) -> str:
 
     ``chat`` puts it into the turns that models trained on ChatML expect: M0 leaves the template to the client (E-CHAT).
     """
-    asked = f"Write a haiku in three lines about {word}. Use the word {word}."
+    asked = f'Write a haiku about the {word}. It must contain the words "the {word}".'
     if not chat:
         return f"Request {nonce}. {asked}\n\n"
-    system = f"You are a poet. You answer with the three lines of a haiku and nothing else. Request {nonce}."
+    system = f"You are a poet. Request {nonce}."
     return f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n"
 
 

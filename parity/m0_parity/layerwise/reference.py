@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from m0_models.scan import Scan
 
 from m0_parity import llamacpp
-from m0_parity.capture import settle
+from m0_parity.capture import settle, sha256
+from m0_parity.layerwise.slices import Slices
 from m0_parity.names import LOGITS, Place, from_llamacpp
 from m0_parity.recording import Collector, Recording, Request, Rows
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from m0_parity.capture import Work
-    from m0_parity.layerwise.slices import Slices
 
     Floats = npt.NDArray[np.float32]
 
@@ -118,3 +119,31 @@ class ReferenceChain:
         width = self._settings.ubatch
         prompt = [min(width, len(item.prompt) - at) for at in range(0, len(item.prompt), width)]
         return [*prompt, *([1] * len(item.decode))]
+
+
+def record_by_layer(
+    path: Path, work: Sequence[Work], settings: llamacpp.Settings, *, context: int, scratch: Path
+) -> Recording:
+    """What llama.cpp computes on the float32 twin of ``path``, recorded whole; a layer's twin at a time in ``scratch``.
+
+    Raises:
+        ReferenceUnavailableError: no llama.cpp, or it refuses a layer.
+    """
+    scan = Scan(path)
+    slices = Slices(scan, scratch / "layer.gguf")
+    chain = ReferenceChain(slices, work, settings, context)
+    described = settings.describe() | {"one_by_one": False, "context": context, "weights": "float32 twin, by layer"}
+    whole = Recording(
+        {
+            **llamacpp.provenance(),
+            "model": path.name,
+            "twin_of": sha256(path),
+            "architecture": scan.architecture,
+            "settings": described,
+        },
+        {item.id: Request(item.id, item.tokens, len(item.prompt)) for item in work},
+    )
+    for layer in range(slices.layers + 1):
+        for part in chain.layer(layer) if layer < slices.layers else chain.head():
+            whole.requests[part.id].rows |= part.rows
+    return whole
