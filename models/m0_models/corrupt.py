@@ -9,16 +9,17 @@ import struct
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 
 from m0_models import container
-from m0_models.container import Metadata, Tensor
+from m0_models.container import Tensor
+from m0_models.corrupt_keys import KEYS
 from m0_models.probes import metronome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 _HEADER: Final = struct.Struct("<4sIQQ")  # magic, version, tensor count, metadata count
 
@@ -186,22 +187,48 @@ def _shape(file: bytes) -> bytes:
 
 
 def _alignment(value: int, _: bytes) -> bytes:
-    return _rewrite({}, value)
+    return rewritten({}, alignment=value)
 
 
 def _odd_key(_: bytes) -> bytes:
-    return _rewrite({"vendor.note": "unknown keys are allowed", "vendor.numbers": [1, 2, 3]}, 32)
+    return rewritten({"vendor.note": "unknown keys are allowed", "vendor.numbers": [1, 2, 3]})
 
 
-def _rewrite(extra: Metadata, alignment: int) -> bytes:
-    """The metronome once more through the writer, with other container options."""
-    import tempfile  # noqa: PLC0415  # only these two need a second file
+def _key_without_utf8(file: bytes) -> bytes:
+    return _patch(file, _Layout(file).keys["general.name"][0] + 8, b"\xff")
+
+
+def _duplicate_key(file: bytes) -> bytes:
+    layout = _Layout(file)
+    length = len("qwen2.block_count")
+    source = layout.keys["qwen2.block_count"][0] + 8
+    same_length = next(key for key in layout.keys if len(key) == length and key != "qwen2.block_count")
+    return _patch(file, layout.keys[same_length][0] + 8, file[source : source + length])
+
+
+def _array_of_arrays(file: bytes) -> bytes:
+    return _patch(file, _Layout(file).keys["tokenizer.ggml.merges"][1], struct.pack("<I", 9))
+
+
+def rewritten(
+    changes: Mapping[str, object], *, alignment: int = 32, without: str = "", more: Sequence[Tensor] = ()
+) -> bytes:
+    """The metronome once more through the writer.
+
+    Args:
+        changes: keys with other values, or with None to leave them out.
+        alignment: of the tensors.
+        without: a tensor to be left out.
+        more: tensors to be added.
+    """
+    import tempfile  # noqa: PLC0415  # the other files are patched
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.gguf"
-        probe = metronome(path)
-        metadata, tensors = read_back(probe.path)
-        return container.write(path, "qwen2", {**metadata, **extra}, tensors, alignment).read_bytes()
+        metadata, tensors = read_back(metronome(path).path)
+        kept = {key: value for key, value in {**metadata, **changes}.items() if value is not None}
+        tensors = [tensor for tensor in tensors if tensor.name != without]
+        return container.write(path, "qwen2", kept, [*tensors, *more], alignment).read_bytes()
 
 
 def read_back(path: Path) -> tuple[dict[str, object], list[Tensor]]:
@@ -218,6 +245,39 @@ def read_back(path: Path) -> tuple[dict[str, object], list[Tensor]]:
     tensors = [Tensor(t.name, t.tensor_type.name, np.array(t.data).view(np.uint8)) for t in reader.tensors]
     return metadata, tensors
 
+
+def _changed(changes: Mapping[str, object], _: bytes) -> bytes:
+    return rewritten(changes)
+
+
+def _vocabulary(file: bytes) -> tuple[list[str], list[int]]:
+    """Tokens and types of the base file, to be changed."""
+    import tempfile  # noqa: PLC0415  # the other files are patched
+
+    with tempfile.NamedTemporaryFile(suffix=".gguf") as copy:
+        copy.write(file)
+        copy.flush()
+        metadata, _ = read_back(Path(copy.name))
+    return list(cast("list[str]", metadata[_TOKENS])), list(cast("list[int]", metadata[_TYPES]))
+
+
+def _more_tokens(file: bytes) -> bytes:
+    tokens, types = _vocabulary(file)
+    return rewritten({_TOKENS: [*tokens, "one", "two"], _TYPES: [*types, 1, 1]})
+
+
+def _byte_spelt_otherwise(file: bytes) -> bytes:
+    _, types = _vocabulary(file)
+    return rewritten({_TYPES: [6, *types[1:]]})
+
+
+def _duplicate_token(file: bytes) -> bytes:
+    tokens, _ = _vocabulary(file)
+    return rewritten({_TOKENS: [*tokens[:-1], tokens[0]]})
+
+
+_TOKENS: Final = "tokenizer.ggml.tokens"
+_TYPES: Final = "tokenizer.ggml.token_type"
 
 CORRUPT: Final[dict[str, Corrupt]] = {
     c.name: c
@@ -331,6 +391,56 @@ CORRUPT: Final[dict[str, Corrupt]] = {
             "M0-W-1214",
             ("ffn_up",),
             partial(_drop_tensor, "blk.0.ffn_up.weight"),
+        ),
+        Corrupt(
+            "refused-tensor-type",
+            "tensor type IQ2_XS",
+            "M0-W-1211",
+            ("IQ2_XS",),
+            partial(_tensor_type, 17),
+        ),
+        Corrupt("overlap", "two tensors at one offset", "M0-W-1211", ("overlap",), partial(_offset, 0)),
+        Corrupt("key-no-utf8", "a key that is no UTF-8", "M0-W-1211", ("utf-8",), _key_without_utf8),
+        Corrupt("duplicate-key", "two keys of one name", "M0-W-1211", ("qwen2.block_count",), _duplicate_key),
+        Corrupt("array-of-arrays", "an array of arrays", "M0-W-1211", ("array",), _array_of_arrays),
+        *(
+            Corrupt(name, wrong, clause, words, partial(_changed, changes))
+            for name, wrong, clause, words, changes in KEYS
+        ),
+        Corrupt(
+            "more-tokens",
+            "more tokens than embedding rows",
+            "M0-W-1360",
+            ("tokenizer.ggml.tokens",),
+            _more_tokens,
+        ),
+        Corrupt(
+            "byte-spelt-otherwise",
+            "a byte token that is not spelt <0xXX>",
+            "M0-W-1360",
+            ("tokenizer.ggml.token_type",),
+            _byte_spelt_otherwise,
+        ),
+        Corrupt(
+            "duplicate-token",
+            "two tokens of one spelling",
+            "M0-W-1360",
+            ("tokenizer.ggml.tokens",),
+            _duplicate_token,
+        ),
+        Corrupt(
+            "no-query-bias",
+            "blk.0.attn_q.bias is missing",
+            "M0-W-1214",
+            ("attn_q.bias",),
+            lambda _: rewritten({}, without="blk.0.attn_q.bias"),
+        ),
+        Corrupt(
+            "another-tensor",
+            "a tensor that the architecture does not have",
+            "M0-W-1214",
+            ("attn_q_norm",),
+            lambda _: rewritten({}, more=[Tensor.encode("blk.0.attn_q_norm.weight", np.ones(64), "F32")]),
         ),
         Corrupt("alignment-64", "tensors aligned to 64 bytes", "M0-W-1200", (), partial(_alignment, 64), good=True),
         Corrupt("alignment-256", "tensors aligned to 256 bytes", "M0-W-1200", (), partial(_alignment, 256), good=True),

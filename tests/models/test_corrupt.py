@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 from m0_models import container
 from m0_models.corrupt import CORRUPT, read_back
+from m0_models.corrupt_keys import KEYS
 from m0_models.probes import metronome
 from m0_parity.llamacpp import Model, ReferenceUnavailableError, library
 
@@ -13,8 +14,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-STRICTER = {"no-name", "version-2"}
-"""M0-W-1211 requires the name and M0-W-1200 version 3; llama.cpp does without."""
+STRICTER = {
+    *("no-name", "version-2"),  # M0-W-1211 requires the name and M0-W-1200 version 3
+    *("bos-outside", "eos-outside", "pad-outside"),  # llama.cpp warns and takes another id
+    *("bos-unknown", "no-scores", "scores-nan"),  # it aborts when a text is tokenized, or takes zeros
+    *("context-zero", "epsilon-nan", "rope-base-zero", "rotated-odd", "rotated-wide"),  # it computes nonsense
+    *("key-no-utf8", "model-unknown", "no-query-bias"),  # it does not mind, or supports more
+}
+"""What the worker refuses and llama.cpp loads."""
+
+WRITTEN_ANEW = {*(name for name, *_ in KEYS), "duplicate-token", "byte-spelt-otherwise"}
 
 
 def loads_in_a_child(path: Path) -> bool:
@@ -45,7 +54,7 @@ def test_a_fault_is_one_small_change(tmp_path: Path, name: str) -> None:
     broken = CORRUPT[name].write(tmp_path / "model.gguf").read_bytes()
     assert broken != base
     assert CORRUPT[name].words
-    if len(broken) == len(base):
+    if len(broken) == len(base) and name not in WRITTEN_ANEW:
         assert 1 <= sum(a != b for a, b in zip(base, broken, strict=True)) <= 40
 
 

@@ -20,11 +20,12 @@ from m0_worker.checkpoints import Recorder, Settings
 from m0_worker.devices import open_device
 from m0_worker.engine import ModelError, load_model
 from m0_worker.errors import Code, DeviceError, ModelLoadError, OutOfMemory, WorkerError
-from m0_worker.gguf import GgufError, GgufFile
+from m0_worker.gguf import GgufError
 from m0_worker.jobs import Abort
 from m0_worker.narration import Narrator
+from m0_worker.opening import open_model
 from m0_worker.service import Identity, Service
-from m0_worker.tokenizers import TokenizerError, load_tokenizer
+from m0_worker.tokenizers import TokenizerError
 
 if TYPE_CHECKING:
     import socket
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from m0_worker.config import WorkerConfig
     from m0_worker.devices.interface import Device
     from m0_worker.engine import Model
+    from m0_worker.gguf import GgufFile
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -86,8 +88,7 @@ def _bring_up(config: WorkerConfig, device: Device, narrator: Narrator) -> Servi
     recording = _recording(narrator)
     narrator.event("model_load_start")
     try:
-        gguf = GgufFile.open(config.model)  # stays open: the CPU device reads weights from the mapping
-        tokenizer = load_tokenizer(gguf, config.model.parent)
+        gguf, tokenizer = open_model(config.model)  # stays open: the CPU device reads weights from the mapping
         model = load_model(
             gguf,
             device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import time
@@ -11,18 +12,22 @@ import gguf
 import numpy as np
 import pytest
 from m0_models import miniatures
-from m0_models.corrupt import CORRUPT, Corrupt
+from m0_models.corrupt import CORRUPT, Corrupt, rewritten
 from m0_models.probes import metronome
 from m0_worker.devices import open_device
 from m0_worker.engine import load_model
 from m0_worker.errors import OutOfMemory
 from m0_worker.gguf import GgmlType, GgufError, GgufFile
+from m0_worker.opening import open_model
+from m0_worker.tokenizers import TokenizerError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Faults that only a tokenizer can see.
-TOKENIZER_FAULTS = {"no-tokens", "unknown-pre-tokenizer"}
+
+def load(path: Path) -> None:
+    gguf, _ = open_model(path)
+    load_model(gguf, open_device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -111,19 +116,62 @@ def test_invalid_utf8_in_a_token_keeps_its_bytes(small: Path, tmp_path: Path) ->
         assert found.encode("utf-8", "surrogateescape")[:1] == b"\xff"
 
 
-@pytest.mark.parametrize("fault", [c for c in CORRUPT.values() if c.name not in TOKENIZER_FAULTS], ids=lambda c: c.name)
+@pytest.mark.parametrize("fault", CORRUPT.values(), ids=lambda c: c.name)
 def test_crafted_files(fault: Corrupt, tmp_path: Path) -> None:
     path = fault.write(tmp_path / "c.gguf")
     if fault.good:
-        load_model(GgufFile.open(path), open_device("cpu"))
+        load(path)
         return
-    with pytest.raises(GgufError) as refused:
-        load_model(GgufFile.open(path), open_device("cpu"))
+    with pytest.raises((GgufError, TokenizerError)) as refused:
+        load(path)
     error = refused.value
     assert any(word.lower() in str(error).lower() for word in fault.words), str(error)
-    assert str(path) in error.where
-    assert error.cure
-    assert error.reason.replace("-", "").isalpha()
+    if isinstance(error, GgufError):
+        assert str(path) in error.where
+        assert error.cure
+        assert error.reason.replace("-", "").isalnum()
+
+
+def test_there_are_sixty_broken_files_and_more() -> None:
+    assert sum(not fault.good for fault in CORRUPT.values()) >= 60
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tokenizer.ggml.pre": "chameleon"}, "'chameleon' is an unknown pre-tokenizer"),
+        ({"tokenizer.ggml.model": "bert"}, "'bert' is an unknown kind of tokenizer"),
+        ({"split.count": 2}, "one of 2 parts"),
+    ],
+)
+def test_what_is_not_supported_is_said_before_damage(changes: dict[str, object], words: str, tmp_path: Path) -> None:
+    path = tmp_path / "half.gguf"
+    whole = rewritten(changes)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises((GgufError, TokenizerError), match=words):
+        open_model(path)
+
+
+@pytest.mark.parametrize(("fault", "words"), [("unknown-architecture", "'bloom'"), ("refused-tensor-type", "IQ2_XS")])
+def test_a_damaged_file_of_what_is_not_supported(fault: str, words: str, tmp_path: Path) -> None:
+    path = CORRUPT[fault].write(tmp_path / "half.gguf")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(GgufError, match=words):
+        open_model(path)
+
+
+def test_version_2_comes_with_its_cure(tmp_path: Path) -> None:
+    with pytest.raises(
+        GgufError, match=r"only little-endian version 3 is supported.*llama-quantize OLD\.gguf NEW\.gguf COPY"
+    ):
+        open_model(CORRUPT["version-2"].write(tmp_path / "c.gguf"))
+
+
+def test_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    os.mkfifo(path)
+    with pytest.raises(GgufError, match="no regular file"):
+        open_model(path)
 
 
 @pytest.mark.parametrize(
@@ -181,10 +229,12 @@ def test_mutated_files_load_or_are_refused(small: Path, tmp_path: Path) -> None:
                 del mutant[rng.randrange(header, len(mutant)) :]
         path.write_bytes(mutant)
         try:
-            load_model(GgufFile.open(path), open_device("cpu"))
+            load(path)
             outcome = "loads"
         except GgufError as error:
             outcome = error.reason
+        except TokenizerError:
+            outcome = "tokenizer"
         except OutOfMemory:
             outcome = "memory"
         outcomes[outcome] = outcomes.get(outcome, 0) + 1

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from m0_models import tokenizer_json, vocabularies
 from m0_worker.tokenizers import Tokenizer, TokenizerError, load_tokenizer
+from m0_worker.tokenizers.hf_json import HfJson
 from made_source import Source, made
 
 Load = Callable[..., Tokenizer]
@@ -132,6 +133,46 @@ def test_an_id_that_is_no_token_is_refused(load: Load) -> None:
 def test_a_broken_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(TokenizerError, match=r"tokenizer\.json is no tokenizer\.json that can be used"):
+        load_tokenizer(made("gpt-4o"), tmp_path)
+
+
+PANICS: dict[str, dict[str, object]] = {
+    "a subword prefix longer than a merge": {"model": {"continuing_subword_prefix": "######"}},
+    "a template of unknown tokens": {
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "unknown", "type_id": 0}}],
+            "pair": [],
+            "special_tokens": {},
+        }
+    },
+    "no character map": {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
+}
+ERRORS: dict[str, dict[str, object]] = {"an unknown token that is no token": {"model": {"unk_token": "nothing"}}}
+
+
+@pytest.mark.parametrize("changes", [*PANICS.values(), *ERRORS.values()], ids=[*PANICS, *ERRORS])
+def test_no_failure_of_the_library_escapes(tmp_path: Path, changes: dict[str, object]) -> None:
+    """Its panics are no Exception; others come with the first text that has no token."""
+    document = tokenizer_json.byte_level(vocabularies.make("gpt-4o"))
+    for key, value in changes.items():
+        document[key] = {**document[key], **value} if key == "model" else value  # type: ignore[dict-item]  # JSON
+    if "unk_token" in document["model"]:  # type: ignore[operator]  # the same
+        model: dict[str, dict[str, int]] = document["model"]  # type: ignore[assignment]  # the same
+        model["vocab"] = {spelling: number for spelling, number in model["vocab"].items() if number != ord("\n")}
+    tokenizer_json.write(tmp_path / "tokenizer.json", document)
+    with pytest.raises(TokenizerError, match=r"no tokenizer\.json that can be used"):
+        load_tokenizer(made("gpt-4o"), tmp_path)
+
+
+def test_an_interrupt_is_no_failure_of_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer_json.write(tmp_path / "tokenizer.json", tokenizer_json.byte_level(vocabularies.make("gpt-4o")))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HfJson, "_open", interrupt)
+    with pytest.raises(KeyboardInterrupt):
         load_tokenizer(made("gpt-4o"), tmp_path)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FAMILIES: tuple[type[ModelAdapter], ...] = (Llama, Phi3, Gpt2, GptOss)
 ADAPTERS = {architecture: family for family in FAMILIES for architecture in family.architectures}
 
-__all__ = ["ADAPTERS", "ModelAdapter", "ModelError", "Options", "adapter_for", "load_adapter"]
+__all__ = ["ADAPTERS", "ModelAdapter", "ModelError", "Options", "adapter_for", "load_adapter", "refuse_architecture"]
 
 
 def adapter_for(gguf: GgufFile) -> type[ModelAdapter]:
@@ -28,15 +28,19 @@ def adapter_for(gguf: GgufFile) -> type[ModelAdapter]:
     Raises:
         ModelError: not supported; names what is.
     """
-    family = ADAPTERS.get(gguf.architecture)
-    if family is None:
-        raise ModelError(
-            "unknown-architecture",
-            f"architecture {gguf.architecture!r} is not supported",
-            where=str(gguf.path),
-            cure=f"use a model of one of: {', '.join(sorted(ADAPTERS))}",
-        )
-    return family
+    refuse_architecture(gguf.architecture, str(gguf.path))
+    return ADAPTERS[gguf.architecture]
+
+
+def refuse_architecture(name: str, where: str) -> None:
+    """Refuse an architecture without an adapter.
+
+    Raises:
+        ModelError: not supported; names what is.
+    """
+    if name not in ADAPTERS:
+        cure = f"use a model of one of: {', '.join(sorted(ADAPTERS))}"
+        raise ModelError("unknown-architecture", f"architecture {name!r} is not supported", where=where, cure=cure)
 
 
 def load_adapter(gguf: GgufFile, device: Device, options: Options, progress: Callable[[int], None]) -> ModelAdapter:

@@ -8,12 +8,16 @@ u32 type, u64 offset from the start of the data section, which begins at the nex
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from m0_worker.gguf.cursor import Cursor
 from m0_worker.gguf.metadata import Metadata, read_value
 from m0_worker.gguf.types import UNSUPPORTED, GgmlType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 MAGIC: Final = b"GGUF"
 VERSION: Final = 3
@@ -55,12 +59,16 @@ class Header:
     alignment: int
 
 
-def parse_header(buffer: memoryview, path: str) -> Header:
+def parse_header(buffer: memoryview, path: str, refuse: Callable[[Metadata], None] | None = None) -> Header:
     """Parse the header of a GGUF v3 file.
+
+    What is not supported comes first: a version, then what ``refuse`` finds, then storage types; only then is looked at
+    what could be damaged.
 
     Args:
         buffer: the whole file, mapped.
         path: named in errors.
+        refuse: called with the metadata as soon as they are read; raises for models that cannot be served.
 
     Raises:
         GgufError: whatever makes the header unusable; nothing is read or allocated before it is checked.
@@ -75,7 +83,10 @@ def parse_header(buffer: memoryview, path: str) -> Header:
     if version != VERSION:
         swapped = version == int.from_bytes(VERSION.to_bytes(4, "big"), "little")
         what = "the file is big-endian" if swapped else f"GGUF version is {version}"
-        raise c.fail("bad-version", f"{what}, only little-endian version {VERSION} is supported", "convert it again")
+        cure = "convert the original model again with a current converter"
+        if version == 2:  # the one that many old files have, and that differs in nothing but the number
+            cure += ", or let llama.cpp write the file again: llama-quantize OLD.gguf NEW.gguf COPY"
+        raise c.fail("bad-version", f"{what}, only little-endian version {VERSION} is supported", cure)
     n_tensors = c.u64("tensor count")
     if n_tensors >= MAX_TENSORS:
         raise c.fail("too-many-tensors", f"tensor count is {n_tensors}, it must be below {MAX_TENSORS}")
@@ -90,15 +101,17 @@ def parse_header(buffer: memoryview, path: str) -> Header:
             raise c.fail("duplicate-key", "metadata key appears twice", where=f"key {key!r}")
         values[key] = read_value(c, key, c.u32(f"type of key {key!r}"))
     metadata = Metadata(values)
-    alignment = _alignment(c, metadata)
-
+    if refuse is not None:
+        refuse(metadata)
     records = [_tensor_record(c, i) for i in range(n_tensors)]
+    _refuse_types(c, records)
+    alignment = _alignment(c, metadata)
     data_offset = -(-c.at // alignment) * alignment
     tensors: dict[str, TensorInfo] = {}
-    for name, shape, kind, offset in records:
-        if name in tensors:
-            raise c.fail("duplicate-tensor", "tensor appears twice", where=f"tensor {name!r}")
-        tensors[name] = _place(c, name, shape, kind, offset, data_offset, alignment)
+    for record in records:
+        if record.name in tensors:
+            raise c.fail("duplicate-tensor", "tensor appears twice", where=f"tensor {record.name!r}")
+        tensors[record.name] = _place(c, record, data_offset, alignment)
     _refuse_overlap(c, tensors)
     return Header(metadata, tensors, data_offset, alignment)
 
@@ -110,42 +123,51 @@ def _alignment(c: Cursor, metadata: Metadata) -> int:
     return value
 
 
-def _tensor_record(c: Cursor, i: int) -> tuple[str, tuple[int, ...], GgmlType, int]:
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A tensor record as it stands in the file."""
+
+    name: str
+    dims: tuple[int, ...]
+    kind: int
+    offset: int
+
+
+def _tensor_record(c: Cursor, i: int) -> _Record:
     name = c.name(f"name of tensor {i}", MAX_NAME)
     where = f"tensor {name!r}"
     n_dims = c.u32(f"dimension count of {where}")
     if not 1 <= n_dims <= MAX_DIMENSIONS:
         raise c.fail("bad-dimensions", f"{n_dims} dimensions, 1 to {MAX_DIMENSIONS} are possible", where=where)
-    dims = [c.u64(f"dimension {j} of {where}") for j in range(n_dims)]
-    n_weights = 1
-    for n in dims:
-        if n < 1:
-            raise c.fail("bad-dimensions", f"dimensions {dims} hold a zero", where=where)
-        n_weights *= n
+    dims = tuple(c.u64(f"dimension {j} of {where}") for j in range(n_dims))
+    return _Record(name, dims, c.u32(f"type of {where}"), c.u64(f"offset of {where}"))
+
+
+def _refuse_types(c: Cursor, records: Sequence[_Record]) -> None:
+    """Name every storage type that is not supported, and the first tensor that has one."""
+    known = {int(kind) for kind in GgmlType}
+    refused = [record for record in records if record.kind not in known]
+    if not refused:
+        return
+    kinds = dict.fromkeys(record.kind for record in refused)
+    named = [f"type {UNSUPPORTED[kind]} ({kind})" if kind in UNSUPPORTED else f"type id {kind}" for kind in kinds]
+    what = f"{named[0]} is not supported" if len(named) == 1 else f"{', '.join(named)} are not supported"
+    cure = f"quantize the model to one of {', '.join(kind.name for kind in GgmlType)}"
+    more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+    raise c.fail("unsupported-type", what, cure, where=f"tensor {refused[0].name!r}{more}")
+
+
+def _place(c: Cursor, record: _Record, data_offset: int, alignment: int) -> TensorInfo:
+    where, kind, offset = f"tensor {record.name!r}", GgmlType(record.kind), record.offset
+    n_weights = math.prod(record.dims)
+    if n_weights < 1:
+        raise c.fail("bad-dimensions", f"dimensions {list(record.dims)} hold a zero", where=where)
     if n_weights > MAX_WEIGHTS:
-        raise c.fail("bad-dimensions", f"dimensions {dims} overflow", where=where)
-    kind = c.u32(f"type of {where}")
-    try:
-        ggml_type = GgmlType(kind)
-    except ValueError:
-        known = ", ".join(t.name for t in GgmlType)
-        named = f"type {UNSUPPORTED[kind]} ({kind})" if kind in UNSUPPORTED else f"type id {kind}"
-        cure = f"quantize the model to one of {known}"
-        raise c.fail("unsupported-type", f"{named} is not supported", cure, where=where) from None
-    if dims[0] % ggml_type.block_size:
-        what = f"a row of {dims[0]} is no multiple of {ggml_type.name}'s block of {ggml_type.block_size}"
+        raise c.fail("bad-dimensions", f"dimensions {list(record.dims)} overflow", where=where)
+    if record.dims[0] % kind.block_size:
+        what = f"a row of {record.dims[0]} is no multiple of {kind.name}'s block of {kind.block_size}"
         raise c.fail("bad-dimensions", what, where=where)
-    return name, tuple(reversed(dims)), ggml_type, c.u64(f"offset of {where}")
-
-
-def _place(
-    c: Cursor, name: str, shape: tuple[int, ...], kind: GgmlType, offset: int, data_offset: int, alignment: int
-) -> TensorInfo:
-    n_weights = 1
-    for n in shape:
-        n_weights *= n
     nbytes = kind.nbytes(n_weights)
-    where = f"tensor {name!r}"
     if offset % alignment:
         raise c.fail("bad-offset", f"offset {offset} is no multiple of the alignment {alignment}", where=where)
     start, end, size = data_offset + offset, data_offset + offset + nbytes, len(c.buffer)
@@ -156,7 +178,7 @@ def _place(
     if end > size:
         what = f"the file is truncated: tensor data ends at byte {end}, the file at {size}"
         raise c.fail("truncated", what, where=where)
-    return TensorInfo(name, shape, kind, start, nbytes)
+    return TensorInfo(record.name, tuple(reversed(record.dims)), kind, start, nbytes)
 
 
 def _refuse_overlap(c: Cursor, tensors: dict[str, TensorInfo]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -14,7 +15,7 @@ from m0_worker.gguf.header import Header, TensorInfo, parse_header
 from m0_worker.gguf.types import FILE_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -37,20 +38,32 @@ class GgufFile:
         self.metadata: Mapping[str, object] = header.metadata
         self.tensors: Mapping[str, TensorInfo] = header.tensors
         self.alignment = header.alignment
-        self._refuse_part()
         self.architecture = self.text("general.architecture")
         self.name = self.text("general.name")
         self._mapping = mapping
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path, refuse: Callable[[Mapping[str, object]], None] | None = None) -> Self:
         """Map and validate a file (M0-W-1210, M0-W-1211).
+
+        Args:
+            path: of the file.
+            refuse: called with the metadata before anything else of the file is looked at; raises to refuse it.
 
         Raises:
             GgufError: unreadable, damaged, or outside the hard limits; says what, where and the cure.
         """
         path = Path(path)
+
+        def refuse_first(metadata: Mapping[str, object]) -> None:
+            _refuse_part(metadata, path)
+            if refuse is not None:
+                refuse(metadata)
+
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for somebody to write into it
+                cure = "give the path of a GGUF file"
+                raise GgufError("unreadable", "cannot read the model: no regular file", where=str(path), cure=cure)
             with path.open("rb") as file:
                 mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as e:
@@ -58,17 +71,7 @@ class GgufFile:
             raise GgufError("unreadable", f"cannot read the model: {e.strerror}", where=str(path), cure=cure) from e
         except ValueError:  # mmap refuses an empty file
             raise GgufError("truncated", "the file is empty", where=str(path), cure="download it again") from None
-        return cls(path, mapping, parse_header(memoryview(mapping), str(path)))
-
-    def _refuse_part(self) -> None:
-        """A model split into several files is refused by name: its other keys and tensors are in other files."""
-        parts = self.metadata.get("split.count")
-        if isinstance(parts, int) and parts > 1:
-            number = self.metadata.get("split.no")
-            which = f"part {number + 1} of {parts}" if isinstance(number, int) else f"one of {parts} parts"
-            cure = "join the parts with llama.cpp's llama-gguf-split --merge and give the whole file"
-            what = f"the file is {which}, and models in parts are not supported"
-            raise GgufError("model-in-parts", what, where=str(self.path), cure=cure)
+        return cls(path, mapping, parse_header(memoryview(mapping), str(path), refuse_first))
 
     def text(self, key: str) -> str:
         """The string under a required key.
@@ -127,3 +130,14 @@ class GgufFile:
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _refuse_part(metadata: Mapping[str, object], path: Path) -> None:
+    """A model split into several files is refused by name: its other keys and tensors are in other files."""
+    parts = metadata.get("split.count")
+    if isinstance(parts, int) and parts > 1:
+        number = metadata.get("split.no")
+        which = f"part {number + 1} of {parts}" if isinstance(number, int) else f"one of {parts} parts"
+        cure = "join the parts with llama.cpp's llama-gguf-split --merge and give the whole file"
+        what = f"the file is {which}, and models in parts are not supported"
+        raise GgufError("model-in-parts", what, where=str(path), cure=cure)

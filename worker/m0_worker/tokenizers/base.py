@@ -90,3 +90,8 @@ def reject_surrogates(text: str) -> None:
             f"character {error.start} of the text is the lone surrogate U+{ord(text[error.start]):04X}, "
             "which no UTF-8 text can hold; send well-formed Unicode"
         ) from None
+
+
+def utf8(spelling: str) -> bytes:
+    """A token's spelling as bytes: those of the file, where they are no UTF-8."""
+    return spelling.encode("utf-8", "surrogateescape")

@@ -15,7 +15,7 @@ from m0_worker.tokenizers.merging import merge
 from m0_worker.tokenizers.pretokenizers import Splitter, pre_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from m0_worker.tokenizers.base import VocabularySource
 
@@ -32,10 +32,7 @@ class ByteBpe(GgufTokenizer):
     """
 
     def __init__(self, source: VocabularySource) -> None:
-        name = source.metadata.get("tokenizer.ggml.pre", "default")
-        if not isinstance(name, str):
-            raise TokenizerError(f"tokenizer.ggml.pre is {name!r}, not a string")
-        rule = pre_tokenizer(name)
+        rule = pre_tokenizer(pre_tokenizer_name(source.metadata))
         super().__init__(source, defaults={}, add_bos=rule.add_bos)
         self._splitter = Splitter(rule.patterns)
         self._whole_pieces = rule.ignore_merges
@@ -73,6 +70,18 @@ class ByteBpe(GgufTokenizer):
 
     def _text_bytes(self, spelling: str) -> bytes:
         return from_alphabet(spelling)
+
+
+def pre_tokenizer_name(metadata: Mapping[str, object]) -> str:
+    """What `tokenizer.ggml.pre` says, or what its absence means.
+
+    Raises:
+        TokenizerError: no string.
+    """
+    name = metadata.get("tokenizer.ggml.pre", "default")
+    if not isinstance(name, str):
+        raise TokenizerError(f"tokenizer.ggml.pre is {name!r:.60}, not a string")
+    return name
 
 
 def _ranks(source: VocabularySource) -> dict[str, int]:

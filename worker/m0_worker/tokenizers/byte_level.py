@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from m0_worker.tokenizers.base import utf8
+
 _PRINTABLE: Final = frozenset((*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)))
 _OTHERS: Final = tuple(byte for byte in range(256) if byte not in _PRINTABLE)
 
@@ -26,6 +28,6 @@ def from_alphabet(spelling: str) -> bytes:
         return bytes(map(BYTE_OF_CHARACTER.__getitem__, map(ord, spelling)))
     except KeyError:
         return b"".join(
-            bytes((BYTE_OF_CHARACTER[code],)) if (code := ord(character)) in BYTE_OF_CHARACTER else character.encode()
+            bytes((BYTE_OF_CHARACTER[code],)) if (code := ord(character)) in BYTE_OF_CHARACTER else utf8(character)
             for character in spelling
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Literal
 
-from m0_worker.tokenizers.base import Tokenizer, TokenizerError, reject_surrogates
+from m0_worker.tokenizers.base import Tokenizer, TokenizerError, reject_surrogates, utf8
 from m0_worker.tokenizers.end_rules import TokenType
 from m0_worker.tokenizers.vocabulary import Vocabulary
 
@@ -59,7 +59,7 @@ class GgufTokenizer(Tokenizer):
             return b""
         if kind is TokenType.BYTE:
             return byte_of(spelling)
-        return spelling.encode()
+        return utf8(spelling)
 
     @abstractmethod
     def _encode_text(self, text: str, after_special: bool) -> Iterable[int]:

@@ -6,6 +6,7 @@ Importing this module imports that library: only `load_tokenizer` does, and only
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
 import tokenizers
@@ -16,12 +17,14 @@ from m0_worker.tokenizers.end_rules import NAMED_KEYS, RULED_SPELLINGS, TokenTyp
 from m0_worker.tokenizers.gguf_tokenizer import byte_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from m0_worker.tokenizers.base import VocabularySource
 
 _SPACE_MARK: Final = "\u2581"
+# What a model without tokens for it could not be asked for.
+_TRIAL: Final = "A line.\n\u00e9\u4e2d\U0001f600"
 # Comparing every spelling of a 200,000-token vocabulary with the GGUF file's would cost more than loading it.
 _SAMPLE_STRIDE: Final = 97
 
@@ -41,10 +44,11 @@ class HfJson(Tokenizer):
     kind: Literal["gguf-bpe", "hf-json"] = "hf-json"
 
     def __init__(self, source: VocabularySource, path: Path, text: str | None = None) -> None:
-        try:
-            inner = tokenizers.Tokenizer.from_file(str(path)) if text is None else tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # the library raises bare Exception for every kind of trouble
-            raise TokenizerError(f"{path} is no tokenizer.json that can be used: {error}") from error
+        with _guarded(f"{path} is no tokenizer.json that can be used"):
+            self._open(source, path, text)
+
+    def _open(self, source: VocabularySource, path: Path, text: str | None) -> None:
+        inner = tokenizers.Tokenizer.from_file(str(path)) if text is None else tokenizers.Tokenizer.from_str(text)
         inner.no_truncation()
         inner.no_padding()
         self._inner = inner
@@ -59,7 +63,8 @@ class HfJson(Tokenizer):
         self.bos_id = _first(named["bos_token_id"], ids.get(_spelling(config, "bos_token")))
         self.eos_id = _first(named["eos_token_id"], ids.get(_spelling(config, "eos_token")))
         self.eog_ids, retyped = end_rules(ids, {**named, "eos_token_id": self.eos_id})
-        self.add_bos = self.bos_id is not None and inner.encode("").ids[:1] == [self.bos_id]
+        self.add_bos = inner.encode("").ids[:1] == [self.bos_id]
+        inner.encode(_TRIAL)
         self.model_max_context = _max_context(source, config)
         # Added tokens are shown as spelt, or not at all; the others go through the decoder's rule.
         types = {number: _type(token) for number, token in added.items()} | retyped
@@ -71,8 +76,9 @@ class HfJson(Tokenizer):
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """See `Tokenizer.encode`."""
         reject_surrogates(text)
-        self._inner.encode_special_tokens = not parse_special
-        ids: list[int] = self._inner.encode(text, add_special_tokens=add_special).ids
+        with _guarded("tokenizer.json has no tokens for this text"):
+            self._inner.encode_special_tokens = not parse_special
+            ids: list[int] = self._inner.encode(text, add_special_tokens=add_special).ids
         return ids
 
     def token_bytes(self, token: int) -> bytes:
@@ -116,6 +122,19 @@ class HfJson(Tokenizer):
                 )
 
 
+@contextmanager
+def _guarded(what: str) -> Iterator[None]:
+    """The library raises bare Exception for every kind of trouble, and panics of its Rust code are not even that."""
+    try:
+        yield
+    except TokenizerError:
+        raise
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise TokenizerError(f"{what}: {error}") from error
+        raise
+
+
 def _type(token: tokenizers.AddedToken) -> TokenType:
     return TokenType.CONTROL if token.special else TokenType.USER_DEFINED
 
@@ -139,7 +158,7 @@ def _config(path: Path) -> dict[str, object]:
         content = json.loads(beside.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TokenizerError(f"{beside} cannot be read: {error}") from error
     return content if isinstance(content, dict) else {}
 

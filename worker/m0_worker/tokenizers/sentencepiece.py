@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from m0_worker.tokenizers.base import TokenizerError
+from m0_worker.tokenizers.base import TokenizerError, utf8
 from m0_worker.tokenizers.gguf_tokenizer import GgufTokenizer
 from m0_worker.tokenizers.merging import merge
 from m0_worker.tokenizers.vocabulary import number_list
@@ -65,7 +65,7 @@ class SentencePiece(GgufTokenizer):
         return self.vocabulary.unknown
 
     def _text_bytes(self, spelling: str) -> bytes:
-        return spelling.replace(SPACE_MARK, " ").encode()
+        return utf8(spelling.replace(SPACE_MARK, " "))
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of a whole sequence: as `Tokenizer.decode`, without the space put before the first word."""

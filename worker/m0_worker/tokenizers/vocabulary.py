@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
-from m0_worker.tokenizers.base import TokenizerError
+from m0_worker.tokenizers.base import TokenizerError, utf8
 from m0_worker.tokenizers.end_rules import NAMED_KEYS, TokenType, end_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
+_BYTE: Final = re.compile("<0x[0-9A-Fa-f]{2}>")
 _C_SPACE: Final = " \t\n\v\f\r"
 
 
@@ -55,6 +58,7 @@ class Vocabulary:
         named = {key: self._special_id(key, {}) for key in NAMED_KEYS}
         self.eog, retyped = end_rules(self.ids, {**named, "eos_token_id": self.eos})
         self.irregular.update(retyped)
+        self._refuse_bytes_spelt_otherwise()
         self.specials = self._special_tokens(model_name.lower())
 
     def __len__(self) -> int:
@@ -78,7 +82,7 @@ class Vocabulary:
         return value
 
     def _types(self, metadata: Mapping[str, object]) -> dict[int, TokenType]:
-        types = number_list(metadata, "tokenizer.ggml.token_type", len(self.spellings))
+        types = number_list(metadata, "tokenizer.ggml.token_type", len(self.spellings), whole=True)
         if types is None:
             return {}
         known = {int(member): member for member in TokenType}
@@ -87,6 +91,14 @@ class Vocabulary:
             for token, code in enumerate(types[: len(self.spellings)])
             if code != TokenType.NORMAL
         }
+
+    def _refuse_bytes_spelt_otherwise(self) -> None:
+        for token, kind in self.irregular.items():
+            if kind is TokenType.BYTE and not _BYTE.fullmatch(self.spellings[token]):
+                raise TokenizerError(
+                    f"tokenizer.ggml.token_type says that token {token} is a byte, but tokenizer.ggml.tokens spells it "
+                    f"{self.spellings[token]!r:.60}, not <0xXX>; convert the model again"
+                )
 
     def _special_id(self, key: str, defaults: Mapping[str, int]) -> int | None:
         value = self._metadata.get(f"tokenizer.ggml.{key}")
@@ -113,7 +125,7 @@ class Vocabulary:
             for token, kind in self.irregular.items()
             if kind in found_first
         ]
-        return tuple(sorted(tokens, key=lambda token: (-len(token.spelling.encode()), token.id)))
+        return tuple(sorted(tokens, key=lambda token: (-len(utf8(token.spelling)), token.id)))
 
     def partition(self, text: str, *, parse_special: bool) -> list[str | int]:
         """Cut the special tokens out of a text: a list of ids and the texts between them.
@@ -165,18 +177,24 @@ def _duplicate(spellings: Sequence[str]) -> str:
     return "no duplicate"
 
 
-def number_list(metadata: Mapping[str, object], key: str, length: int) -> Sequence[float] | None:
-    """An optional array of numbers, at least `length` long.
+def number_list(
+    metadata: Mapping[str, object], key: str, length: int, *, whole: bool = False
+) -> Sequence[float] | None:
+    """An optional array of numbers, at least `length` long; `whole` ones have no fraction.
 
     Raises:
-        TokenizerError: the key holds something else, or too few numbers.
+        TokenizerError: the key holds something else, or too few numbers, or one that is not a number.
     """
     value = metadata.get(key)
     if value is None:
         return None
-    if not hasattr(value, "__len__") or isinstance(value, str | bytes):
-        raise TokenizerError(f"{key} is {type(value).__name__}, not an array of numbers")
+    # All elements of an array in a GGUF file are of one type.
+    first = value[0] if isinstance(value, list) and value else None
+    if isinstance(first, bool) or not isinstance(first, int if whole else int | float):
+        raise TokenizerError(f"{key} is {value!r:.60}, not an array of {'whole ' if whole else ''}numbers")
     numbers = cast("Sequence[float]", value)
     if len(numbers) < length:
         raise TokenizerError(f"{key} holds {len(numbers)} numbers for {length} tokens")
+    if not whole and any(map(math.isnan, numbers)):
+        raise TokenizerError(f"{key} holds a NaN for token {next(i for i, x in enumerate(numbers) if math.isnan(x))}")
     return numbers
