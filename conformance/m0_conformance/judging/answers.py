@@ -67,7 +67,7 @@ def cases(recording: Recording) -> Iterator[Case]:
 
 
 def job_of(exchange: Exchange) -> str | None:
-    """The job_id that a request names; None without one that is a text."""
+    """The job_id that a request names; None without one that is a string."""
     value = exchange.request_json()
     job = value.get("job_id") if isinstance(value, dict) else None
     return job if isinstance(job, str) else None

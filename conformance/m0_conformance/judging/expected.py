@@ -86,7 +86,7 @@ def _problems(entry: Any) -> list[str]:
         return ["is no table"]
     found = [f"unknown key {key!r}{_hint(key)}" for key in sorted(set(entry) - _KEYS)]
     found += [
-        f"needs a text in {key!r}"
+        f"needs a string in {key!r}"
         for key in ("clause", "fingerprint", "reason")
         if not isinstance(entry.get(key), str) or not entry[key].strip()
     ]

@@ -14,7 +14,7 @@ CODES = frozenset({
 })  # fmt: skip
 
 
-def is_whole(value: object) -> TypeGuard[int]:
+def is_integer(value: object) -> TypeGuard[int]:
     """A JSON integer (true and 1.0 are none)."""
     return isinstance(value, int) and not isinstance(value, bool)
 

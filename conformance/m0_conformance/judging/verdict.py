@@ -242,7 +242,7 @@ def executed(recordings: Mapping[str, Recording], renamed: Mapping[str, str]) ->
     )
 
 
-def unlike_frozen(recordings: Mapping[str, Recording], facts: RunFacts) -> list[str]:
+def frozen_set_differences(recordings: Mapping[str, Recording], facts: RunFacts) -> list[str]:
     """Checks of the frozen set that did not come up, and checks that were run and are in no frozen set.
 
     A check that came up and found that this kind of target cannot show its situation did come up: what it leaves
@@ -291,7 +291,7 @@ def _verdict(
     if missing := named(Status.BLOCKED, Status.NOT_TESTED):
         first = results[missing[0]].reason or "not tested"
         return "PARTIAL", f"{len(missing)} of {len(musts)} MUST clauses not tested: {_some(missing)} ({first})"
-    if off := unlike_frozen(recordings, facts):
+    if off := frozen_set_differences(recordings, facts):
         return "PARTIAL", f"the checks run are not the frozen set of {facts.profile}: {_some(off)}"
     if not any(result.status is Status.PASS for result in musts):
         return "PARTIAL", "no MUST clause was seen kept"

@@ -16,27 +16,27 @@ LENGTH = 6
 
 
 class Canary:
-    """Sings the same greedy prompt; the first song of each worker is the tune."""
+    """Sends the same greedy prompt between groups; a worker must go on saying what it said first."""
 
     def __init__(self, harness: Harness) -> None:
         self._harness = harness
-        self._tunes: dict[tuple[str, int], list[str]] = {}
+        self._first: dict[tuple[str, int], list[str]] = {}
 
-    async def sing(self, target: Target, after: str) -> str | None:
-        """One short job and GET /health; a sentence when the worker changed since its first song, else None."""
+    async def compare(self, target: Target, after: str) -> str | None:
+        """One short job and GET /health; a sentence when the worker changed since its first answer, else None."""
         situation = Situation(self._harness, f"{CHECK}[{after}]", (), target)
         try:
-            return await self._song(situation, target, after)
+            return await self._compare(situation, target, after)
         finally:
             self._harness.keep(await situation.finish())
 
-    async def _song(self, situation: Situation, target: Target, after: str) -> str | None:
+    async def _compare(self, situation: Situation, target: Target, after: str) -> str | None:
         health = await situation.get("health", "/health")
-        live = situation.start("song", max_tokens=LENGTH, temperature=0.0, seed=1, within=20.0)
+        live = situation.start("canary", max_tokens=LENGTH, temperature=0.0, seed=1, within=20.0)
         stream = stream_of(await live.live.done())
         if health.status != 200 or stream.terminal is None:
             return f"after {after} the worker no longer answers: health {health.status}, stream {stream.exchange.end}"
-        tune = self._tunes.setdefault(target.address, stream.pieces)
-        if tune != stream.pieces:
-            return f"after {after} the same greedy prompt gives other tokens: {stream.pieces!r}, before {tune!r}"
+        first = self._first.setdefault(target.address, stream.pieces)
+        if first != stream.pieces:
+            return f"after {after} the same greedy prompt gives other tokens: {stream.pieces!r}, before {first!r}"
         return None

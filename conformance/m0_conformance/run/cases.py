@@ -39,7 +39,7 @@ class Cases:
         self.expect(label, clause, want, kind, name)
         fields.setdefault("max_tokens", 1)
         fields.setdefault("prompt", self.situation.prompt("eos"))
-        if "job_id" in fields or fields["prompt"] is OMIT:  # `start` would put its own in the place of a missing one
+        if "job_id" in fields or fields["prompt"] is OMIT:  # `start` would put its own instead of a missing one
             body = {key: value for key, value in {"job_id": "by hand", **fields}.items() if value is not OMIT}
             await self.situation.post(label, "/execute", body)
             return

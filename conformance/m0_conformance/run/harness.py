@@ -1,4 +1,4 @@
-"""One run's hands and memory: the models, the workers, the store. Lives in the run's only event loop."""
+"""What outlives one check: the models, the workers, the store. Lives in the run's only event loop."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ async def _harness(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
             harness.prestart([DEFAULT_LAUNCH, *state.order[1 : 1 + AHEAD]])
         with interruptible():
             state.diagnosis = await examine(harness, DEFAULT_LAUNCH)
-        run.doctored(state.diagnosis)
+        run.show_diagnosis(state.diagnosis)
         yield harness
     finally:
         await harness.close()
@@ -224,13 +224,13 @@ async def _harness(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def situation(request: pytest.FixtureRequest, _harness: Harness) -> AsyncIterator[Situation]:
-    """The check's hands; after the check the recording is stored and judged."""
+    """The check's driver; after the check the recording is stored and judged."""
     item: pytest.Item = request.node
     state = item.config.stash[_STATE]
     check, clauses = check_name(item), clauses_of(item)
     begin = time.monotonic()
     if state.unusable:
-        raise Aside
+        raise CheckSetAside
     outcome, reason = _obstacle(item, state)
     alone = item.get_closest_marker("alone") is not None
     key = key_of(item) or DEFAULT_LAUNCH
@@ -250,11 +250,11 @@ async def situation(request: pytest.FixtureRequest, _harness: Harness) -> AsyncI
     if outcome is not None:
         findings = _harness.set_aside(check, clauses, outcome, reason)
         _report(state, check, clauses, findings, begin)
-        raise Aside(reason)
-    hands = Situation(_harness, check, clauses, target)
-    yield hands
+        raise CheckSetAside(reason)
+    driver = Situation(_harness, check, clauses, target)
+    yield driver
     try:
-        recording = await hands.finish()
+        recording = await driver.finish()
         recording.outcome, recording.note = _outcome(item.stash.get(_RAISED, None))
         findings = _harness.keep(recording)
     except Exception as error:  # noqa: BLE001 - a recording that cannot be kept must not vanish silently
@@ -267,7 +267,7 @@ async def situation(request: pytest.FixtureRequest, _harness: Harness) -> AsyncI
     _report(state, check, clauses, findings, begin)
 
 
-class Aside(Exception):  # noqa: N818 - control flow: the check could not run, and that is already recorded
+class CheckSetAside(Exception):  # noqa: N818 - control flow: the check could not run, and that is already recorded
     """The check was set aside."""
 
 
@@ -289,7 +289,7 @@ async def _target(state: State, harness: Harness, key: LaunchKey, *, alone: bool
         return await harness.own_target(key)
     if state.current is not None and state.current != key and state.canary is not None:
         with contextlib.suppress(Blocked):
-            await _sing(state, harness, state.current)
+            await _run_canary(state, harness, state.current)
     state.current = key
     target = await harness.target_for(key)
     position = state.order.index(key) if key in state.order else 0
@@ -297,11 +297,11 @@ async def _target(state: State, harness: Harness, key: LaunchKey, *, alone: bool
     return target
 
 
-async def _sing(state: State, harness: Harness, key: LaunchKey) -> None:
+async def _run_canary(state: State, harness: Harness, key: LaunchKey) -> None:
     """The canary, on the worker of the group that has just been left, when that worker still runs."""
     target = harness.running_target(key)
     if target is not None and state.canary is not None:
-        sentence = await state.canary.sing(target, key.name)
+        sentence = await state.canary.compare(target, key.name)
         if sentence is not None:
             state.run.progress.say(sentence)
 
@@ -337,7 +337,7 @@ def pytest_runtest_makereport(
     report = yield
     if call.when == "call" and call.excinfo is not None:
         item.stash[_RAISED] = call.excinfo.value
-    if call.excinfo is not None and isinstance(call.excinfo.value, (Aside, NotExercised, Blocked)):
+    if call.excinfo is not None and isinstance(call.excinfo.value, (CheckSetAside, NotExercised, Blocked)):
         # "skipped" keeps pytest from running the body; the verdict rests on what was recorded.
         report.outcome, report.longrepr = "skipped", (str(item.path), 0, str(call.excinfo.value))
     return report

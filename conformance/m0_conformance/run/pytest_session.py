@@ -73,7 +73,7 @@ class _Collected:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
-        """The work in the place of pytest's loop; a run of it comes here again and goes on to that loop."""
+        """The work instead of pytest's loop; a run of it comes here again and goes on to that loop."""
         if self.begun:
             return None
         self.begun = True

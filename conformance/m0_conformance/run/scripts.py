@@ -66,17 +66,17 @@ class Performer:
         """One step. Raises ScriptError for one that it does not know."""
         what, name = step["do"], step.get("job", "")
         live = self._jobs.get(name)
-        hands, wait = self._situation, WAIT_S * self._situation.scale
+        situation, wait = self._situation, WAIT_S * self._situation.scale
         if what == "execute":
             label = f"{self._name} {name}"
             fields = {"max_tokens": step["max_tokens"], "temperature": 0.0}
-            self._jobs[name] = live = hands.start(label, within=LIMIT_S, **fields)
+            self._jobs[name] = live = situation.start(label, within=LIMIT_S, **fields)
             if not step.get("at_once"):
                 await live.tokens(1, BEGIN_S)
         elif what == "health":
-            await hands.get(f"{self._name} health")
+            await situation.get(f"{self._name} health")
         elif what == "cancel":
-            await hands.cancel(f"{self._name} cancel {name}", live.job_id if live is not None else f"no-job-{name}")
+            await situation.cancel(f"{self._name} cancel {name}", live.job_id if live is not None else f"no-job-{name}")
         elif live is None:
             raise ScriptError(f"step {step} names a job that no step before it started")
         elif what == "tokens":

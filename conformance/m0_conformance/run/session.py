@@ -130,7 +130,7 @@ class Run:
         }
         return any(clause in inside for clause in clauses)
 
-    def doctored(self, diagnosis: Diagnosis) -> None:
+    def show_diagnosis(self, diagnosis: Diagnosis) -> None:
         """Show what the doctor found."""
         for fine, sentence in diagnosis.sentences:
             self.progress.say(f"{'ok  ' if fine else 'LOOK'} {sentence}")

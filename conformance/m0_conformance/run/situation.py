@@ -44,7 +44,7 @@ Wait: TypeAlias = Literal["ready", "exit", "listening", "no"]
 AFTER_TERMINAL_S = 2.0
 """Silence after a terminal event that ends our waiting for the end of the body."""
 
-ONCE_LET_DOWN_S = 10.0
+AFTER_TIMEOUT_S = 10.0
 """Longest exchange of a check in which one was in vain: a worker that falls silent costs a check no minutes."""
 
 NATURAL_PROMPTS = {
@@ -112,7 +112,7 @@ class LiveStream:
 
 
 class Situation:
-    """One check's hands. Every method records; none of them judges or raises for what the worker does."""
+    """The check's driver. Every method records; none of them judges or raises for what the worker does."""
 
     def __init__(self, harness: Harness, check: str, clauses: Sequence[str], target: Target) -> None:
         settings = {**harness.settings(), "probe": target.model or None}
@@ -203,7 +203,7 @@ class Situation:
         exchanges = self.recording.exchanges
         limit = (self._harness.options.timeout if within is None else within) * self.scale
         if any(exchange.end == "timeout" for exchange in exchanges):
-            limit = min(limit, ONCE_LET_DOWN_S * self.scale)
+            limit = min(limit, AFTER_TIMEOUT_S * self.scale)
         target = on or self.target
         live = start(
             target.address, request, identity=f"x{len(exchanges) + 1}", label=label, clock=self.clock, timeout=limit

@@ -27,7 +27,7 @@ POLL_S = 0.005
 
 
 @dataclass(slots=True)
-class Backstage:
+class RealWorkers:
     """The real workers and what is known of them."""
 
     processes: list[asyncio.subprocess.Process] = field(default_factory=list)
@@ -71,21 +71,21 @@ async def accepts(port: int) -> bool:
     return True
 
 
-async def start(defect: Defect, argv: list[str], backstage: Backstage) -> asyncio.subprocess.Process:
+async def start(defect: Defect, argv: list[str], workers: RealWorkers) -> asyncio.subprocess.Process:
     """Start one real worker with its lines pumped."""
     process = await asyncio.create_subprocess_exec(
         *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    backstage.processes.append(process)
+    workers.processes.append(process)
     for name, reader in (("stdout", process.stdout), ("stderr", process.stderr)):
         if reader is not None:
-            backstage.pumps.append(asyncio.create_task(pump(defect, name, reader)))
+            workers.pumps.append(asyncio.create_task(pump(defect, name, reader)))
     return process
 
 
 async def perform(defect: Defect, command: list[str], argv: list[str]) -> int:
     """Start the worker, serve it with lies, and return the exit code to show."""
-    backstage = Backstage()
+    workers = RealWorkers()
     public = public_socket(argv)
     if public is not None:
         await defect.bound(public)
@@ -97,7 +97,7 @@ async def perform(defect: Defect, command: list[str], argv: list[str]) -> int:
     def on_signal(number: int) -> None:
         async def tell() -> None:
             if await defect.signal(number, proxy):
-                for process in backstage.processes:
+                for process in workers.processes:
                     with contextlib.suppress(ProcessLookupError):
                         process.send_signal(number)
 
@@ -108,9 +108,9 @@ async def perform(defect: Defect, command: list[str], argv: list[str]) -> int:
     await defect.before_start(proxy)
     lines: list[list[str]] = [argv] if public is None else [_with_port(argv, port) for port in ports]
     for line in lines:
-        await start(defect, [*command, *line], backstage)
+        await start(defect, [*command, *line], workers)
     client.load()  # while the worker starts: a request of the defect's own comes in time or not at all
-    first = backstage.processes[0]
+    first = workers.processes[0]
     server = None
     ready = False
     if public is not None:
@@ -121,14 +121,14 @@ async def perform(defect: Defect, command: list[str], argv: list[str]) -> int:
             server = await asyncio.start_server(proxy.serve, sock=public)
             ready = True
     code = await first.wait()
-    await asyncio.gather(*backstage.pumps, return_exceptions=True)
+    await asyncio.gather(*workers.pumps, return_exceptions=True)
     for text in defect.lines_at_exit():
         sys.stdout.write(text + "\n")
     sys.stdout.flush()
     shown = await defect.exit_code(code, ready=ready)
     if server is not None:
         server.close()
-    for process in backstage.processes[1:]:
+    for process in workers.processes[1:]:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
     return shown

@@ -82,7 +82,7 @@ class Accepts(Launched):
     """Names of files, without suffix."""
 
     async def arguments(self, argv: list[str]) -> list[str]:
-        """Another file in the place of these."""
+        """Another file instead of these."""
         argv = await super().arguments(argv)
         return replaced(argv, "--model", self.good_file()) if self.model.stem in self.files else argv
 

@@ -1,4 +1,4 @@
-"""Kinds of lies that many defects share: another request to the worker, or a refusal in the place of its answer."""
+"""Kinds of lies that many defects share: another request to the worker, or a refusal instead of its answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def whole(value: object) -> TypeGuard[int]:
+def integer(value: object) -> TypeGuard[int]:
     """A JSON integer."""
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -66,7 +66,7 @@ class Rewrites(Defect):
         raise NotImplementedError
 
     async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
-        """The rewritten job, in the place of the client's."""
+        """The rewritten job, instead of the client's."""
         if not is_execute(request) or not (job := request.json()):
             return request
         changed = self.rewrite(dict(job))

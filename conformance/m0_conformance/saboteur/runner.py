@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from m0_conformance.run.options import RunOptions
 
 POLL_S = 0.02
-MERCY_S = 10.0
+GRACE_S = 10.0
 """Between asking a run that takes too long to stop, and stopping it."""
 OUTPUT = "output.txt"
 PRELOADED = (
@@ -116,6 +116,6 @@ def _look(child: Running, limit: float) -> Ended | None:
     if not child.warned and now - child.begun > limit:
         child.warned = now
         os.kill(child.pid, signal.SIGINT)
-    elif child.warned and now - child.warned > MERCY_S:
+    elif child.warned and now - child.warned > GRACE_S:
         os.kill(child.pid, signal.SIGKILL)
     return None

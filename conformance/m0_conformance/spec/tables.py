@@ -135,7 +135,7 @@ class TableReader:
         default_profile = "m1-preview" if status is Disposition.DEFERRED else SMALLEST_PROFILE[observable]
         minimum = table.get("min_evidence", 1)
         if not isinstance(minimum, int) or isinstance(minimum, bool) or minimum < 1:
-            self.complain(where, key, f"has min_evidence {minimum!r}; it must be a whole number above 0")
+            self.complain(where, key, f"has min_evidence {minimum!r}; it must be an integer above 0")
             minimum = 1
         return Clause(
             id=key,
@@ -223,15 +223,15 @@ class TableReader:
         if value is None and not required:
             return None
         if not isinstance(value, str) or not value.strip():
-            self.complain(where, key, f"needs a text in `{name}`")
+            self.complain(where, key, f"needs a string in `{name}`")
             return None
         return " ".join(value.split())
 
     def words(self, where: str, key: str, table: dict[str, Any], name: str) -> tuple[str, ...]:
-        """A list of different texts; empty where the key is missing."""
+        """A list of different strings; empty where the key is missing."""
         value = table.get(name, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            self.complain(where, key, f"needs a list of texts in `{name}`")
+            self.complain(where, key, f"needs a list of strings in `{name}`")
             return ()
         if len(set(value)) != len(value):
             self.complain(where, key, f"names something twice in `{name}`")

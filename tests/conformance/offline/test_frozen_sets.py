@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from m0_conformance.judging.verdict import RunFacts, unlike_frozen
+from m0_conformance.judging.verdict import RunFacts, frozen_set_differences
 from m0_conformance.recording.transcript import Outcome, Recording
 from m0_conformance.spec.check_sets import ANY, FrozenError, freeze, frozen_checks
 
@@ -25,22 +25,22 @@ def facts(expected: set[str] | None, known: set[str] | None = None) -> RunFacts:
 
 
 def test_the_set_itself() -> None:
-    assert unlike_frozen(recorded(a="completed", b="not-exercised"), facts({"a", "b"})) == []
-    assert unlike_frozen(recorded(a="completed"), facts(None)) == []
+    assert frozen_set_differences(recorded(a="completed", b="not-exercised"), facts({"a", "b"})) == []
+    assert frozen_set_differences(recorded(a="completed"), facts(None)) == []
 
 
 def test_a_missing_and_an_unknown_check_are_named() -> None:
-    assert unlike_frozen(recorded(a="completed"), facts({"a", "b"})) == ["b"]
-    assert unlike_frozen(recorded(a="completed", z="completed"), facts({"a"})) == ["z"]
-    assert unlike_frozen(recorded(a="completed", b="blocked"), facts({"a", "b"})) == ["b"]
+    assert frozen_set_differences(recorded(a="completed"), facts({"a", "b"})) == ["b"]
+    assert frozen_set_differences(recorded(a="completed", z="completed"), facts({"a"})) == ["z"]
+    assert frozen_set_differences(recorded(a="completed", b="blocked"), facts({"a", "b"})) == ["b"]
 
 
 def test_a_larger_profiles_check_does_no_harm() -> None:
-    assert unlike_frozen(recorded(a="completed", z="completed"), facts({"a"}, {"a", "z"})) == []
+    assert frozen_set_differences(recorded(a="completed", z="completed"), facts({"a"}, {"a", "z"})) == []
 
 
 def test_a_check_that_this_target_cannot_show_came_up() -> None:
-    assert unlike_frozen(recorded(a="completed", b="out-of-reach"), facts({"a", "b"})) == []
+    assert frozen_set_differences(recorded(a="completed", b="out-of-reach"), facts({"a", "b"})) == []
 
 
 def test_the_digest_is_checked(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ CLAUSE = '[M0-W-1300.new-one]\ntext = "Something that can be seen."\nobservable 
 APPENDED = {
     "unknown key of a clause": (CLAUSE + 'judge = "x"\n', "M0-W-1300/new-one has the unknown key 'judge'"),
     "a field outside a clause": ('[M0-W-1300]\nlevels = "MUST"\n', "M0-W-1300/levels must be a table [M0-W-1300.NAME]"),
-    "missing text": ('[M0-W-1300.new-one]\nobservable = "wire"\n', "M0-W-1300/new-one needs a text in `text`"),
+    "missing text": ('[M0-W-1300.new-one]\nobservable = "wire"\n', "M0-W-1300/new-one needs a string in `text`"),
     "missing observable": (
         '[M0-W-1300.new-one]\ntext = "Something that can be seen."\n',
         "has observable None; known: wire",
@@ -83,7 +83,7 @@ APPENDED = {
     "active in the preview": (CLAUSE + 'profile = "m1-preview"\n', "must be deferred exactly when"),
     "unknown profile": (CLAUSE + 'profile = "m2"\n', "names the unknown profile 'm2'"),
     "unknown reading": (CLAUSE + 'readings = ["E-NONE"]\n', "names the unknown reading 'E-NONE'"),
-    "a text for a list": (CLAUSE + 'readings = "E-FRAME"\n', "needs a list of texts in `readings`"),
+    "a string for a list": (CLAUSE + 'readings = "E-FRAME"\n', "needs a list of strings in `readings`"),
     "reading named twice": (CLAUSE + 'readings = ["E-FRAME", "E-FRAME"]\n', "names something twice in `readings`"),
     "unknown dependency": (CLAUSE + 'depends_on = ["M0-W-1300/nothing"]\n', "depends on the unknown clause"),
     "dependency on itself": (CLAUSE + 'depends_on = ["M0-W-1300/new-one"]\n', "M0-W-1300/new-one depends on itself"),

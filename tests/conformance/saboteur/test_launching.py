@@ -1,4 +1,4 @@
-"""Arguments read and changed, and files in the place of others."""
+"""Arguments read and changed, and files instead of others."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def worker_id_invented(argv: list[str]) -> list[str]:
     return argv if "--worker-id" in argv else replaced(argv, "--worker-id", str(uuid.uuid4()))
 
 
-@on_arguments("M0-W-1100/worker-id-uuid", source="a text where a type was meant")
+@on_arguments("M0-W-1100/worker-id-uuid", source="a string where a type was meant")
 def worker_id_any_text(argv: list[str]) -> list[str]:
     """A worker id that is no UUID is accepted."""
     value = given(argv, "--worker-id")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from m0_conformance.saboteur.defect import Defect, Event
 from m0_conformance.saboteur.http import Answer, Request, json_answer
 from m0_conformance.saboteur.lie import on_answer, on_request
-from m0_conformance.saboteur.lies import Rewrites, cancel, is_cancel, is_execute, job_of, refusal, whole
+from m0_conformance.saboteur.lies import Rewrites, cancel, integer, is_cancel, is_execute, job_of, refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -235,7 +235,7 @@ class CancelPoisons(Rewrites):
         return [event]
 
     def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        if not self.poisoned or not whole(job.get("max_tokens")):
+        if not self.poisoned or not integer(job.get("max_tokens")):
             return None
         self.poisoned = False
         return {**job, "max_tokens": max(1, min(5, job["max_tokens"]))}

@@ -18,7 +18,7 @@ from m0_conformance.judging import (
     parse_json,
     require,
 )
-from m0_conformance.judging.fields import CODES, is_whole, stated_code
+from m0_conformance.judging.fields import CODES, is_integer, stated_code
 from m0_conformance.judging.streams import is_execute
 
 RFC3339_Z = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z")
@@ -84,7 +84,7 @@ def started_fields(stream: Stream) -> Findings:
         wrong = [
             finding
             for name in ("job_id", "model", "started_at")
-            if (finding := _field(stream, event, name, "a text", fine=isinstance(event.data.get(name), str)))
+            if (finding := _field(stream, event, name, "a string", fine=isinstance(event.data.get(name), str)))
         ]
         yield from wrong or [ok(stream)]
 
@@ -193,10 +193,10 @@ def _health_models(stream: Stream) -> set[str]:
 
 @invariant("M0-W-1312/token-fields")
 def token_fields(stream: Stream) -> Findings:
-    """T is a text (possibly empty), i a whole number."""
+    """T is a string (possibly empty), i an integer."""
     for event in _readable(stream, "token"):
-        wrong = _field(stream, event, "t", "a text", fine=isinstance(event.data.get("t"), str)) or _field(
-            stream, event, "i", "a whole number", fine=is_whole(event.data.get("i"))
+        wrong = _field(stream, event, "t", "a string", fine=isinstance(event.data.get("t"), str)) or _field(
+            stream, event, "i", "an integer", fine=is_integer(event.data.get("i"))
         )
         if wrong is not None:
             yield wrong
@@ -209,7 +209,7 @@ def token_fields(stream: Stream) -> Findings:
 def token_index(stream: Stream) -> Findings:
     """0, 1, 2, … without gap or repetition."""
     for number, event in enumerate(stream.tokens):
-        if is_whole(event.data.get("i")) and event.data["i"] != number:
+        if is_integer(event.data.get("i")) and event.data["i"] != number:
             yield fail(
                 stream,
                 "first-index" if number == 0 else "index-gap",
@@ -219,13 +219,13 @@ def token_index(stream: Stream) -> Findings:
                 at=event,
             )
             return
-    if any(is_whole(event.data.get("i")) for event in stream.tokens):
+    if any(is_integer(event.data.get("i")) for event in stream.tokens):
         yield ok(stream, events=len(stream.tokens))
 
 
 @invariant("M0-W-1312/end-fields")
 def end_fields(stream: Stream) -> Findings:
-    """Both whole numbers, not negative."""
+    """Both integers, not negative."""
     for event in _readable(stream, "end"):
         wrong = [
             finding
@@ -235,8 +235,8 @@ def end_fields(stream: Stream) -> Findings:
                     stream,
                     event,
                     name,
-                    "a whole number not below zero",
-                    fine=is_whole(event.data.get(name)) and event.data[name] >= 0,
+                    "an integer not below zero",
+                    fine=is_integer(event.data.get(name)) and event.data[name] >= 0,
                 )
             )
         ]
@@ -247,7 +247,7 @@ def end_fields(stream: Stream) -> Findings:
 def end_tokens_out(stream: Stream) -> Findings:
     """tokens_out against the token events that came."""
     event = stream.terminal
-    if event is None or event.kind != "end" or not is_whole(event.data.get("tokens_out")):
+    if event is None or event.kind != "end" or not is_integer(event.data.get("tokens_out")):
         return
     told, seen = event.data["tokens_out"], len(stream.tokens)
     yield require(
@@ -265,7 +265,7 @@ def end_tokens_out(stream: Stream) -> Findings:
 def end_decode_time(stream: Stream) -> Findings:
     """Not longer than the job as we saw it; not zero where the tokens came spread over time."""
     event = stream.terminal
-    if event is None or event.kind != "end" or not is_whole(event.data.get("decode_time_ms")):
+    if event is None or event.kind != "end" or not is_integer(event.data.get("decode_time_ms")):
         return
     told: int = event.data["decode_time_ms"]
     seen_ms = event.at * 1000
@@ -305,7 +305,7 @@ def error_events(stream: Stream) -> Findings:
                     stream,
                     event,
                     name,
-                    "a text that is not empty",
+                    "a non-empty string",
                     fine=isinstance(event.data.get(name), str) and bool(event.data[name]),
                 )
             )

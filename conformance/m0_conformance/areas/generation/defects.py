@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from m0_conformance.saboteur.defect import Defect, Event
 from m0_conformance.saboteur.lie import on_event, on_events, rewrites
-from m0_conformance.saboteur.lies import failure, is_health, number, whole
+from m0_conformance.saboteur.lies import failure, integer, is_health, number
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,25 +48,25 @@ def default_max_tokens(job: dict[str, Any]) -> dict[str, Any] | None:
     return None if "max_tokens" in job else {**job, "max_tokens": 16}
 
 
-@rewrites("M0-W-1300/max-tokens-bound", source="at-most in the place of less-than")
+@rewrites("M0-W-1300/max-tokens-bound", source="at-most instead of less-than")
 def one_token_too_many(job: dict[str, Any]) -> dict[str, Any] | None:
     """A job yields one token more than max_tokens."""
     asked = job.get("max_tokens")
-    return {**job, "max_tokens": asked + 1} if whole(asked) and 1 <= asked < 2048 else None
+    return {**job, "max_tokens": asked + 1} if integer(asked) and 1 <= asked < 2048 else None
 
 
 @rewrites("M0-W-1300/max-tokens-reached", source="the prompt's last token counted")
 def one_token_too_few(job: dict[str, Any]) -> dict[str, Any] | None:
     """A job yields one token less than max_tokens."""
     asked = job.get("max_tokens")
-    return {**job, "max_tokens": asked - 1} if whole(asked) and 1 < asked <= 2048 else None
+    return {**job, "max_tokens": asked - 1} if integer(asked) and 1 < asked <= 2048 else None
 
 
 @rewrites("M0-W-1300/max-tokens-prefix", source="a special case for short outputs")
 def short_jobs_differ(job: dict[str, Any]) -> dict[str, Any] | None:
     """Jobs of less than ten tokens are answered by another path, and say something else."""
     asked, prompt = job.get("max_tokens"), job.get("prompt")
-    short = whole(asked) and 1 <= asked < 10 and number(job.get("temperature")) and isinstance(prompt, str)
+    short = integer(asked) and 1 <= asked < 10 and number(job.get("temperature")) and isinstance(prompt, str)
     return {**job, "prompt": "#"} if short and prompt else None
 
 

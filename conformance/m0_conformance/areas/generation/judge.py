@@ -18,7 +18,7 @@ from m0_conformance.judging import (
     warn,
 )
 from m0_conformance.judging.answers import finished, health_body, is_health, killed_by_us
-from m0_conformance.judging.fields import is_whole
+from m0_conformance.judging.fields import is_integer
 from m0_conformance.judging.streams import lifetime
 
 HEALTH_S = 1.0
@@ -137,14 +137,14 @@ DEFAULT = 2048
 def _count(stream: Stream) -> int:
     """Tokens by the worker's own count and by the events: the smaller; a doubled event is end-tokens-out's."""
     told = stream.terminal.data.get("tokens_out") if stream.terminal is not None else None
-    return min(told, len(stream.tokens)) if is_whole(told) else len(stream.tokens)
+    return min(told, len(stream.tokens)) if is_integer(told) else len(stream.tokens)
 
 
 @invariant("M0-W-1300/max-tokens-bound")
 def max_tokens_bound(stream: Stream) -> Findings:
     """On every stream of a job that names a legal max_tokens."""
     asked = stream.request.get("max_tokens")
-    if not is_whole(asked) or not 1 <= asked <= DEFAULT or not stream.tokens:
+    if not is_integer(asked) or not 1 <= asked <= DEFAULT or not stream.tokens:
         return
     yield require(
         _count(stream) <= asked,

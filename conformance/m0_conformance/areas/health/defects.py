@@ -45,7 +45,7 @@ def health_201(request: Request, answer: Answer, proxy: Proxy) -> Answer:
 
 @on_health("M0-W-1320/uptime-seconds", source="a number formatted for people")
 def health_uptime_text(body: dict[str, Any]) -> dict[str, Any]:
-    """uptime_seconds is a text."""
+    """uptime_seconds is a string."""
     return {**body, "uptime_seconds": str(body.get("uptime_seconds"))}
 
 

@@ -22,7 +22,7 @@ from m0_conformance.judging import (
     warn,
 )
 from m0_conformance.judging.answers import broken, health_body, is_health, unanswered
-from m0_conformance.judging.fields import is_whole
+from m0_conformance.judging.fields import is_integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,14 +80,14 @@ _PREFIX = "M0-W-1320/"
 
 
 _RULES: dict[str, tuple[str, str, Callable[[Json], bool]]] = {
-    "model": ("model", "a text that is not empty", lambda v: isinstance(v, str) and bool(v.strip())),
+    "model": ("model", "a non-empty string", lambda v: isinstance(v, str) and bool(v.strip())),
     "resident": ("resident", "true or false", lambda v: isinstance(v, bool)),
-    "vram-bytes-used": ("vram_bytes_used", "a whole number not below zero", lambda v: is_whole(v) and v >= 0),
-    "vocab-size": ("vocab_size", "a whole number above zero", lambda v: is_whole(v) and v > 0),
+    "vram-bytes-used": ("vram_bytes_used", "an integer not below zero", lambda v: is_integer(v) and v >= 0),
+    "vocab-size": ("vocab_size", "an integer above zero", lambda v: is_integer(v) and v > 0),
     "context-length": (
         "context_length",
-        "a whole number above zero, or null",
-        lambda v: v is None or (is_whole(v) and v > 0),
+        "an integer above zero, or null",
+        lambda v: v is None or (is_integer(v) and v > 0),
     ),
     "tokenizer-kind": ("tokenizer_kind", "gguf-bpe or hf-json", lambda v: v in ("gguf-bpe", "hf-json")),
 }
@@ -172,7 +172,7 @@ def quant_kind(exchange: Exchange, recording: Recording) -> Findings:  # noqa: A
 
 @invariant("M0-W-1320/optional-types", on="exchange")
 def optional_types(exchange: Exchange, recording: Recording) -> Findings:  # noqa: ARG001 - the signature of "exchange"
-    """Sm a whole number, cuda_runtime_version a text; null says unknown."""
+    """Sm an integer, cuda_runtime_version a string; null says unknown."""
     body = health_body(exchange) if is_health(exchange) else None
     if body is None:
         return
@@ -181,11 +181,11 @@ def optional_types(exchange: Exchange, recording: Recording) -> Findings:  # noq
         yield not_applicable(exchange, "the worker sends neither sm nor cuda_runtime_version")
     else:
         yield require(
-            is_whole(present.get("sm", 0)) and isinstance(present.get("cuda_runtime_version", ""), str),
+            is_integer(present.get("sm", 0)) and isinstance(present.get("cuda_runtime_version", ""), str),
             exchange,
             "optional-type",
             "an optional health field has the wrong type",
-            expected="sm: whole number, cuda_runtime_version: text",
+            expected="sm: integer, cuda_runtime_version: string",
             actual=repr(present)[:160],
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from m0_conformance.saboteur.defect import Defect, Event
 from m0_conformance.saboteur.lie import on_request
-from m0_conformance.saboteur.lies import OTHER_TEXT, Rewrites, cancel, is_execute, job_of, refusal, whole
+from m0_conformance.saboteur.lies import OTHER_TEXT, Rewrites, cancel, integer, is_execute, job_of, refusal
 
 if TYPE_CHECKING:
     from m0_conformance.saboteur.defect import Proxy
@@ -107,4 +107,4 @@ class LeaversPoison(Rewrites):
 
     def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
         asked = job.get("max_tokens")
-        return {**job, "max_tokens": 4} if self.poisoned and whole(asked) and 4 < asked <= 2048 else None
+        return {**job, "max_tokens": 4} if self.poisoned and integer(asked) and 4 < asked <= 2048 else None

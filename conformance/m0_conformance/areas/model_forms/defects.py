@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from m0_conformance.saboteur.http import Answer, Request
 
 
-class Misreads(Launched):
+class PerturbedFile(Launched):
     """Serves a perturbed copy, which is how the file looks to a reader with the fault."""
 
     files: ClassVar[tuple[str, ...]] = ()
@@ -37,7 +37,7 @@ class Misreads(Launched):
         return raw
 
 
-on_tensor = lie("tensor", Misreads)
+on_tensor = lie("tensor", PerturbedFile)
 
 
 def rewrite(source: Path, path: Path, change: Callable[[str, str, Any], Any]) -> None:
@@ -78,7 +78,7 @@ def attention_biases_dropped(name: str, raw: Any) -> Any:
     return raw * 0 if name.endswith("attn_v.bias") else raw
 
 
-class WrongPairing(Misreads):
+class WrongPairing(PerturbedFile):
     name = "rope-wrong-pairs"
     about = "In qwen2 files the rotary embedding turns neighbouring dimensions."
     kills = ("M0-W-1430/positions",)

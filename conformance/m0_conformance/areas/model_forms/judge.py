@@ -18,7 +18,7 @@ from m0_conformance.judging import (
     require,
     stream_of,
 )
-from m0_conformance.judging.fields import is_whole
+from m0_conformance.judging.fields import is_integer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +132,7 @@ def context_length(recording: Recording) -> Findings:
     """No more than the file's; null says unknown, which is for M0-W-1320/context-length."""
     for exchange, body, promise in _health(recording):
         value, known = body.get("context_length"), promise["context"]
-        if known is None or value is None or not is_whole(value):
+        if known is None or value is None or not is_integer(value):
             continue
         yield require(
             0 < value <= known,

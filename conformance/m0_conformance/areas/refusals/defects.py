@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from m0_conformance.saboteur.defect import Defect
 from m0_conformance.saboteur.http import Answer, Request, json_answer, text_answer
 from m0_conformance.saboteur.lie import lie, on_request, rewrites
-from m0_conformance.saboteur.lies import Rewrites, is_execute, whole
+from m0_conformance.saboteur.lies import Rewrites, integer, is_execute
 
 if TYPE_CHECKING:
     from m0_conformance.saboteur.defect import Proxy
@@ -225,4 +225,4 @@ class NextSuffers(Rewrites):
 
     def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
         asked = job.get("max_tokens")
-        return {**job, "max_tokens": 11} if self.refused and whole(asked) and 11 < asked <= 2048 else None
+        return {**job, "max_tokens": 11} if self.refused and integer(asked) and 11 < asked <= 2048 else None

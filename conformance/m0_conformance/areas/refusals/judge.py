@@ -186,7 +186,7 @@ def refusal_members(exchange: Exchange, recording: Recording) -> Findings:  # no
         return
     code, retriable = member(body, "code"), member(body, "retriable")
     if code is not None and not isinstance(code, str):
-        code = ""  # a code that is no text is none of the set
+        code = ""  # a code that is no string is none of the set
     if code == "INVALID_REQUEST":
         yield ok(exchange, clause="M0-W-1500/invalid-request-code")
     elif not code or code in CODES:

@@ -8,7 +8,7 @@ from typing import Any
 from m0_conformance.saboteur.defect import Defect, Event
 from m0_conformance.saboteur.http import Answer, Request, json_answer
 from m0_conformance.saboteur.lie import on_event, on_request, rewrites
-from m0_conformance.saboteur.lies import OTHER_TEXT, Rewrites, failure, is_execute, job_of, sane, whole
+from m0_conformance.saboteur.lies import OTHER_TEXT, Rewrites, failure, integer, is_execute, job_of, sane
 
 
 @on_event("M0-W-1800/completes", source="a fixed buffer")
@@ -56,7 +56,7 @@ class AfterSampled(Defect):
 @rewrites("M0-W-1800/repeats", source="another code path for each kind of temperature")
 def fractional_temperature_ignores_seed(job: dict[str, Any]) -> dict[str, Any] | None:
     """Between temperatures 0 and 1 the seed is ignored."""
-    between = sane(job, "temperature", 0.001, 0.999) and whole(job.get("seed")) and 0 <= job["seed"] < 2**64
+    between = sane(job, "temperature", 0.001, 0.999) and integer(job.get("seed")) and 0 <= job["seed"] < 2**64
     return {**job, "seed": secrets.randbits(53)} if between else None
 
 
@@ -94,4 +94,4 @@ class OverflowPoisons(Rewrites):
             self.poisoned = True
             return None
         asked = job.get("max_tokens")
-        return {**job, "max_tokens": 3} if self.poisoned and whole(asked) and 3 < asked <= 2048 else None
+        return {**job, "max_tokens": 3} if self.poisoned and integer(asked) and 3 < asked <= 2048 else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from m0_conformance.saboteur.defect import Defect
 from m0_conformance.saboteur.http import Answer, Request
 from m0_conformance.saboteur.lie import hole, on_request, rewrites, too_strict
-from m0_conformance.saboteur.lies import Rewrites, TooStrict, is_execute, number, refusal, whole
+from m0_conformance.saboteur.lies import Rewrites, TooStrict, integer, is_execute, number, refusal
 
 if TYPE_CHECKING:
     from m0_conformance.saboteur.defect import Proxy
@@ -102,7 +102,7 @@ def hole_prompt_32769(job: dict[str, Any]) -> dict[str, Any] | None:
     source="known defect 17: limits that are not the spec's",
 )
 def prompt_32768_refused(value: object) -> bool:
-    """The longest legal prompt is refused: less-than in the place of at-most."""
+    """The longest legal prompt is refused: less-than instead of at-most."""
     return isinstance(value, str) and len(value) == 32768
 
 
@@ -132,13 +132,13 @@ class BodyLimit(TooStrict):
 @hole("M0-W-1300/max-tokens-range", field="max_tokens", instead=1, source="zero taken for unset")
 def hole_max_tokens_0(value: object) -> bool:
     """max_tokens 0 is accepted."""
-    return whole(value) and value == 0
+    return integer(value) and value == 0
 
 
 @hole("M0-W-1300/max-tokens-range", field="max_tokens", instead=2048, source="upstream's clamp")
 def hole_max_tokens_2049(value: object) -> bool:
     """max_tokens above 2048 is clamped instead of refused."""
-    return whole(value) and 2048 < value < 10**9
+    return integer(value) and 2048 < value < 10**9
 
 
 @too_strict(
@@ -162,13 +162,13 @@ def hole_max_tokens_2049(value: object) -> bool:
 )
 def max_tokens_1_refused(value: object) -> bool:
     """max_tokens 1 is refused."""
-    return whole(value) and value == 1
+    return integer(value) and value == 1
 
 
 @too_strict("M0-W-1300/max-tokens-range", field="max_tokens", source="off by one at the upper limit")
 def max_tokens_2048_refused(value: object) -> bool:
     """max_tokens 2048 is refused."""
-    return whole(value) and value == 2048
+    return integer(value) and value == 2048
 
 
 @hole("M0-W-1300/temperature-range", field="temperature", instead=0.0, source="a check of the upper limit only")
@@ -218,10 +218,10 @@ def top_p_1_refused(value: object) -> bool:
 @hole("M0-W-1300/top-k-range", field="top_k", instead=0, source="other servers' convention")
 def hole_top_k_negative(value: object) -> bool:
     """top_k -1 is taken for off."""
-    return whole(value) and value < 0
+    return integer(value) and value < 0
 
 
-@hole("M0-W-1300/top-k-range", field="top_k", instead=1, source="a conversion in the place of a check")
+@hole("M0-W-1300/top-k-range", field="top_k", instead=1, source="a conversion instead of a check")
 def hole_top_k_fraction(value: object) -> bool:
     """top_k 1.5 is cut to 1."""
     return isinstance(value, float) and number(value)
@@ -230,7 +230,7 @@ def hole_top_k_fraction(value: object) -> bool:
 @too_strict("M0-W-1300/top-k-range", field="top_k", source="off by one at the lower limit")
 def top_k_1_refused(value: object) -> bool:
     """top_k 1 is refused."""
-    return whole(value) and value == 1
+    return integer(value) and value == 1
 
 
 class TopKVocabulary(Rewrites):
@@ -248,7 +248,7 @@ class TopKVocabulary(Rewrites):
 
     def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
         asked = job.get("top_k")
-        return {**job, "top_k": self.size} if whole(asked) and asked > self.size else None
+        return {**job, "top_k": self.size} if integer(asked) and asked > self.size else None
 
 
 class TopKVocabularyRefused(TopKVocabulary):
@@ -301,10 +301,10 @@ def penalty_0_refused(value: object) -> bool:
 @hole("M0-W-1300/seed-range", field="seed", instead=3, source="other servers' convention")
 def hole_seed_negative(value: object) -> bool:
     """Seed -1 is taken for a random one."""
-    return whole(value) and value < 0
+    return integer(value) and value < 0
 
 
-@hole("M0-W-1300/seed-range", field="seed", instead=1, source="a conversion in the place of a check")
+@hole("M0-W-1300/seed-range", field="seed", instead=1, source="a conversion instead of a check")
 def hole_seed_fraction(value: object) -> bool:
     """Seed 1.5 is cut to 1."""
     return isinstance(value, float) and number(value)
@@ -313,13 +313,13 @@ def hole_seed_fraction(value: object) -> bool:
 @hole("M0-W-1300/seed-range", field="seed", instead=0, source="unchecked arithmetic on 64 bits")
 def hole_seed_2_64(value: object) -> bool:
     """Seed 2^64 wraps around to 0."""
-    return whole(value) and value >= 2**64
+    return integer(value) and value >= 2**64
 
 
 @too_strict("M0-W-1300/seed-range", field="seed", source="JSON numbers read as doubles")
 def seed_above_2_53_refused(value: object) -> bool:
     """Seeds that no double holds are refused."""
-    return whole(value) and value > 2**53
+    return integer(value) and value > 2**53
 
 
 @rewrites("M0-W-1300/stop-count", source="a list that is cut")
@@ -350,7 +350,7 @@ def stop_length_4_bytes(value: object) -> bool:
     return isinstance(value, list) and any(len(str(item)) > 4 for item in value)
 
 
-@rewrites("M0-W-1300/stop-empty-item", source="a filter in the place of a check")
+@rewrites("M0-W-1300/stop-empty-item", source="a filter instead of a check")
 def hole_stop_empty_item(job: dict[str, Any]) -> dict[str, Any] | None:
     """An empty stop string is left out instead of refused."""
     stop = job.get("stop")

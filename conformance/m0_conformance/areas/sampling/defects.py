@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from m0_conformance.saboteur.http import Answer, Request, json_answer
 from m0_conformance.saboteur.lie import on_event, on_request, rewrites
-from m0_conformance.saboteur.lies import Rewrites, failure, is_execute, sane, whole
+from m0_conformance.saboteur.lies import Rewrites, failure, integer, is_execute, sane
 
 if TYPE_CHECKING:
     from m0_conformance.saboteur.defect import Event
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @rewrites("M0-W-1030/same-seed", source="llama.cpp #7381; vLLM #51226, #23138; ollama #586")
 def seed_ignored(job: dict[str, Any]) -> dict[str, Any] | None:
     """Every job draws a seed of its own, whatever was asked for."""
-    return {**job, "seed": secrets.randbits(53)} if whole(job.get("seed")) and 0 <= job["seed"] < 2**64 else None
+    return {**job, "seed": secrets.randbits(53)} if integer(job.get("seed")) and 0 <= job["seed"] < 2**64 else None
 
 
 class SeedOnce(Rewrites):
@@ -28,13 +28,15 @@ class SeedOnce(Rewrites):
 
     def rewrite(self, job: dict[str, Any]) -> dict[str, Any] | None:
         self.jobs += 1
-        return {**job, "seed": job["seed"] + self.jobs} if whole(job.get("seed")) and 0 <= job["seed"] < 2**63 else None
+        return (
+            {**job, "seed": job["seed"] + self.jobs} if integer(job.get("seed")) and 0 <= job["seed"] < 2**63 else None
+        )
 
 
 @rewrites("M0-W-1030/different-seeds", "M0-W-1030/seed-omitted-varies", source="known defect 27")
 def seed_constant(job: dict[str, Any]) -> dict[str, Any] | None:
     """Every job is drawn with seed 42."""
-    return {**job, "seed": 42} if "seed" not in job or (whole(job["seed"]) and 0 <= job["seed"] < 2**64) else None
+    return {**job, "seed": 42} if "seed" not in job or (integer(job["seed"]) and 0 <= job["seed"] < 2**64) else None
 
 
 @rewrites("M0-W-1030/seed-omitted-varies", source="known defect 27")
@@ -53,7 +55,7 @@ def seed_not_reported(event: Event) -> list[Event]:
 @on_event("M0-W-1030/seed-replays", source="a seed read after the generator has moved")
 def seed_misreported(request: Request, event: Event) -> list[Event]:
     """The reported seed is another one than the one used."""
-    if whole(event.data.get("seed")) and "seed" not in request.json():
+    if integer(event.data.get("seed")) and "seed" not in request.json():
         event.data["seed"] += 1
     return [event]
 
@@ -106,26 +108,26 @@ def temperature_0_draws(job: dict[str, Any]) -> dict[str, Any] | None:
 def top_k_ignored(job: dict[str, Any]) -> dict[str, Any] | None:
     """top_k is accepted and ignored."""
     asked = job.get("top_k")
-    return {**job, "top_k": 0} if whole(asked) and 0 < asked < 200 else None
+    return {**job, "top_k": 0} if integer(asked) and 0 < asked < 200 else None
 
 
 @rewrites("M0-W-1421/top-k-cut", "M0-W-1421/top-k-one", source="off by one")
 def top_k_one_more(job: dict[str, Any]) -> dict[str, Any] | None:
     """top_k lets one token more through."""
     asked = job.get("top_k")
-    return {**job, "top_k": asked + 1} if whole(asked) and 0 < asked < 200 else None
+    return {**job, "top_k": asked + 1} if integer(asked) and 0 < asked < 200 else None
 
 
 @rewrites("M0-W-1421/top-k-one", source="a guard for values above one")
 def top_k_1_is_off(job: dict[str, Any]) -> dict[str, Any] | None:
     """top_k 1 is taken for off."""
-    return {**job, "top_k": 0} if whole(job.get("top_k")) and job["top_k"] == 1 else None
+    return {**job, "top_k": 0} if integer(job.get("top_k")) and job["top_k"] == 1 else None
 
 
 @rewrites("M0-W-1421/top-k-off", source="a buffer of fixed size")
 def top_k_vocabulary_cuts(job: dict[str, Any]) -> dict[str, Any] | None:
     """top_k of the vocabulary's size leaves two tokens."""
-    return {**job, "top_k": 2} if whole(job.get("top_k")) and 200 <= job["top_k"] <= 600 else None
+    return {**job, "top_k": 2} if integer(job.get("top_k")) and 200 <= job["top_k"] <= 600 else None
 
 
 @rewrites("M0-W-1421/top-p-cut", "M0-W-1421/top-p-zero", source="known defect 24")

@@ -207,7 +207,7 @@ def seed_omitted_varies(recording: Recording) -> Findings:
 
 
 def stated_seed(stream: Stream) -> int | None:
-    """The whole number `seed` of started or end."""
+    """The integer `seed` of started or end."""
     for event in stream.of("started", "end"):
         value = event.data.get("seed")
         if isinstance(value, int) and not isinstance(value, bool):
@@ -217,14 +217,14 @@ def stated_seed(stream: Stream) -> int | None:
 
 @judge("M0-W-1030/seed-reported")
 def seed_reported(recording: Recording) -> Findings:
-    """A whole number in started or end of a run without a seed."""
+    """An integer in started or end of a run without a seed."""
     for stream in [*_ended(recording, "hot without seed"), *_ended(recording, "replay")]:
         yield require(
             stated_seed(stream) is not None,
             stream,
             "seed-not-reported",
             "the seed that the worker chose is not stated",
-            expected="a whole number `seed` in started or end",
+            expected="an integer `seed` in started or end",
             actual="none",
             at=stream.started,
         )

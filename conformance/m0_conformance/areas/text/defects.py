@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from m0_conformance.saboteur.defect import Defect, Event
 from m0_conformance.saboteur.lie import on_event, on_events, on_request
-from m0_conformance.saboteur.lies import AND_BACK, OTHER_TEXT, Rewrites, failure, is_execute, job_of, refusal, whole
+from m0_conformance.saboteur.lies import AND_BACK, OTHER_TEXT, Rewrites, failure, integer, is_execute, job_of, refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -157,7 +157,7 @@ def end_of_sequence_ignored(request: Request, event: Event) -> list[Event]:
     """The job goes on after the end-of-sequence token, up to max_tokens."""
     job = request.json()
     asked, told = job.get("max_tokens"), event.data.get("tokens_out")
-    if event.name != "end" or job.get("stop") or not whole(asked):
+    if event.name != "end" or job.get("stop") or not integer(asked):
         return [event]
     event.data["tokens_out"] = asked
     more = [Event("token", {"t": " on", "i": index}) for index in range(told or 0, asked)]
@@ -173,7 +173,7 @@ def end_of_sequence_shown(request: Request, event: Event) -> list[Event]:
     """The end-of-sequence token is sent as text."""
     job = request.json()
     told = event.data.get("tokens_out")
-    if event.name != "end" or job.get("stop") or not whole(job.get("max_tokens")) or told == job["max_tokens"]:
+    if event.name != "end" or job.get("stop") or not integer(job.get("max_tokens")) or told == job["max_tokens"]:
         return [event]
     event.data["tokens_out"] += 1
     return [Event("token", {"t": "</s>", "i": told}), event]
