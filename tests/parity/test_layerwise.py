@@ -136,6 +136,10 @@ def test_bounds_follow_the_scores_and_the_depth_of_the_reference() -> None:
     )
     assert sharp.free("first", (0, "l_out")) == pytest.approx(10 * score_rounding(1213))
     assert sharp.free("first", (-1, LOGITS)) == sharp.free("first", (0, "l_out"))
+    for layer in range(1, 24):
+        mild._so_far["first", layer], mild.scores[layer] = 0.0, 20.0
+    assert mild.free("first", (7, "l_out")) == 1e-10
+    assert mild.free("first", (23, "l_out")) == mild.free("first", (-1, LOGITS)) == pytest.approx(3e-10)
     assert sharp.free("first", (-1, "embd")) == 1e-10
     assert sharp.local("first", (0, "Vcur")) == mild.local("first", (0, "Vcur")) == 3e-12
     assert sum_rounding(3000) < 3e-12 < sum_rounding(8960) < 1e-11

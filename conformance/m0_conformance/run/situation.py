@@ -192,6 +192,10 @@ class Situation:
         """Add one timing sample, seconds."""
         self.recording.samples.setdefault(name, []).append(round(value, 6))
 
+    def concerns(self, *clauses: str) -> None:
+        """Of the clauses that the check names, the situation can show these only: the others are not its business."""
+        self.recording.clauses = tuple(clause for clause in self.recording.clauses if clause in clauses)
+
     def not_exercised(self, reason: str) -> NoReturn:
         """End the check: the situation did not come about."""
         raise NotExercised(reason)

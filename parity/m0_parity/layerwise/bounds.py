@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 UNIT: Final = 2.0**-24
 """Half the distance of neighbouring float32 numbers, relative."""
+LAYERS: Final = 8
+"""Layers behind which a free checkpoint may have its bound; from there on the bound grows with their number, as the
+roundings do that add up."""
 GROWTH: Final = 10.0
 """What rounding in one layer's attention may grow to (NMSE) on its way through the layers behind it."""
 _INPUT: Final = {
@@ -135,5 +138,6 @@ class Bounds:
             if place[1] in {"embd", "inpL"}:
                 return self._base
             layer = max(self.scores, default=-1)
+        base = self._base * max(1.0, (layer + 1) / LAYERS)
         rounding = self._so_far.get((request, layer), 0.0)
-        return self._base if rounding <= ATTENTION else max(self._base, GROWTH * rounding)
+        return base if rounding <= ATTENTION else max(base, GROWTH * rounding)

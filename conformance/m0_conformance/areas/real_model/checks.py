@@ -94,6 +94,7 @@ async def test_form(situation: Situation) -> None:
     clauses = [FORMS[arch]] if arch in FORMS else []
     clauses += [] if "output.weight" in scan.tensors else ["M0-W-1214/tied-output"]
     kind = next((name for name, code in FORMATS.items() if scan.metadata.get("general.file_type") == code), None)
+    situation.concerns(*clauses, "M0-W-1211/context-length", *(["M0-W-1201/quant-kind-stored"] if kind else []))
     asked, _, _ = question(situation, scan)
     context = scan.metadata.get(f"{arch}.context_length")
     registered = await asyncio.to_thread(known, situation.real_model)
