@@ -12,11 +12,13 @@ import os
 import platform
 import shutil
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from bench import decode, sse
+from m0_models.fetch import FetchError, fetch
+
+from bench import engines, real_worker, sse
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
@@ -34,10 +36,11 @@ def processor() -> str:
     )
 
 
-def table(service: dict[str, float], engines: list[dict[str, Any]]) -> str:
+def table(service: dict[str, float], file: str, rows: list[engines.Row]) -> str:
     """Both measurements as Markdown."""
     load = os.getloadavg()[0]
-    rows = [
+    targets = sse.TARGETS | real_worker.TARGETS
+    lines = [
         (
             f"Measured {datetime.now(UTC):%Y-%m-%d} on {processor()}, {os.cpu_count()} cores, "
             f"load average {load:.1f} at the end. Medians; machines are shared, so read the ratios."
@@ -46,14 +49,11 @@ def table(service: dict[str, float], engines: list[dict[str, Any]]) -> str:
         "| measurement | figure | aim |",
         "|---|---|---|",
     ]
-    rows += [f"| {name} | {value:g} | {sse.TARGETS.get(name, '')} |" for name, value in service.items()]
-    rows += ["", "| decode | engine | tokens/s | low to high | ratio to llama.cpp |", "|---|---|---|---|---|"]
-    rows += [
-        f"| {row['measurement']} | {row['engine']} | {row['tokens_per_s']:g} | {row['low']:g} to {row['high']:g} "
-        f"| {row['ratio_to_llama.cpp']:g} |"
-        for row in engines
-    ]
-    return "\n".join(rows)
+    lines += [f"| {name} | {value:g} | {targets.get(name, '')} |" for name, value in service.items()]
+    lines += ["", f"{file}; medians, with the lowest and the highest of {engines.ROUNDS} rounds:", ""]
+    lines += [f"| {' | '.join(engines.HEAD)} |", "|---" * len(engines.HEAD) + "|"]
+    lines += [f"| {' | '.join(row.cells())} |" for row in rows]
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -61,6 +61,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--only", choices=("cpu", "gpu"), default=None, help="default: whatever this machine has")
     parser.add_argument("--write", action="store_true", help="renew the CPU figures of docs/performance.md")
+    parser.add_argument("--real", default="qwen2.5-coder-0.5b", metavar="NAME", help="CPU: the real model, by its name")
+    parser.add_argument("--model", type=Path, metavar="PATH", help="CPU: a GGUF file instead of the real model")
     parser.add_argument("--output", type=Path, default=ROOT / "reports" / "bench", help="folder for bench.json")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -71,10 +73,17 @@ def main() -> int:
     if options.only == "gpu":
         sys.stderr.write("bench: no NVIDIA device here (nvidia-smi is missing)\n")
         return 3
-    service, engines = sse.measure(), decode.measure()
-    text = table(service, engines)
+    try:
+        path = options.model or fetch(options.real, tell=lambda line: print(line, flush=True))  # noqa: T201 - progress
+    except (FetchError, KeyError) as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 3
+    service = sse.measure() | real_worker.measure(path)
+    rows = engines.measure(path)
+    text = table(service, path.name, rows)
     sys.stdout.write(text + "\n")
-    (options.output / "bench.json").write_text(json.dumps({"service": service, "decode": engines}, indent=1) + "\n")
+    figures = {"service": service, "file": path.name, "engines": [asdict(row) for row in rows]}
+    (options.output / "bench.json").write_text(json.dumps(figures, indent=1) + "\n")
     if options.write:
         page = PAGE.read_text(encoding="utf-8")
         head, _, rest = page.partition(BEGIN)
