@@ -220,6 +220,8 @@ class WorkerSettings:
     gelu_table: bool = False
     half_attention: bool = False
     """Queries and softmax weights rounded to FP16, as llama.cpp's CPU code does beside an FP16 cache."""
+    compiled: bool = False
+    """Stored blocks and compiled kernels, as for a large model; NumPy with weights in float32 otherwise."""
     context: int = CONTEXT
 
 
@@ -239,7 +241,7 @@ def record_worker(
     effect, so it is refused there. ``names`` limits what is recorded.
 
     Raises:
-        ValueError: forcing on another device than the CPU.
+        ValueError: forcing on another device than the CPU, or compiled kernels where there are none.
         GgufError: the worker refuses the file.
     """
     settings = settings or WorkerSettings()
@@ -256,12 +258,13 @@ def record_worker(
                 "yarn_rounding": settings.yarn_rounding,
                 "gelu_table": settings.gelu_table,
                 "half_attention": settings.half_attention,
+                "compiled": settings.compiled,
                 "context": settings.context,
             },
         }
     )
     gguf = GgufFile.open(path)
-    device: Device = open_device(settings.device, 0)
+    device: Device = open_device(settings.device, 0, dense_budget=0 if settings.compiled else None)
     if isinstance(device, CpuDevice):
         device.half_attention = settings.half_attention
     try:
@@ -273,6 +276,8 @@ def record_worker(
             yarn_rounding=settings.yarn_rounding,
             gelu_table=settings.gelu_table,
         )
+        if settings.compiled and device.note is not None:
+            raise ValueError(device.note)  # NumPy in their place would prove nothing about kernels
         recording.provenance["architecture"] = model.architecture
         texts = gguf.metadata.get("tokenizer.ggml.tokens")
         recording.vocabulary = [str(text) for text in texts] if isinstance(texts, list | tuple) else []

@@ -58,6 +58,7 @@ def measure(bench: Bench, recipe: Recipe, settings: WorkerSettings | None = None
         reference.provenance |= {"twin_of": sha256(path), "model": path.name}
     bound = free_bound(recipe.architecture) if settings.kv == "f32" else HALF_BOUND
     label = recipe.name if settings.kv == "f32" else f"{recipe.name}, FP16 KV"
+    label += ", compiled" if settings.compiled else ""
     if doubts := suspicions(reference):
         return Row("T2", label, float("inf"), bound, f"reference suspect: {doubts[0]}")
     free = compare(reference, record_worker(path, work, settings))
@@ -75,9 +76,10 @@ def _at(place: tuple[int, str]) -> str:
 
 
 def rung(bench: Bench) -> Iterator[Row]:
-    """All models with an F32 cache, the F32 ones with an FP16 cache, and gpt2's table operation by operation."""
+    """All models with an F32 cache, by NumPy and by compiled kernels; the F32 ones with an FP16 cache; gpt2's table."""
     for recipe in recipes():
         yield measure(bench, recipe)
+        yield measure(bench, recipe, WorkerSettings(compiled=True))
     for architecture in ARCHITECTURES:
         recipe = Recipe(f"{architecture}-f32", architecture, "F32")
         # llama.cpp rounds queries and softmax weights too; the worker is told to, or the gap would be 1e-6 to 2e-6
