@@ -101,6 +101,10 @@ class _Held:
     def n_vocab(self) -> int:
         return self._adapter.n_vocab
 
+    @property
+    def n_head(self) -> int:
+        return self._adapter.n_head
+
     def forward(self, step: Step) -> Generator[Pause, None, Array]:
         self.passes.append(_Pass(self._adapter.forward(step), self._tap.position, step.n_tokens))
         yield Pause.LAYER

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_by_hand import GREEDY, drain, generate, load, next_token
+from engine_by_hand import GREEDY, Seen, drain, generate, load, next_token, nmse
 from m0_worker.adapters import ADAPTERS, ModelError
 from m0_worker.devices import open_device
-from m0_worker.devices.cpu import CpuDevice
+from m0_worker.devices.cpu import CpuDevice, decoding
 from m0_worker.devices.cpu.cache import KvCache
+from m0_worker.devices.cpu.decoding import chunk_length
 from m0_worker.devices.interface import CacheShape
 from m0_worker.engine import load_model
 from m0_worker.errors import DeviceError, OutOfMemory
@@ -145,6 +146,28 @@ def test_work_is_cut_into_steps(miniature: Any) -> None:
     job.launch()
     assert sum(1 for _ in job.collect()) == 10
     job.close()
+
+
+@pytest.mark.parametrize(
+    ("position", "n_head", "length"), [(0, 14, 128), (1500, 14, 128), (2000, 14, 64), (60_000, 64, 16)]
+)
+def test_passes_are_shorter_the_more_a_token_looks_back_at(position: int, n_head: int, length: int) -> None:
+    assert chunk_length(position, n_head) == length
+    assert length == 16 or n_head * length * (position + length) <= 3_000_000
+
+
+def test_a_long_prompt_is_the_same_in_passes_of_any_length(miniature: Any, monkeypatch: Any) -> None:
+    model = load(miniature("llama"), kv_dtype="f32")
+    logits = []
+    for scores in (3_000_000, 20_000):
+        monkeypatch.setattr(decoding, "SCORES", scores)
+        tap = Seen(names=frozenset({"result_output"}), all_rows=True)
+        job = model.open(301, GREEDY, seed=0, tap=tap)
+        drain(job.prefill(list(range(300))))
+        job.close()
+        logits.append((len(tap.passes), tap.joined("result_output")))
+    assert logits[0][0] == 3 < logits[1][0]
+    assert nmse(logits[0][1], logits[1][1]) < 1e-11
 
 
 def test_the_file_may_change_once_a_small_model_is_loaded(miniature: Any, tmp_path: Any) -> None:

@@ -48,6 +48,7 @@ class ModelAdapter(ABC):
     architectures: ClassVar[tuple[str, ...]]
     cache: CacheShape
     n_vocab: int
+    n_head: int
 
     @classmethod
     @abstractmethod

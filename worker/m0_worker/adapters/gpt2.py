@@ -41,6 +41,7 @@ class Gpt2(ModelAdapter):
 
     cache: CacheShape
     n_vocab: int
+    n_head: int
     n_embd: int
     eps: float
     scale: float
@@ -84,6 +85,7 @@ class Gpt2(ModelAdapter):
         return cls(
             cache=CacheShape(n_layer, n_kv_head, head_dim, options.kv_dtype),
             n_vocab=n_vocab,
+            n_head=n_head,
             n_embd=n_embd,
             eps=load.number("attention.layer_norm_epsilon"),
             scale=head_dim**-0.5,

@@ -173,6 +173,11 @@ class Adapter(Protocol):
         """Rows of the output matrix."""
         ...
 
+    @property
+    def n_head(self) -> int:
+        """Query heads."""
+        ...
+
     def forward(self, step: Step) -> Generator[Pause, None, Array]:
         """From tokens to the logits of the step's output rows, (n_out, n_vocab). Yields between operations."""
         ...
