@@ -101,7 +101,7 @@ def run(options: Any) -> int:
     """`conformance run`."""
     chosen = RunOptions.of(options)
     session = Run.begin(chosen)
-    code = run_checks(session, chosen)
+    code = run_checks(session)
     if session.outcome is None or session.report is None:
         print_crashes()
         return complain("the suite could not run its checks; see above", EXIT_USAGE)

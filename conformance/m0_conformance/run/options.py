@@ -43,19 +43,6 @@ class RunOptions:
         values["requirement"] = list(values.get("requirement") or [])
         return cls(**values)
 
-    def words(self) -> list[str]:
-        """The same options as command-line words."""
-        result: list[str] = []
-        for item in fields(self):
-            flag, value = f"--{item.name.replace('_', '-')}", getattr(self, item.name)
-            if isinstance(value, bool):
-                result += [flag] if value else []
-            elif isinstance(value, list):
-                result += [f"{flag}={entry}" for entry in value]
-            elif value is not None:
-                result.append(f"{flag}={value}")
-        return result
-
     def as_json(self) -> dict[str, Any]:
         """For the report: every option that differs from its default."""
         plain = RunOptions()

@@ -27,13 +27,13 @@ def _alone() -> None:
         os.environ.pop(name, None)
 
 
-def run_checks(session: Run, options: RunOptions, checks: Path = CHECKS) -> int:
-    """Run pytest for one run."""
+def run_checks(session: Run, checks: Path = CHECKS) -> int:
+    """Run pytest for one run, whose options the command line has parsed."""
     with handled(lambda: session.progress.say("interrupted: ending the check and the workers")):
-        return run_pytest(options.words(), checks, _Handover(session))
+        return run_pytest(checks, _Handover(session))
 
 
-def run_pytest(options: list[str], checks: Path, *plugins: object) -> int:
+def run_pytest(checks: Path, *plugins: object) -> int:
     """Run pytest with the suite's plugin and nothing else in this process."""
     _alone()
     words = [
@@ -43,7 +43,6 @@ def run_pytest(options: list[str], checks: Path, *plugins: object) -> int:
         # A warning at the very end of the process must not cost the report.
         *("-p", "no:unraisableexception", "-p", "no:threadexception"),
         *("--assert=plain", "--capture=no", "--import-mode=importlib"),
-        *options,
         str(checks),
     ]
     return int(pytest.main(words, plugins=plugins))
@@ -55,7 +54,7 @@ def collected(work: Callable[[Callable[[RunOptions], None]], None]) -> None:
     Raises what `work` raises, and ValueError when the checks cannot be collected.
     """
     session = _Collected(work)
-    run_pytest([], CHECKS, _Handover(None), session)
+    run_pytest(CHECKS, _Handover(None), session)
     if session.raised is not None:
         raise session.raised
     if not session.begun:

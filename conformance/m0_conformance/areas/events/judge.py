@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 
+from m0_conformance.contract import has, must_be, required
 from m0_conformance.judging import (
     Event,
     Exchange,
@@ -38,20 +39,22 @@ def _readable(stream: Stream, kind: str) -> list[Event]:
     return [event for event in stream.of(kind) if isinstance(event.json.value, dict)]
 
 
-def _field(stream: Stream, event: Event, name: str, kind: str, *, fine: bool, clause: str = "") -> Finding | None:
-    """A failure when the field is missing or wrong."""
-    if fine:
-        return None
-    found = repr(event.data[name])[:80] if name in event.data else "missing"
-    return fail(
-        stream,
-        f"{event.kind}-{name}",
-        f"{event.kind} has no {name} that is {kind}",
-        expected=f"{name}: {kind}",
-        actual=f"{name}: {found}",
-        at=event,
-        clause=clause,
-    )
+def _wrong(stream: Stream, event: Event, *fields: str, clause: str = "") -> list[Finding]:
+    """A failure for every field that is missing, or not what the contract's schema says."""
+    name = f"event.{event.kind}"
+    return [
+        fail(
+            stream,
+            f"{event.kind}-{field}",
+            f"{event.kind} has no {field} that is {must_be(name, field)}",
+            expected=f"{field}: {must_be(name, field)}",
+            actual=f"{field}: {repr(event.data[field])[:80] if field in event.data else 'missing'}",
+            at=event,
+            clause=clause,
+        )
+        for field in fields
+        if not has(name, event.data, field)
+    ]
 
 
 @invariant("M0-W-1312/json-object")
@@ -81,12 +84,7 @@ def json_object(stream: Stream) -> Findings:
 def started_fields(stream: Stream) -> Findings:
     """job_id, model, started_at."""
     for event in _readable(stream, "started"):
-        wrong = [
-            finding
-            for name in ("job_id", "model", "started_at")
-            if (finding := _field(stream, event, name, "a string", fine=isinstance(event.data.get(name), str)))
-        ]
-        yield from wrong or [ok(stream)]
+        yield from _wrong(stream, event, *required("event.started")) or [ok(stream)]
 
 
 @invariant("M0-W-1312/started-job-id")
@@ -195,11 +193,8 @@ def _health_models(stream: Stream) -> set[str]:
 def token_fields(stream: Stream) -> Findings:
     """T is a string (possibly empty), i an integer."""
     for event in _readable(stream, "token"):
-        wrong = _field(stream, event, "t", "a string", fine=isinstance(event.data.get("t"), str)) or _field(
-            stream, event, "i", "an integer", fine=is_integer(event.data.get("i"))
-        )
-        if wrong is not None:
-            yield wrong
+        if wrong := _wrong(stream, event, *required("event.token")):
+            yield wrong[0]
             return
     if stream.tokens:
         yield ok(stream, events=len(stream.tokens))
@@ -227,20 +222,7 @@ def token_index(stream: Stream) -> Findings:
 def end_fields(stream: Stream) -> Findings:
     """Both integers, not negative."""
     for event in _readable(stream, "end"):
-        wrong = [
-            finding
-            for name in ("tokens_out", "decode_time_ms")
-            if (
-                finding := _field(
-                    stream,
-                    event,
-                    name,
-                    "an integer not below zero",
-                    fine=is_integer(event.data.get(name)) and event.data[name] >= 0,
-                )
-            )
-        ]
-        yield from wrong or [ok(stream)]
+        yield from _wrong(stream, event, *required("event.end")) or [ok(stream)]
 
 
 @invariant("M0-W-1312/end-tokens-out")
@@ -297,32 +279,11 @@ def end_decode_time(stream: Stream) -> Findings:
 def error_events(stream: Stream) -> Findings:
     """Code and message; code out of the stable set; retriable a boolean."""
     for event in _readable(stream, "error"):
-        wrong = [
-            finding
-            for name in ("code", "message")
-            if (
-                finding := _field(
-                    stream,
-                    event,
-                    name,
-                    "a non-empty string",
-                    fine=isinstance(event.data.get(name), str) and bool(event.data[name]),
-                )
-            )
-        ]
-        yield from wrong or [ok(stream)]
-        code = event.data.get("code")
-        if isinstance(code, str) and code:
-            yield _code(stream, code, event)
-        lacks = _field(
-            stream,
-            event,
-            "retriable",
-            "a boolean",
-            fine=isinstance(event.data.get("retriable"), bool),
-            clause="M0-W-1510/retriable",
-        )
-        yield lacks or ok(stream, clause="M0-W-1510/retriable")
+        yield from _wrong(stream, event, "code", "message") or [ok(stream)]
+        if has("event.error", event.data, "code"):
+            yield _code(stream, event.data["code"], event)
+        clause = "M0-W-1510/retriable"
+        yield from _wrong(stream, event, "retriable", clause=clause) or [ok(stream, clause=clause)]
 
 
 def _code(subject: Stream | Exchange, code: str, event: Event | None = None) -> Finding:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from m0_conformance.contract import has, must_be, required
 from m0_conformance.judging import (
     Exchange,
     Findings,
-    Json,
     Recording,
     describe,
     fail,
@@ -22,10 +20,6 @@ from m0_conformance.judging import (
     warn,
 )
 from m0_conformance.judging.answers import broken, health_body, is_health, unanswered
-from m0_conformance.judging.fields import is_integer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 @judge("M0-W-1360/from-metadata", "M0-W-1364/vocab-size")
@@ -76,21 +70,7 @@ GGUF_FORMATS = M0_QUANTS | {
 }  # fmt: skip
 
 
-_PREFIX = "M0-W-1320/"
-
-
-_RULES: dict[str, tuple[str, str, Callable[[Json], bool]]] = {
-    "model": ("model", "a non-empty string", lambda v: isinstance(v, str) and bool(v.strip())),
-    "resident": ("resident", "true or false", lambda v: isinstance(v, bool)),
-    "vram-bytes-used": ("vram_bytes_used", "an integer not below zero", lambda v: is_integer(v) and v >= 0),
-    "vocab-size": ("vocab_size", "an integer above zero", lambda v: is_integer(v) and v > 0),
-    "context-length": (
-        "context_length",
-        "an integer above zero, or null",
-        lambda v: v is None or (is_integer(v) and v > 0),
-    ),
-    "tokenizer-kind": ("tokenizer_kind", "gguf-bpe or hf-json", lambda v: v in ("gguf-bpe", "hf-json")),
-}
+FIELDS = {f"M0-W-1320/{field.replace('_', '-')}": field for field in required("health")}
 
 
 @invariant("M0-W-1320/answers-json", on="exchange")
@@ -130,21 +110,20 @@ def answers_json(exchange: Exchange, recording: Recording) -> Findings:
     )
 
 
-@invariant(*(_PREFIX + name for name in _RULES), on="exchange")
+@invariant(*FIELDS, on="exchange")
 def fields(exchange: Exchange, recording: Recording) -> Findings:  # noqa: ARG001 - the signature of "exchange"
     """Presence and type of each field that needs no second look."""
     body = health_body(exchange) if is_health(exchange) else None
-    if body is None:
-        return
-    for name, (key, words, fine) in _RULES.items():
+    for clause, field in FIELDS.items() if body is not None else ():
+        words, keys = must_be("health", field), ", ".join(sorted(body or ()))[:120]
         yield require(
-            key in body and fine(body[key]),
+            has("health", body or {}, field),
             exchange,
-            f"health-{name}",
-            f"/health has no {key} that is {words}",
-            expected=f"{key}: {words}",
-            actual=f"{key}: {body[key]!r}"[:120] if key in body else f"no {key}; keys: {', '.join(sorted(body))[:120]}",
-            clause=_PREFIX + name,
+            f"health-{field.replace('_', '-')}",
+            f"/health has no {field} that is {words}",
+            expected=f"{field}: {words}",
+            actual=f"{field}: {body[field]!r}"[:120] if body and field in body else f"no {field}; keys: {keys}",
+            clause=clause,
         )
 
 
@@ -181,7 +160,7 @@ def optional_types(exchange: Exchange, recording: Recording) -> Findings:  # noq
         yield not_applicable(exchange, "the worker sends neither sm nor cuda_runtime_version")
     else:
         yield require(
-            is_integer(present.get("sm", 0)) and isinstance(present.get("cuda_runtime_version", ""), str),
+            all(has("health", present, field) for field in present),
             exchange,
             "optional-type",
             "an optional health field has the wrong type",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m0_conformance.contract import schema_errors
+from m0_conformance.contract import conforms
 from m0_conformance.judging import (
     Exchange,
     Findings,
@@ -40,7 +40,7 @@ OWN_FAILURES = frozenset({"INSUFFICIENT_VRAM", "VRAM_OOM", "CUDA_ERROR", "INFERE
 
 
 def _invalid(exchange: Exchange) -> bool:
-    return bool(schema_errors("execute", exchange.request_json()))
+    return not conforms("execute", exchange.request_json())
 
 
 def _well_formed(exchange: Exchange) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from m0_conformance.contract import schema_errors
+from m0_conformance.contract import conforms
 from m0_conformance.judging import (
     Exchange,
     Findings,
@@ -296,7 +296,7 @@ def _scale(stream: Stream) -> float:
 @invariant("M0-W-1300/streams", on="exchange")
 def streams(exchange: Exchange, recording: Recording) -> Findings:
     """A 200 is announced as text/event-stream; 429, 409 and 503 to a valid job are the turnstile's right (E-2ND)."""
-    if not is_execute(exchange) or schema_errors("execute", exchange.request_json()):
+    if not is_execute(exchange) or not conforms("execute", exchange.request_json()):
         return
     if exchange.status is None:
         if unanswered(exchange, recording):
