@@ -17,21 +17,20 @@ if TYPE_CHECKING:
 REQUEST = Request("POST", "/execute", (), b'{"temperature": 2}')
 
 
-@on_event("M0-W-1312/token-index", source="nowhere", collateral=("M0-W-1312/token-fields",))
-def odd_test_index(event: Event) -> list[Event]:
-    """i is always seven."""
-    event.data["i"] = 7
-    return [event]
-
-
 def test_a_function_becomes_a_defect_that_takes_what_it_names() -> None:
+    @on_event("M0-W-1312/token-index", source="nowhere", collateral=("M0-W-1312/token-fields",))
+    def odd_test_index(event: Event) -> list[Event]:
+        """i is always seven."""
+        event.data["i"] = 7
+        return [event]
+
     kind: type[Defect] = odd_test_index
     assert (kind.name, kind.about, kind.source) == ("odd-test-index", "i is always seven.", "nowhere")
     assert kind.kills == ("M0-W-1312/token-index",)
     assert kind.collateral == ("M0-W-1312/token-fields",)
     (event,) = kind().event(REQUEST, Event("token", {"i": 0}))
     assert event.data == {"i": 7}
-    kind.name = ""  # no entry of the catalogue
+    kind.name = ""  # what has no name is no entry of the catalogue
 
 
 def test_a_plain_function_may_stand_for_a_coroutine() -> None:
