@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -223,3 +224,13 @@ def test_cancel_needs_a_job() -> None:
         with pytest.raises(HttpError) as raised:
             parse_cancel(document)
         assert raised.value.status_code == 400
+
+
+def test_a_prompt_without_a_token_is_refused() -> None:
+    """A byte-level vocabulary may lack control characters: such a prompt gives the model nothing to continue."""
+    limits = replace(LIMITS, encode=lambda text, _: [1] if text.strip("\x14") else [])
+    document: dict[str, object] = {"job_id": "j", "prompt": "\x14"}
+    with pytest.raises(HttpError) as refused:
+        parse_execute(document, limits)
+    assert "no token for any part of it" in str(refused.value.payload["errors"])
+    assert parse_execute({**document, "prompt": "a\x14"}, limits).prompt_tokens == (1,)

@@ -102,7 +102,11 @@ def _prompt(limits: Limits) -> Any:
     """The type of `prompt`: a string in the schema, a `Prompt` once it is valid."""
 
     def check(text: str) -> Prompt:
-        return Prompt(text, _tokens(text, limits.max_tokens_in, lambda part: limits.encode(part, True)))
+        tokens = _tokens(text, limits.max_tokens_in, lambda part: limits.encode(part, True))
+        if not tokens:  # as with a control character that a byte-level vocabulary left out
+            reason = "the vocabulary has no token for any part of it"
+            raise PydanticCustomError("tokenizable", "cannot be tokenized: {reason}", {"reason": reason})
+        return Prompt(text, tokens)
 
     string = core_schema.str_schema(strict=True, min_length=1, max_length=MAX_PROMPT)
     return Annotated[
