@@ -150,6 +150,17 @@ def test_a_processor_without_the_instructions_is_named(monkeypatch: Any) -> None
         library.load([GgmlType.Q8_0], 1)
 
 
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 64), ("150000 100000", 1), ("50000 100000", 1), ("400000 100000", 4), ("", 64)]
+)
+def test_cores_are_those_that_the_process_may_use(quota: str, cores: int, tmp_path: Path, monkeypatch: Any) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(quota)
+    monkeypatch.setattr(library, "_QUOTA", file)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    assert library.n_cores() == cores
+
+
 def test_a_small_model_imports_no_numba(miniature: Any) -> None:
     path = miniature("llama", "Q4_0")
     code = (

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from m0_worker.devices.cpu.compiled.matrix import Kernels
 
 _SOURCES = Path(__file__).parent / "compiled"
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of processor time, and the period they are for
 _MOST_THREADS = 16  # more only wait for the same memory
 _NEEDED = ("avx2", "f16c", "fma")  # without them LLVM would call functions that are not there, or slow ones
 
@@ -39,7 +40,7 @@ def n_cores() -> int:
     """Cores that this process may use: those it is bound to, and no more than its control group pays for."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        quota, period = _QUOTA.read_text(encoding="ascii").split()
         paid = bound if quota == "max" else max(1, int(quota) // int(period))
     except (OSError, ValueError):
         paid = bound

@@ -180,13 +180,15 @@ class Crew:
             left.release()
 
         helpers = min(len(self._helpers), n - 1)
-        self._board[STOP] = 1
-        for _ in range(helpers):
-            self._errands.put(some)
-        some()
-        for _ in range(helpers + 1):
-            left.acquire()
-        self._board[STOP] = 0
+        self._board[STOP] = 1  # whoever looks for pieces comes back
+        try:
+            for _ in range(helpers):
+                self._errands.put(some)
+            some()
+            for _ in range(helpers + 1):
+                left.acquire()
+        finally:
+            self._board[STOP] = 0
         if failures:
             raise failures[0]
 
