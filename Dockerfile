@@ -2,6 +2,7 @@
 #
 #   docker build -t m0 .                        the CPU worker
 #   docker build -t m0 --build-arg CUDA=1 .     for hosts with an NVIDIA driver; run it with `--gpus all`
+#   docker build -t m0 --build-arg CPU=1 .      the CPU worker with numba, for models that people use
 #   docker run --rm -v "$PWD/reports:/reports" m0
 #   docker run --rm -p 8080:8080 -v "$PWD:/models:ro" m0 worker --worker-id ID --model /models/a.gguf --gpu-device 0 --port 8080
 #
@@ -22,6 +23,7 @@ WORKDIR /src
 COPY requirements ./requirements
 # Libraries first: a change of the sources builds on the same layer.
 ARG CUDA=0
+ARG CPU=0
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf,required=false \
     --mount=type=secret,id=ca,target=/run/secrets/ca.crt,required=false \
     if [ -f /run/secrets/ca.crt ]; then export PIP_CERT=/run/secrets/ca.crt; fi \
@@ -31,6 +33,8 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf,required=false \
     && /opt/build/bin/pip --python /opt/m0/bin/python install --require-hashes -r requirements/runtime.txt \
     && if [ "$CUDA" = 1 ]; then \
         /opt/build/bin/pip --python /opt/m0/bin/python install --require-hashes -r requirements/cuda.txt; fi \
+    && if [ "$CPU" = 1 ]; then \
+        /opt/build/bin/pip --python /opt/m0/bin/python install --require-hashes -r requirements/cpu.txt; fi \
     # NVRTC's wheel holds a second build of the library that nothing here loads.
     && find /opt/m0 -name "libnvrtc*.alt.so*" -delete
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
