@@ -154,10 +154,10 @@ def _is_byte_level(inner: tokenizers.Tokenizer, path: Path) -> bool:
 
 def _config(path: Path) -> dict[str, object]:
     beside = path.with_name("tokenizer_config.json")
+    if not beside.is_file():  # a FIFO of that name would wait for somebody to write into it
+        return {}
     try:
         content = json.loads(beside.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError, RecursionError) as error:
         raise TokenizerError(f"{beside} cannot be read: {error}") from error
     return content if isinstance(content, dict) else {}
