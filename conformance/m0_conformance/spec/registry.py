@@ -41,7 +41,7 @@ from m0_conformance.spec.requirements import (
     SpecLock,
     Variant,
 )
-from m0_conformance.spec.tables import TableReader
+from m0_conformance.spec.tables import TableReader, shape_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,11 +99,14 @@ class _Reader(TableReader):
     def read(self) -> Registry:
         lock = self.toml("spec/SPEC.lock.toml")
         passages = self.passages(lock)
-        profiles = self.profiles(self.toml("spec/profiles.toml"))
-        readings = self.readings(self.toml("spec/readings.toml"))
+        profiles = self.toml("spec/profiles.toml", "profiles")
+        readings = self.toml("spec/readings.toml", "readings")
         retired = {str(key): str(value) for key, value in self.toml("spec/retired.toml").items()}
-        heads = self.toml(HEADS)
-        clauses = self.clauses(heads)
+        heads = self.toml(HEADS, "requirements")
+        areas = {area: self.toml(f"areas/{area}/clauses.toml", "clauses") for area in _areas(self.root / "areas", "")}
+        if self.problems:
+            raise RegistryError(self.problems)
+        clauses = self.clauses(heads, areas)
         requirements: dict[str, Requirement] = {}
         for identifier, table in heads.items():
             requirement = self.requirement(HEADS, identifier, table, passages, tuple(clauses[identifier]))
@@ -120,8 +123,8 @@ class _Reader(TableReader):
                 lines=int(lock.get("lines", 0)),
             ),
             requirements=MappingProxyType(dict(sorted(requirements.items(), key=lambda item: _spec_order(item[0])))),
-            readings=MappingProxyType(readings),
-            profiles=MappingProxyType(profiles),
+            readings=MappingProxyType(self.readings(readings)),
+            profiles=MappingProxyType(self.profiles(profiles)),
             digest=self.hash.hexdigest(),
             retired=MappingProxyType(retired),
         )
@@ -133,21 +136,19 @@ class _Reader(TableReader):
             raise RegistryError(self.problems)
         return registry
 
-    def clauses(self, heads: dict[str, Any]) -> dict[str, list[Clause]]:
+    def clauses(self, heads: dict[str, Any], areas: dict[str, dict[str, Any]]) -> dict[str, list[Clause]]:
         """The clauses of all areas by requirement, areas in the order of their names."""
         found: dict[str, list[Clause]] = defaultdict(list)
         home: dict[str, str] = {}
-        for area in _areas(self.root / "areas", ""):
+        for area, document in areas.items():
             where = f"areas/{area}/clauses.toml"
-            for requirement, table in self.toml(where).items():
-                if not isinstance(heads.get(requirement), dict):
+            for requirement, table in document.items():
+                if requirement not in heads:
                     self.complain(where, requirement, f"has no table in {HEADS}")
                     continue
-                for name, fields in table.items() if isinstance(table, dict) else [("", None)]:
+                for name, fields in table.items():
                     key = f"{requirement}/{name}"
-                    if not isinstance(fields, dict):
-                        self.complain(where, key, f"must be a table [{requirement}.NAME]")
-                    elif key in home:
+                    if key in home:
                         self.complain(where, key, f"is already in {home[key]}")
                     else:
                         home[key] = where
@@ -169,12 +170,18 @@ class _Reader(TableReader):
         self.hash.update(name.encode() + b"\0" + data.replace(b"\r\n", b"\n") + b"\0")
         return data
 
-    def toml(self, name: str) -> dict[str, Any]:
+    def toml(self, name: str, schema: str = "") -> dict[str, Any]:
+        """A file's tables; whatever is not as the JSON Schema of that name says is complained of."""
         try:
-            return tomllib.loads(self.data(name).decode())
+            document = tomllib.loads(self.data(name).decode())
         except ValueError as error:  # TOMLDecodeError (which also finds duplicate keys) and UnicodeDecodeError
             self.complain(name, "", f"is no valid TOML: {error}")
             return {}
+        if schema:
+            text = (files("m0_conformance") / "spec" / f"{schema}.schema.json").read_text("utf-8")
+            for key, words in shape_problems(json.loads(text), document):
+                self.complain(name, key, words)
+        return document
 
     def passages(self, lock: dict[str, Any]) -> dict[str, dict[str, Any]]:
         where = "spec/passages.json"

@@ -5,9 +5,9 @@ Every complaint names the file and the key, and reading goes on, so that one run
 
 from __future__ import annotations
 
-import re
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
+
+from jsonschema import Draft202012Validator
 
 from m0_conformance.spec.requirements import (
     Basis,
@@ -21,11 +21,9 @@ from m0_conformance.spec.requirements import (
     Variant,
 )
 
-REQUIREMENT_ID = re.compile(r"M0-(?:W-[0-9]{4}|SYS-[0-9]+(?:\.[0-9]+)+)")
-CLAUSE_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
-READING_NAME = re.compile(r"E-[A-Z0-9]+")
-SCOPES = frozenset({"M0", "M0-opt", "M1", "dead"})
-STANCES = ("strict", "lenient", "deviation")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SMALLEST_PROFILE = {
     Observable.WIRE: "m0-wire",
     Observable.TIMING: "m0-wire",
@@ -36,26 +34,33 @@ SMALLEST_PROFILE = {
     Observable.WHITEBOX: "m0",
     Observable.DOCUMENT: "m0",
 }
-_REQUIREMENT_KEYS = frozenset({"title", "level", "scope", "reason"})
-_CLAUSE_KEYS = frozenset(
-    {
-        "text",
-        "level",
-        "level_basis",
-        "observable",
-        "status",
-        "profile",
-        "reason",
-        "depends_on",
-        "min_evidence",
-        "readings",
-        "note",
-        "no_defect",
-    }
-)
-_READING_KEYS = frozenset({"topic", "problem", "reading", "default", "variants"})
-_PROFILE_KEYS = frozenset({"title", "needs", "includes", "gates", "next"})
-_E = TypeVar("_E", bound=StrEnum)
+
+
+def shape_problems(schema: dict[str, Any], document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, complaint) for everything in which a file's tables are not what its JSON Schema says."""
+    for error in Draft202012Validator(schema).iter_errors(document):
+        *place, field = [*map(str, error.absolute_path)] or [""]
+        key, value = "/".join(place), error.instance
+        of_names = "propertyNames" in error.absolute_schema_path
+        if of_names or error.validator in {"additionalProperties", "required"}:
+            key = "/".join((*place, field)).rstrip("/")
+        if error.validator == "additionalProperties":
+            known = error.schema["properties"]
+            unknown = ", ".join(repr(name) for name in value if name not in known)
+            yield key, f"has the unknown key {unknown}; known: {', '.join(sorted(known))}"
+        elif error.validator == "required":
+            yield key, f"needs `{next(name for name in error.validator_value if name not in value)}`"
+        elif error.validator == "enum":
+            yield key, f"has {field} {value!r}; known: {', '.join(error.validator_value)}"
+        elif of_names:
+            yield f"{key}/{value}".lstrip("/"), f"needs a name like {error.validator_value}"
+        else:
+            yield key, f"has {field} {value!r}, which is not {error.validator} {error.validator_value}"
+
+
+def text(table: dict[str, Any], name: str) -> str | None:
+    """A string with its white space folded; None where the key is missing."""
+    return " ".join(table[name].split()) if name in table else None
 
 
 class TableReader:
@@ -72,34 +77,25 @@ class TableReader:
         self,
         where: str,
         identifier: str,
-        table: Any,
+        table: dict[str, Any],
         passages: dict[str, dict[str, Any]],
         clauses: tuple[Clause, ...],
     ) -> Requirement | None:
         """A requirement with its clauses, or None where the identifier is none of the spec's."""
-        if not isinstance(table, dict):
-            self.complain(where, identifier, "must be a table")
-            return None
         passage = passages.get(identifier)
-        if REQUIREMENT_ID.fullmatch(identifier) is None or passage is None:
+        if passage is None:
             self.complain(where, identifier, "is no requirement of the pinned spec (passages.json)")
             return None
-        self.known_keys(where, identifier, table, _REQUIREMENT_KEYS)
-        title = self.text(where, identifier, table, "title") or ""
+        title, reason = text(table, "title") or "", text(table, "reason")
         if title != passage["title"]:
             self.complain(where, identifier, f"has title {title!r}, the spec's heading says {passage['title']!r}")
-        level = self.word(where, identifier, table, "level", Level, None)
-        scope = self.text(where, identifier, table, "scope") or ""
-        if scope not in SCOPES:
-            self.complain(where, identifier, f"has scope {scope!r}; known: {', '.join(sorted(SCOPES))}")
-        reason = self.text(where, identifier, table, "reason", required=False)
         requirement = Requirement(
             id=identifier,
             title=title,
             line=int(passage["line"]),
             sha256=str(passage["sha256"]),
-            level=level,
-            scope=scope,
+            level=Level(table["level"]),
+            scope=table["scope"],
             clauses=clauses,
             reason=reason,
         )
@@ -116,12 +112,9 @@ class TableReader:
     ) -> Clause:
         """One clause; it inherits the level of `head`, its requirement's table."""
         key = f"{requirement}/{name}"
-        if CLAUSE_NAME.fullmatch(name) is None:
-            self.complain(where, key, "needs a kebab-case name")
-        self.known_keys(where, key, table, _CLAUSE_KEYS)
-        status = self.word(where, key, table, "status", Disposition, Disposition.ACTIVE)
-        observable = self.word(where, key, table, "observable", Observable, None)
-        reason = self.text(where, key, table, "reason", required=False)
+        status = Disposition(table.get("status", Disposition.ACTIVE))
+        observable = Observable(table["observable"])
+        reason = text(table, "reason")
         if status is not Disposition.ACTIVE and reason is None:
             self.complain(where, key, f"is {status} and must say why in `reason`")
         if status is Disposition.ACTIVE and reason is not None:
@@ -133,25 +126,21 @@ class TableReader:
         if status is Disposition.ACTIVE and observable is Observable.DOCUMENT:
             self.complain(where, key, "rests on a document, which no check sees from outside")
         default_profile = "m1-preview" if status is Disposition.DEFERRED else SMALLEST_PROFILE[observable]
-        minimum = table.get("min_evidence", 1)
-        if not isinstance(minimum, int) or isinstance(minimum, bool) or minimum < 1:
-            self.complain(where, key, f"has min_evidence {minimum!r}; it must be an integer above 0")
-            minimum = 1
         return Clause(
             id=key,
             requirement=requirement,
-            level=self.word(where, key, table, "level", Level, head.get("level")),
-            level_basis=self.word(where, key, table, "level_basis", Basis, Basis.KEYWORD),
-            text=self.text(where, key, table, "text") or "",
+            level=Level(table.get("level", head["level"])),
+            level_basis=Basis(table.get("level_basis", Basis.KEYWORD)),
+            text=text(table, "text") or "",
             observable=observable,
             status=status,
-            profile=self.text(where, key, table, "profile", required=False) or default_profile,
+            profile=table.get("profile", default_profile),
             reason=reason,
-            depends_on=self.words(where, key, table, "depends_on"),
-            min_evidence=minimum,
-            readings=self.words(where, key, table, "readings"),
-            note=self.text(where, key, table, "note", required=False),
-            no_defect=self.text(where, key, table, "no_defect", required=False),
+            depends_on=tuple(table.get("depends_on", ())),
+            min_evidence=table.get("min_evidence", 1),
+            readings=tuple(table.get("readings", ())),
+            note=text(table, "note"),
+            no_defect=text(table, "no_defect"),
             area=area,
         )
 
@@ -160,26 +149,16 @@ class TableReader:
         where = "spec/readings.toml"
         found: dict[str, Reading] = {}
         for name, table in document.items():
-            if READING_NAME.fullmatch(name) is None or not isinstance(table, dict):
-                self.complain(where, name, "must be a table named E- and capital letters or digits")
-                continue
-            self.known_keys(where, name, table, _READING_KEYS)
             variants = tuple(
-                Variant(variant, str(value.get("text", "")), value.get("stance"))
-                for variant, value in table.get("variants", {}).items()
+                Variant(variant, value["text"], value["stance"]) for variant, value in table.get("variants", {}).items()
             )
-            for variant in variants:
-                if variant.stance not in STANCES or not variant.text:
-                    self.complain(
-                        where, f"{name}.{variant.name}", f"needs text and a stance out of {', '.join(STANCES)}"
-                    )
             reading = Reading(
                 name=name,
-                topic=self.text(where, name, table, "topic") or "",
-                problem=self.text(where, name, table, "problem") or "",
-                reading=self.text(where, name, table, "reading") or "",
+                topic=text(table, "topic") or "",
+                problem=text(table, "problem") or "",
+                reading=text(table, "reading") or "",
                 variants=variants,
-                default=self.text(where, name, table, "default", required=False),
+                default=table.get("default"),
             )
             if variants and not any(variant.stance == "strict" for variant in variants):
                 self.complain(where, name, "has no variant that strict mode accepts")
@@ -195,53 +174,16 @@ class TableReader:
         where = "spec/profiles.toml"
         found: dict[str, Profile] = {}
         for name, table in document.items():
-            self.known_keys(where, name, table, _PROFILE_KEYS)
             found[name] = Profile(
                 name=name,
-                title=self.text(where, name, table, "title") or "",
-                needs=self.text(where, name, table, "needs") or "",
-                includes=self.words(where, name, table, "includes"),
-                gates=bool(table.get("gates", True)),
-                next=self.text(where, name, table, "next", required=False),
+                title=table["title"],
+                needs=table["needs"],
+                includes=tuple(table["includes"]),
+                gates=table.get("gates", True),
+                next=table.get("next"),
             )
         for profile in found.values():
             for other in (*profile.includes, *([profile.next] if profile.next else [])):
                 if other not in found:
                     self.complain(where, profile.name, f"names the unknown profile {other!r}")
         return found
-
-    # ---- fields ----------------------------------------------------------------------------------------------------
-
-    def known_keys(self, where: str, key: str, table: dict[str, Any], known: frozenset[str]) -> None:
-        """Complain about keys that nothing reads: most often a misspelt one."""
-        for unknown in sorted(set(table) - known):
-            self.complain(where, key, f"has the unknown key {unknown!r}; known: {', '.join(sorted(known))}")
-
-    def text(self, where: str, key: str, table: dict[str, Any], name: str, *, required: bool = True) -> str | None:
-        """A text with its white space folded."""
-        value = table.get(name)
-        if value is None and not required:
-            return None
-        if not isinstance(value, str) or not value.strip():
-            self.complain(where, key, f"needs a string in `{name}`")
-            return None
-        return " ".join(value.split())
-
-    def words(self, where: str, key: str, table: dict[str, Any], name: str) -> tuple[str, ...]:
-        """A list of different strings; empty where the key is missing."""
-        value = table.get(name, [])
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            self.complain(where, key, f"needs a list of strings in `{name}`")
-            return ()
-        if len(set(value)) != len(value):
-            self.complain(where, key, f"names something twice in `{name}`")
-        return tuple(value)
-
-    def word(self, where: str, key: str, table: dict[str, Any], name: str, kind: type[_E], default: str | None) -> _E:
-        """A word out of an enumeration; its first one after a complaint, so that reading goes on."""
-        value = table.get(name, default)
-        try:
-            return kind(str(value))
-        except ValueError:
-            self.complain(where, key, f"has {name} {value!r}; known: {', '.join(kind)}")
-            return next(iter(kind))
