@@ -148,6 +148,33 @@ def test_work_is_cut_into_steps(miniature: Any) -> None:
     job.close()
 
 
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "phi3", "gpt2", "gpt-oss"])
+def test_the_event_loop_gets_its_turn_after_every_product(architecture: str, miniature: Any, monkeypatch: Any) -> None:
+    model = load(miniature(architecture, "Q8_0"))
+    done: list[str] = []
+
+    def counted(name: str) -> Any:
+        operation = getattr(CpuDevice, name)
+
+        def count(*arguments: Any, **options: Any) -> Any:
+            done.append(name)
+            return operation(*arguments, **options)
+
+        return count
+
+    for name in ("linear", "attend", "experts"):
+        monkeypatch.setattr(CpuDevice, name, counted(name))
+    job = model.open(40, GREEDY, seed=0)
+    at_once, begun = 0, 0
+    for steps in (job.prefill(list(range(30))), job.collect()):
+        for _ in steps:
+            at_once, begun = max(at_once, len(done) - begun), len(done)
+    at_once = max(at_once, len(done) - begun)
+    job.close()
+    assert done.count("attend") == 2
+    assert at_once == 1
+
+
 @pytest.mark.parametrize(
     ("position", "n_head", "length"), [(0, 14, 128), (1500, 14, 128), (2000, 14, 64), (60_000, 64, 16)]
 )
