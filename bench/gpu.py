@@ -1,8 +1,8 @@
 """The CUDA worker on the three real shapes, beside llama.cpp: its llama-bench and its server, where they are given.
 
-`python -m bench.gpu [--llama-bench PATH] [--llama-server PATH] [--models DIR] [--output DIR] [SHAPE ...]` on a machine
-with an NVIDIA device. Models are made by code (`m0_models.bulk`). Speeds are tokens a second of one sequence; "GB/s" is
-the weights that a token reads times tokens a second.
+`python -m bench.gpu [--llama-bench PATH] [--llama-server PATH] [--models DIR] [--output DIR] [SHAPE | FILE.gguf ...]`
+on a machine with an NVIDIA device. Shapes are models made by code (`m0_models.bulk`). Speeds are tokens a second of one
+sequence; "GB/s" is the weights that a token reads times tokens a second.
 """
 
 from __future__ import annotations
@@ -139,6 +139,14 @@ def bytes_per_token(gguf: GgufFile) -> int:
     return total
 
 
+def context_length(path: Path) -> int:
+    """Positions that a model file says it was made for."""
+    gguf = GgufFile.open(path)
+    length = int(str(gguf.metadata[f"{gguf.architecture}.context_length"]))
+    gguf.close()
+    return length
+
+
 def engine(path: Path, context: int) -> dict[str, Any]:
     """The engine by itself; runs in a process of its own, whose device memory is gone with it."""
     before = device_bytes()
@@ -195,12 +203,16 @@ def alone(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def measure(name: str, folder: Path, tools: Tools) -> dict[str, Any]:
-    """All rows of one shape."""
-    shape, quant = bulk.BENCHMARKS[name]
-    path = folder / f"{name}.gguf"
-    if not path.exists():
-        bulk.write(path, shape, quant, name=name)
-    result: dict[str, Any] = alone(engine, path, shape.context)
+    """All rows of one shape, or of a model file."""
+    if name.endswith(".gguf"):
+        path, longest = Path(name), context_length(Path(name))
+        name = path.stem
+    else:
+        shape, quant = bulk.BENCHMARKS[name]
+        path, longest = folder / f"{name}.gguf", shape.context
+        if not path.exists():
+            bulk.write(path, shape, quant, name=name)
+    result: dict[str, Any] = alone(engine, path, longest)
     rows: dict[str, dict[str, float]] = {"worker": result.pop("rows"), "llama.cpp": {}}
     failed: dict[str, str] = {}
 
@@ -215,7 +227,7 @@ def measure(name: str, folder: Path, tools: Tools) -> dict[str, Any]:
     if tools.service:
         part("worker", "worker over HTTP", gpu_service.worker_rows, path)
     if tools.llama_server:
-        context = min(shape.context, 4352)
+        context = min(longest, 4352)
         part("llama.cpp", "llama-server", gpu_service.llama_rows, tools.llama_server, path, context)
     return {"shape": name, **result, **rows, "failed": failed}
 
@@ -256,7 +268,7 @@ if __name__ == "__main__":
     parser.add_argument("--models", type=Path, help="folder for the models, kept")
     parser.add_argument("--output", type=Path, default=Path("reports/bench"), help="(default: %(default)s)")
     parser.add_argument("--only-engine", action="store_true", help="leave the HTTP side out")
-    parser.add_argument("shape", nargs="*", help="default: all three")
+    parser.add_argument("shape", nargs="*", help="or a .gguf file (default: all three shapes)")
     options = parser.parse_args()
     chosen = Tools(options.llama_bench, options.llama_server, service=not options.only_engine)
     raise SystemExit(main(options.output, tools=chosen, models=options.models, shapes=options.shape))

@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx2
+import psutil
 from m0_worker.gguf import GgufFile
 from m0_worker.tokenizers import load_tokenizer
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 STREAMS = 3
 STARTS = 3
 FIRST_TOKENS = 40
+REQUESTS, REQUEST_TOKENS = 40, 64
+"""Requests over which the worker's CPU time is counted, and their tokens."""
 PROMPT: Final = 512
 """Tokens of the longer prompt whose first token is waited for."""
 FIRST_TOKEN, ARRIVALS = f"first token, prompt of {PROMPT}", "between arrivals"
@@ -94,6 +97,21 @@ def start_rows(path: Path) -> tuple[dict[str, float], sse.Worker]:
     return rows, ready
 
 
+def cpu_a_request(worker: sse.Worker, **options: Any) -> float:
+    """Milliseconds of CPU that the worker's process spends on a request."""
+    process = psutil.Process(worker.process.pid)
+
+    def spent() -> float:
+        times = process.cpu_times()
+        return float(times.user + times.system)
+
+    sse.drain(worker.execute(REQUEST_TOKENS, temperature=0, **options))
+    before = spent()
+    for _ in range(REQUESTS):
+        sse.drain(worker.execute(REQUEST_TOKENS, temperature=0, **options))
+    return 1e3 * (spent() - before) / REQUESTS
+
+
 def worker_rows(path: Path) -> dict[str, float]:
     """The bundled worker: start-up, memory, streams, first token, /health and cancel."""
     rows, worker = start_rows(path)
@@ -110,6 +128,8 @@ def worker_rows(path: Path) -> dict[str, float]:
     rows |= _quantiles("first token", first_token(lambda: worker.execute(4, temperature=1), mark), 0.5, 0.95)
     text = prompt_of(path, PROMPT)
     rows |= _quantiles(FIRST_TOKEN, first_token(lambda: worker.execute(4, prompt=text, temperature=1), mark), 0.5, 0.95)
+    rows[f"host CPU a request of {REQUEST_TOKENS} tokens ms"] = cpu_a_request(worker)
+    rows[f"the same behind a prompt of {PROMPT} ms"] = cpu_a_request(worker, prompt=text)
     rows |= _quantiles("/health while decoding", sse.health_times(worker), 0.5, 0.99)
     rows |= _quantiles("cancel", sse.cancel_times(worker, temperature=1), 0.5, 0.95)
     worker.end()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from m0_worker.devices.cuda import CudaDevice
 
 
-COMPILE_ONLY = {"test_registers.py"}
+COMPILE_ONLY = {"test_prepare.py", "test_registers.py"}
 
 
 def _why_not() -> tuple[str | None, str | None]:

@@ -106,6 +106,7 @@ def _pretend(capability: int) -> list[_Kernels]:
         "allocate": lambda nbytes: next(addresses),  # noqa: ARG005 - the driver's signature
         "capability": lambda: capability,
         "free_bytes": lambda: _FREE,
+        "new_event": nothing,
         "new_stream": _Stream,
         "pinned": pinned,
         "use": lambda index: properties,  # noqa: ARG005 - the driver's signature

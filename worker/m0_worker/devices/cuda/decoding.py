@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # Steps that the device has lined up while the host waits for one: it goes from each to the next by itself, and what the
 # host needs for a launch is hidden behind the one that runs.
 DEPTH = 2
+# Seconds that the host sleeps between two looks at a step: with two lined up, no step waits for it.
+PAUSE = 50e-6
 # Prompts of so few tokens run faster one by one.
 FEW = 2
 
@@ -128,8 +131,8 @@ class CudaDecoding:
                 yield from engine.layers(trace, len(chunk), self._tap)
                 row_of_last = trace.last
             if last:
-                row = program.value(int(program.instructions[program.head]["x"]), self._position + len(ids) - 1)
-                driver.copy(row, row_of_last, 4 * engine.n_embd, self._stream)
+                head = int(program.instructions[program.head]["x"])
+                program.put(head, self._position + len(ids) - 1, row_of_last, 4 * engine.n_embd)
         self._position += len(ids) - 1
 
     def _one_by_one(self) -> Program:
@@ -199,6 +202,7 @@ class CudaDecoding:
         with driver.Errors("a decode step failed"):
             while not driver.finished(self._events[self._collected % DEPTH]):
                 yield
+                time.sleep(PAUSE)
         n = self._collected
         result = self._engine.results[n % RING]
         if int(result["drawn"]) != n + 1:
@@ -223,6 +227,7 @@ class CudaDecoding:
             return
         self._closed = True
         self._stream.synchronize()
+        self._engine.messenger.synchronize()
         self._kv.free()
         self._engine.arena.release()
         if self._program is not None and self._program is not self._engine.plain:
@@ -243,5 +248,5 @@ class CudaDecoding:
 
     def _record(self) -> None:
         """Mark where the stream has brought the next result to the host."""
-        self._events[self._drawn % DEPTH].record(self._stream)
+        self._events[self._drawn % DEPTH].record(self._engine.messenger)
         self._drawn += 1

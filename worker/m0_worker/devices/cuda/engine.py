@@ -9,7 +9,19 @@ import numpy as np
 from m0_worker.devices.cuda import driver
 from m0_worker.devices.cuda.arena import Arena
 from m0_worker.devices.cuda.prefill import PASS, PassDone, Prefill, PrefillStep
-from m0_worker.devices.cuda.program import DEFINES, PLAN_BYTES, RESULT, RING, STATE, WARPS, Op, ring_bytes, vector_bytes
+from m0_worker.devices.cuda.program import (
+    COPIES,
+    DEFINES,
+    PLAN_BYTES,
+    RESULT,
+    RING,
+    STATE,
+    WARPS,
+    Op,
+    ops,
+    ring_bytes,
+    vector_bytes,
+)
 from m0_worker.devices.cuda.recorder import Recorder
 from m0_worker.devices.interface import Pause
 from m0_worker.gguf import GgmlType
@@ -75,6 +87,7 @@ class Program:
         count: instructions; those from ``head`` on make logits and pick.
         logits: their address.
         types: bit set of the storage types it reads.
+        ops: bit set of what its instructions do.
         marks: checkpoints to show, in order.
     """
 
@@ -85,13 +98,14 @@ class Program:
         counter = _Addresses(0)
         self._record(engine, tap, counter)
         self.set_bytes = -(-counter.used // 256) * 256
-        self._sets = device.pool.allocate(2 * self.set_bytes, "intermediates")
+        self._sets = device.pool.allocate(2 * COPIES * self.set_bytes, "intermediates")
         recorder, code, self.logits = self._record(engine, tap, _Addresses(self._sets.address))
         self.head = recorder.head if recorder.head is not None else 0
         self.marks: list[Mark] = recorder.marks
         self.count = len(code)
         used = [int(part["type"]) for i in code for part in i["parts"][: int(i["n_parts"])]]
         self.types = sum(1 << kind for kind in set(used))
+        self.ops = ops(code)
         shape = engine.model.cache
         group = engine.n_head // shape.n_kv_head
         self.vector_bytes = max(vector_bytes(code[i], shape.head_dim, group) for i in range(self.count))
@@ -114,6 +128,11 @@ class Program:
     def value(self, address: int, position: int) -> int:
         """Where a node's value lies after ``position`` was run."""
         return address if address == self.logits else address + self.set_bytes * (position & 1)
+
+    def put(self, address: int, position: int, source: int, nbytes: int) -> None:
+        """Enqueue the copy of a node's values from elsewhere, as if ``position`` had computed them."""
+        for copy in range(COPIES):
+            driver.copy(self.value(address, position) + 2 * copy * self.set_bytes, source, nbytes, self._stream)
 
     def free(self) -> None:
         """Give the memory back."""
@@ -139,6 +158,9 @@ class Engine:
         self._scratch = pool.allocate(_SAMPLE_SCRATCH, "intermediates")
         self.seen = pool.allocate(model.n_vocab, "intermediates")
         self.results = driver.pinned(RESULT, RING)
+        # Results travel beside the steps, which do not wait for them.
+        self.messenger = driver.new_stream()
+        self._stepped = driver.new_event()
         self.plain = Program(self, None)
         self._graphs: dict[bool, Any] = {}
         defines = {
@@ -150,7 +172,9 @@ class Engine:
             "RING_BYTES": ring_bytes(device.shared_bytes - self.plain.vector_bytes - _SPARE),
         }
         self._rings = WARPS * defines["RING_BYTES"] + 128
-        self._decode = driver.Kernels("decode.cu", defines, cooperative=True)
+        self._defines = defines
+        self._decode: dict[int, driver.Kernels] = {}
+        self._kernels(self.plain)
 
         self.prefill_kernels = driver.Kernels("prefill.cu", defines)
         self.passing: Buffer = pool.allocate(PASS.itemsize + 4 * CHUNK, "intermediates")
@@ -213,9 +237,17 @@ class Engine:
             pass
         self._chunk_row = trace.last
 
+    def _kernels(self, program: Program) -> driver.Kernels:
+        """What runs a program: a watched one has instructions of its own, and the first that has them compiles."""
+        kernels = self._decode.get(program.ops)
+        if kernels is None:
+            defines = {**self._defines, "OPS": program.ops}
+            kernels = self._decode[program.ops] = driver.Kernels("decode.cu", defines, cooperative=True)
+        return kernels
+
     def decode(self, program: Program, first: int, count: int) -> None:
         """Enqueue instructions of a program."""
-        self._decode.launch(
+        self._kernels(program).launch(
             "decode",
             (self.device.multiprocessors,),
             THREADS,
@@ -238,7 +270,7 @@ class Engine:
             grid = self.device.multiprocessors
             program.plans = self.device.pool.allocate(program.count * grid * PLAN_BYTES, "intermediates")
             arguments = (np.uint64(program.code.address), np.int32(program.count), np.uint64(program.plans.address))
-            self._decode.launch("plan_program", (grid,), 32, arguments, self.device.stream)
+            self._kernels(program).launch("plan_program", (grid,), 32, arguments, self.device.stream)
         return program.plans.address
 
     def sample(self, logits: int) -> None:
@@ -255,12 +287,18 @@ class Engine:
         )
 
     def fetch(self) -> None:
-        """Enqueue the copy of the last results to the host."""
+        """Enqueue the copy of the last results to the host, on the messenger's stream."""
+        self._stepped.record(self.device.stream)
+        self.messenger.wait_event(self._stepped)
         offset = int(STATE.fields["results"][1]) if STATE.fields is not None else 0
-        driver.download(self.results, self.state.address + offset, self.device.stream)
+        driver.download(self.results, self.state.address + offset, self.messenger)
 
     def step(self, *, greedy: bool) -> None:
-        """Enqueue one decode step: the whole program, the choice of a token, its copy to the host. One graph."""
+        """Enqueue one decode step: the whole program and the choice of a token as one graph; its copy to the host."""
+        self._step(greedy=greedy)
+        self.fetch()
+
+    def _step(self, *, greedy: bool) -> None:
         graph = self._graphs.get(greedy)
         if graph is None:
 
@@ -268,7 +306,6 @@ class Engine:
                 self.decode(self.plain, 0, self.plain.count)
                 if not greedy:
                     self.sample(self.plain.logits)
-                self.fetch()
 
             with self.device.stream:
                 launches()  # the first launch compiles and loads, which a capture must not see; it is also the step

@@ -32,6 +32,7 @@ class Op(IntEnum):
     ROPE = 8
     ACT = 9
     CHOOSE = 10
+    LAYER_NORM = 11  # no instruction: a bit of `ops`
 
 
 class Norm(IntEnum):
@@ -52,7 +53,7 @@ class Act(IntEnum):
 
 
 # Instruction.flags
-FLOAT_X, BLOCK_SUMS, PLANES, PICK, FIRST_PICK, FINAL = 1, 2, 4, 8, 16, 32
+FLOAT_X, BLOCK_SUMS, PLANES, PICK, FIRST_PICK, FINAL, JOINED = 1, 2, 4, 8, 16, 32, 64
 
 _PART = np.dtype(
     [
@@ -137,7 +138,7 @@ STATE = np.dtype(
 
 _MAX_RUNS = 8
 WARPS = 15  # of a block, that compute
-_RUN = 64  # bytes of struct Run
+_RUN = 72  # bytes of struct Run
 PLAN_BYTES = 16 + _MAX_RUNS * _RUN  # struct Plan
 # struct Shared, rounded up: records, barriers, what is kept of rows, sums of squares, the job's state, small things.
 SHARED_FIXED = (
@@ -148,8 +149,12 @@ _PART_FLOATS = (BATCH_GROUPS + WARPS * _MAX_RUNS) * 8
 _CHUNK_BYTES = 2304  # of a copy into a ring
 _RING_MOST = 16384
 
-# Checked against the kernels' own layout when they are compiled.
+# Copies of every activation, each read by its own share of the blocks: not all of them ask the same place in L2.
+COPIES = 2
+
+# The layout is checked against the kernels' own when they are compiled.
 DEFINES = {
+    "COPIES": COPIES,
     "INSTRUCTION_BYTES": INSTRUCTION.itemsize,
     "STATE_BYTES": STATE.itemsize,
     "SHARED_FIXED": SHARED_FIXED,
@@ -221,6 +226,12 @@ def x_flags(*matrices: Matrix) -> int:
     if kinds & MINIMA:
         flags |= BLOCK_SUMS
     return flags
+
+
+def ops(code: np.ndarray[Any, np.dtype[np.void]]) -> int:
+    """Bit set of what a program's instructions do: kernels are compiled for that and no more."""
+    used = {*code["op"].tolist(), *([Op.LAYER_NORM] if (code["norm"] == Norm.LAYER).any() else [])}
+    return sum(1 << int(op) for op in used)
 
 
 def put_parts(instruction: np.void, matrix: Matrix) -> None:

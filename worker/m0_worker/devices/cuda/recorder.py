@@ -16,6 +16,7 @@ from m0_worker.devices.cuda.program import (
     FIRST_PICK,
     FLOAT_X,
     INSTRUCTION,
+    JOINED,
     PICK,
     Act,
     Norm,
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from m0_worker.devices.cuda.rotation import CudaRotation
     from m0_worker.devices.cuda.weights import Matrix
     from m0_worker.devices.interface import CacheShape
+
+
+_SPLITS = ("partial", "max_splits", "window", "sinks", "n_head")
 
 
 @dataclass(eq=False, slots=True)
@@ -87,6 +91,13 @@ class Rotated(Node):
 
     x: Node
     table: CudaRotation
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Attended(Node):
+    """Attention's output, which the product behind it joins from its splits."""
+
+    instruction: Any
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -177,6 +188,11 @@ class Recorder:
                 instruction["k"], instruction["out"] = node.width, node.address
                 self._put_rotation(instruction, node.table)
                 self._emit(instruction)
+            case Attended():
+                node.address = int(node.instruction["out"][0])
+                combine = node.instruction.copy()
+                combine["op"] = Op.COMBINE
+                self._emit(combine)
             case Chosen():
                 self._choose(node)
         return node.address
@@ -239,8 +255,14 @@ class Recorder:
         """A product; waits for an activation unless it has a residual."""
         instruction = empty(Op.MATVEC)
         put_parts(instruction[0], matrix)
-        self._put_input(instruction, x)
         instruction["flags"] = x_flags(matrix)
+        if isinstance(x, Attended) and not x.address:
+            for name in _SPLITS:
+                instruction[name] = x.instruction[name]
+            instruction["x"] = x.instruction["out"]
+            instruction["flags"] |= JOINED
+        else:
+            self._put_input(instruction, x)
         instruction["tiles"] = sum(groups(part) for part in matrix.parts)
         instruction["bias"] = bias
         node = Product(self, matrix.rows, instruction=instruction, matrix=matrix)
@@ -294,14 +316,12 @@ class Recorder:
         instruction["window"], instruction["sinks"], instruction["scale"] = window or 0, sinks, scale
         blocks = shape.n_kv_head * subgroups(shape.head_dim, self.n_head // shape.n_kv_head)
         instruction["max_splits"] = max(1, self.grid // blocks)
-        instruction["partial"] = self._buffer(self.n_head * int(instruction["max_splits"][0]) * (shape.head_dim + 2))
+        splits = self.n_head * int(instruction["max_splits"][0])
+        instruction["partial"] = self._buffer(splits * (shape.head_dim + 2))
         out = self._buffer(self.n_head * shape.head_dim)
         instruction["out"] = out
         self._emit(instruction)
-        combine = instruction.copy()
-        combine["op"] = Op.COMBINE
-        self._emit(combine)
-        return Node(self, self.n_head * shape.head_dim, out)
+        return Attended(self, self.n_head * shape.head_dim, instruction=instruction)
 
     def top_experts(self, logits: Node, k: int) -> tuple[Node, Node]:
         """The router's choice; experts() repeats it, so nothing is emitted unless somebody watches."""

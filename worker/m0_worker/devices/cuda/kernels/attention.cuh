@@ -1,5 +1,5 @@
 // Attention of one token over the job's cache: rotation and cache write, scores, softmax, values. A query group's heads
-// share the keys and values they read; a long context is split over blocks and combined by a second instruction.
+// share the keys and values they read; a long context is split over blocks (splits.cuh).
 #pragma once
 
 #ifndef HEAD_DIM
@@ -17,8 +17,9 @@
 // Heads that a block works on at once: their sums must fit in registers.
 #define HEADS (GROUP < 32 / (CHUNKS * 8) ? GROUP : (32 / (CHUNKS * 8) < 1 ? 1 : 32 / (CHUNKS * 8)))
 #define SUBGROUPS ((GROUP + HEADS - 1) / HEADS)
-#define SHORT_SPAN (CHUNKS <= 2 ? 720 : 384)    // up to here one block a head group is faster than two instructions
-#define TOKENS (CHUNKS <= 4 ? 2 : 1)            // that each four lanes work on at once
+#define SHORT_SPAN 360                          // up to here one block attends to a group of heads
+#define SPLIT_SPAN 180                          // and beyond, to so many tokens, while there are blocks
+#define TOKENS (CHUNKS <= 2 ? 3 : CHUNKS <= 4 ? 2 : 1)  // that each four lanes work on at once
 
 #if KV_F32
 typedef float Kv;
@@ -85,7 +86,7 @@ DEV Span span_of(const Instruction& I, const State& st) {
     s.to = st.position + 1;
     s.from = I.window > 0 ? max(0, s.to - I.window) : 0;
     int n = s.to - s.from;
-    s.splits = n <= SHORT_SPAN ? 1 : min(I.max_splits, (n + 63) / 64);
+    s.splits = n <= SHORT_SPAN ? 1 : min(I.max_splits, (n + SPLIT_SPAN - 1) / SPLIT_SPAN);
     s.per = (n + s.splits - 1) / s.splits;
     return s;
 }
@@ -120,27 +121,25 @@ DEV void prefetch_cache(const Instruction& I) {
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"((const u8*)keys + st.value_offset), "r"(bytes) : "memory");
 }
 
-// What a split's block leaves for do_combine. Eight features of a head, split beside split:
-DEV float* partial_sums(const Instruction& I, int head, int eight) { return I.partial + (head * (HEAD_DIM / 8) + eight) * I.max_splits * 8; }
-// and behind those of all heads each split's maximum and denominator.
-DEV float* partial_counts(const Instruction& I, int head) { return I.partial + (I.n_head * HEAD_DIM + head * 2) * I.max_splits; }
+// What a split leaves: a row of all heads' sums, and behind all rows a row of each head's maximum and denominator.
+DEV float* partial_sums(const Instruction& I, int split) { return I.partial + split * I.n_head * HEAD_DIM; }
+DEV float* partial_counts(const Instruction& I, int split) { return I.partial + (I.max_splits * HEAD_DIM + split * 2) * I.n_head; }
 
 CALL void do_attend(int instruction) {
-    const Instruction& I = record_at(instruction).instruction;
-    const State& st = block().state;
-    const Sets sets = block().sets;
     float* work = (float*)(smem + PART_AT);
-    const int tid = thread(), lane = tid & 31, w = tid >> 5, sub = lane >> 2, l = lane & 3;
-    const Span span = span_of(I, st);
-    const int units = I.n_kv_head * SUBGROUPS * span.splits;
     float* q = work;                            // (HEADS, 32 CHUNKS), rotated and scaled
     float* warp_sums = q + HEADS * 32 * CHUNKS; // (WARPS, HEADS, 32 CHUNKS)
     float* warp_tops = warp_sums + WARPS * HEADS * 32 * CHUNKS;
     float* warp_totals = warp_tops + WARPS * HEADS;
-    const int n_rot = I.rotate ? I.n_rot : 0;
-    const float* row = st.tables[I.table] + (u64)st.position * n_rot;
-
-    for (int unit = attending(); unit < units; unit += gridDim.x) {
+#pragma unroll 1
+    for (int unit = attending(); ; unit = block().attending.unit + gridDim.x) {
+        const Instruction& I = record_at(instruction).instruction;
+        const State& st = block().state;
+        const int tid = thread(), w = tid >> 5;
+        const Span span = span_of(I, st);
+        if (unit >= I.n_kv_head * SUBGROUPS * span.splits) break;
+        const int n_rot = I.rotate ? I.n_rot : 0;
+        const float* row = st.tables[I.table] + (u64)st.position * n_rot;
         const int split = unit % span.splits, group = unit / span.splits;
         const int kvh = group / SUBGROUPS, first = (group % SUBGROUPS) * HEADS, heads = min(HEADS, GROUP - first);
         const int h0 = kvh * GROUP + first;
@@ -154,9 +153,13 @@ CALL void do_attend(int instruction) {
         // are found from keys.
         const int warps = min(WARPS, (n + 8 * TOKENS - 1) / (8 * TOKENS)), stride = warps * 8 * TOKENS;
         const bool newest = to == span.to && n > 0;
+        if (tid == 0) {
+            auto& later = block().attending;
+            later.unit = unit, later.split = split, later.splits = span.splits, later.head = h0, later.heads = heads, later.warps = warps;
+        }
         const Kv* block_keys = keys + (u64)from * HEAD_DIM;
         auto block_values = [&] { return (const Kv*)((const u8*)block_keys + st.value_offset); };
-        int i0 = w * 8 * TOKENS + sub;
+        int i0 = w * 8 * TOKENS + ((tid & 31) >> 2);
         Features key[TOKENS], value[TOKENS];
         auto load = [&](Features (&to)[TOKENS], const Kv* p, bool last_only) {
 #pragma unroll
@@ -171,15 +174,15 @@ CALL void do_attend(int instruction) {
                 const int h = i / (16 * CHUNKS), pair = i % (16 * CHUNKS);
                 float* to = q + h * 32 * CHUNKS;
                 if (h < heads && 2 * pair < HEAD_DIM) {
-                    const Pair p(I.x + sets.here + (u64)(h0 + h) * HEAD_DIM, pair, row, n_rot, I.pairing);
+                    const Pair p(I.x + block().sets.here + (u64)(h0 + h) * HEAD_DIM, pair, row, n_rot, I.pairing);
                     to[p.a] = p.first * I.scale, to[p.b] = p.second * I.scale;
                 } else to[2 * pair] = to[2 * pair + 1] = 0.f;
             }
         } else if (newest) {
             const int part = tid - 256;
             const u64 at = (u64)(to - 1) * HEAD_DIM;
-            const float* k = I.k_in + sets.here + (u64)kvh * HEAD_DIM;
-            const float* v = I.v_in + sets.here + (u64)kvh * HEAD_DIM;
+            const float* k = I.k_in + block().sets.here + (u64)kvh * HEAD_DIM;
+            const float* v = I.v_in + block().sets.here + (u64)kvh * HEAD_DIM;
             if (part < 128)
                 for (int pair = part; pair < HEAD_DIM / 2; pair += 128) {
                     const Pair p(k, pair, row, n_rot, I.pairing);
@@ -188,7 +191,9 @@ CALL void do_attend(int instruction) {
             else
                 for (int j = part - 128; j < HEAD_DIM; j += THREADS - 384) kv_store(values + at + j, await(v + j));
         }
+        STAMP(1);
         block_sync();
+        STAMP(2);
 
         if (w < warps) {
             if (newest) load(key, block_keys, true);    // its row was written only now
@@ -202,7 +207,8 @@ CALL void do_attend(int instruction) {
             for (;;) {
                 const int i = i0;
                 i0 += stride;
-                const bool more = i0 - sub < n;
+                const int l = thread() & 3;
+                const bool more = i0 - ((thread() & 31) >> 2) < n;
                 float dot[TOKENS][HEADS];
 #pragma unroll
                 for (int d = 0; d < TOKENS; ++d)
@@ -264,9 +270,14 @@ CALL void do_attend(int instruction) {
                 load(value, block_values(), false);
             }
             // The warp's eight groups of lanes, brought to one maximum, then summed by halves.
+            const int lane = thread() & 31, w = thread() >> 5, l = lane & 3;
 #pragma unroll
             for (int h = 0; h < HEADS; ++h) {
-                const float top = warp_max(tops[h]), f = __expf(tops[h] - top);
+                float top = tops[h];
+                top = fmaxf(top, __shfl_xor_sync(FULL, top, 4));
+                top = fmaxf(top, __shfl_xor_sync(FULL, top, 8));
+                top = fmaxf(top, __shfl_xor_sync(FULL, top, 16));
+                const float f = __expf(tops[h] - top);
                 float d = totals[h] * f;
                 d += __shfl_xor_sync(FULL, d, 4);
                 d += __shfl_xor_sync(FULL, d, 8);
@@ -286,83 +297,38 @@ CALL void do_attend(int instruction) {
                 warp_sums[(w * HEADS + h) * (32 * CHUNKS) + (c * 4 + l) * 8 + e] = acc[i];
             }
         }
+        STAMP(3);
         block_sync();
-        for (int i = tid; i < heads * HEAD_DIM; i += THREADS) {
-            const int h = i / HEAD_DIM, j = i % HEAD_DIM, head = h0 + h;
+        STAMP(4);
+        const auto& u = block().attending;
+        const int warps_then = u.warps;
+        for (int i = thread(); i < u.heads * HEAD_DIM; i += THREADS) {
+            const Instruction& A = record_at(here().at).instruction;
+            const int h = i / HEAD_DIM, j = i % HEAD_DIM, head = u.head + h;
             // What each warp's part counts, every thread for itself: cheaper than one more barrier.
             float top = -1e30f, total = 0.f, sum = 0.f;
 #pragma unroll
-            for (int v = 0; v < WARPS; ++v) top = fmaxf(top, v < warps ? warp_tops[v * HEADS + h] : -1e30f);
+            for (int v = 0; v < WARPS; ++v) top = fmaxf(top, v < warps_then ? warp_tops[v * HEADS + h] : -1e30f);
 #pragma unroll 1
-            for (int v = 0; v < warps; v += 5)
+            for (int v = 0; v < warps_then; v += 5)
 #pragma unroll
                 for (int d = 0; d < 5; ++d)
-                    if (v + d < warps) {
+                    if (v + d < warps_then) {
                         const float f = __expf(warp_tops[(v + d) * HEADS + h] - top);
                         total = fmaf(f, warp_totals[(v + d) * HEADS + h], total);
                         sum = fmaf(f, warp_sums[((v + d) * HEADS + h) * (32 * CHUNKS) + j], sum);
                     }
-            if (span.splits == 1) {
-                if (I.sinks) {
-                    float sink = I.sinks[head], all = fmaxf(top, sink), f = __expf(top - all);
+            if (u.splits == 1) {
+                if (A.sinks) {
+                    float sink = A.sinks[head], all = fmaxf(top, sink), f = __expf(top - all);
                     sum *= f;
                     total = fmaf(total, f, __expf(sink - all));
                 }
-                publish(I.out + (u64)head * HEAD_DIM + j, sets, sum / total);
+                publish(A.out + (u64)head * HEAD_DIM + j, block().sets, __fdividef(sum, total));
             } else {
-                publish(partial_sums(I, head, j / 8) + split * 8 + j % 8, sets, sum);
-                if (j < 2) publish(partial_counts(I, head) + split * 2 + j, sets, j ? total : top);
+                publish(partial_sums(A, u.split) + head * HEAD_DIM + j, block().sets, sum);
+                if (j < 2) publish(partial_counts(A, u.split) + head * 2 + j, block().sets, j ? total : top);
             }
         }
-    }
-}
-
-// The splits of each head put together: two lanes for each split of eight features, which lie side by side in memory.
-CALL void do_combine(int instruction) {
-    const Instruction& I = record_at(instruction).instruction;
-    const Sets sets = block().sets;
-    const Span span = span_of(I, block().state);
-    if (span.splits == 1) return;
-    constexpr int EIGHTS = HEAD_DIM / 8;
-    int from, to, lanes = 8;
-    while (lanes < 2 * span.splits && lanes < 32) lanes *= 2;
-    share(I.n_head * EIGHTS, from, to);
-    const int r = thread() & (lanes - 1), half = r & 1, at_once = THREADS / lanes;
-    for (int base = from; base < to; base += at_once) {
-        const int mine = base + (int)thread() / lanes, i = min(mine, to - 1), head = i / EIGHTS;
-        const float* sums = partial_sums(I, head, i % EIGHTS) + sets.here + half * 4;
-        const float* counts = partial_counts(I, head) + sets.here + half;
-        float top = -1e30f, total = 0.f;
-        float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
-#pragma unroll 1
-        for (int begin = 0; begin < span.splits; begin += lanes / 2) {
-            const int split = begin + (r >> 1), at = min(split, span.splits - 1);
-            float4 v = glance4(sums + at * 8);
-            float count = glance(counts + at * 2);
-            v = await4(sums + at * 8, v), count = await(counts + at * 2, count);
-            __syncwarp();
-            const float m = __shfl_sync(FULL, count, r & ~1, lanes), l = __shfl_sync(FULL, count, r | 1, lanes);
-            if (split >= span.splits) continue;
-            const float all = fmaxf(top, m), a = __expf(top - all), b = __expf(m - all);
-            total = fmaf(total, a, l * b);
-            sum = plus(times(sum, a), times(v, b));
-            top = all;
-        }
-        float all = top;
-        for (int d = lanes / 2; d > 1; d >>= 1) all = fmaxf(all, __shfl_xor_sync(FULL, all, d));
-        const float sink = I.sinks ? constant(I.sinks + head) : all;
-        all = fmaxf(all, sink);
-        const float f = __expf(top - all);
-        total *= f, sum = times(sum, f);
-        for (int d = lanes / 2; d > 1; d >>= 1) {
-            total += __shfl_xor_sync(FULL, total, d);
-            sum.x += __shfl_xor_sync(FULL, sum.x, d), sum.y += __shfl_xor_sync(FULL, sum.y, d);
-            sum.z += __shfl_xor_sync(FULL, sum.z, d), sum.w += __shfl_xor_sync(FULL, sum.w, d);
-        }
-        if (I.sinks) total += __expf(sink - all);
-        // The four values of a half, by four of its lanes.
-        const int e = r >> 1;
-        const float v = e == 0 ? sum.x : e == 1 ? sum.y : e == 2 ? sum.z : sum.w;
-        if (e < 4 && mine < to) publish(I.out + i * 8 + half * 4 + e, sets, v / total);
     }
 }

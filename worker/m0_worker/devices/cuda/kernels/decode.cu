@@ -2,7 +2,7 @@
 // values, never for each other (exchange.cuh), and weights arrive ahead of them (ring.cuh). Sums are taken in an order
 // that only shapes and the grid's size decide.
 //
-// Compiled for one model: HEAD_DIM, GROUP (query heads a KV head), KV_F32, TYPES and RING_BYTES are macros.
+// Compiled for one model: HEAD_DIM, GROUP (query heads a KV head), KV_F32, TYPES, OPS and RING_BYTES are macros.
 #include "common.cuh"
 #include "program.cuh"
 #include "units.cuh"
@@ -10,12 +10,14 @@
 #include "exchange.cuh"
 #include "ring.cuh"
 #include "block.cuh"
-#include "products.cuh"
+#include "vectors.cuh"
 #include "element.cuh"
 #include "advance.cuh"
 #include "pick.cuh"
-#include "matvec.cuh"
 #include "attention.cuh"
+#include "splits.cuh"
+#include "products.cuh"
+#include "matvec.cuh"
 #include "lookahead.cuh"
 
 CALL void do_embed(const Instruction& I, const State& st) {
@@ -90,14 +92,29 @@ CALL void do_watched(const Instruction& I, const State& st) {
     }
 }
 
+// before: what the block has to do in the instruction before it, or nothing.
+DEV int traits_of(const Instruction& I, const Plan& plan, const Plan* before) {
+    const bool picks = I.flags & (PICK | FIRST_PICK), down = is_down(I), more = !down && (picks || plan.rows > KEPT);
+    int traits = (is_product(I) && plan.n) || I.op == NORM ? PRODUCT : 0;
+    if (is_product(I) && plan.n && before && before->n && !(I.flags & (JOINED | PICK))) traits |= APART;
+    if (plan.n && down) traits |= DOWN;
+    if (more) traits |= MORE;
+    if (is_product(I) && plan.n && !down && !more && I.norm != LAYER && !(I.flags & JOINED)) traits |= PLAIN;
+    return traits;
+}
+
 // Every block's plan of every instruction, once a program: (instruction, block). One warp a block.
 extern "C" __global__ void plan_program(const Instruction* program, int count, Plan* plans) {
     for (int at = 0; at < count; ++at) {
         Plan& plan = plans[at * gridDim.x + blockIdx.x];
-        if (program[at].op == MATVEC || program[at].op == EXPERTS_UP || program[at].op == EXPERTS_DOWN) plan_share(program[at], plan);
+        if (is_product(program[at])) plan_share(program[at], plan);
         else if (threadIdx.x == 0) plan.n = plan.rows = 0;
+        __syncwarp();
+        if (threadIdx.x == 0) plan.traits = traits_of(program[at], plan, at ? &plans[(at - 1) * gridDim.x + blockIdx.x] : 0);
     }
 }
+
+DEV int traits_here() { return record_at(here().at).plan.traits; }
 
 extern "C" __global__ void __launch_bounds__(ALL_THREADS, 1)
 decode(State* st, const Instruction* program, const Plan* plans, int first, int count, Best* scratch, u32 set) {
@@ -114,10 +131,11 @@ decode(State* st, const Instruction* program, const Plan* plans, int first, int 
     if (tid == 0) {
         const bool odd = st->position & 1;
         s.at = 0, s.chosen_at = -1;
-        s.found[0] = s.found[1] = -1, s.count = count;
+        s.count = count;
         for (int i = 0; i < 3; ++i) s.sums[i][15] = 0.f;
         s.st = st, s.scratch = scratch;
-        s.sets.here = odd ? set : 0, s.sets.there = odd ? 0 : set;
+        s.sets.to = odd ? set : 0, s.sets.there = odd ? 0 : set, s.sets.stride = 2 * set;
+        s.sets.here = s.sets.to + blockIdx.x % COPIES * s.sets.stride;
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     asm volatile("fence.proxy.async;" ::: "memory");
@@ -129,20 +147,29 @@ decode(State* st, const Instruction* program, const Plan* plans, int first, int 
     // Where a warp is lies in shared memory: nothing is in registers over the calls, which need them all.
 #pragma unroll 1
     for (;;) {
-        block_sync();
         const int at = here().at;
         if (at >= block().count) break;
-        if (thread() == 0) *(volatile int*)&block().at = at;
         barrier_wait(block().arrived + at % RECORDS, at / RECORDS);
+        const int traits = record_at(at).plan.traits;
+        if (!(traits & APART)) block_sync();
+        if (thread() == 0) *(volatile int*)&block().at = at;
         STAMP(0);
-        switch (record_at(at).instruction.op) {
-            case MATVEC: case EXPERTS_UP: case EXPERTS_DOWN: case NORM: do_product(at); break;
+        if (!(traits & PLAIN)) switch (record_at(at).instruction.op) {
+            case MATVEC: case EXPERTS_UP: case EXPERTS_DOWN: case NORM:
+                if (record_at(at).instruction.flags & JOINED) prepare_joined(at);
+                if (DOES(LAYER_NORM) && record_at(here().at).instruction.norm == LAYER && (traits_here() & PRODUCT)) layer_norm(here().at);
+                break;
             case EMBED: do_embed(record_at(at).instruction, block().state); break;
             case ATTEND: do_attend(at); break;
-            case COMBINE: do_combine(at); break;
-            default: do_watched(record_at(at).instruction, block().state);
+            case COMBINE: if (DOES(COMBINE)) do_combine(at); break;
+            default: if (DOES(ADD) || DOES(ROPE) || DOES(ACT) || DOES(CHOOSE)) do_watched(record_at(at).instruction, block().state);
         }
-        if ((record_at(here().at).instruction.flags & PICK) && block().state.greedy) pick_largest();
+        if (traits_here() & PRODUCT) do_product(here().at);
+        if (!(traits_here() & PLAIN)) {
+            if (DOES(EXPERTS_DOWN) && (traits_here() & DOWN)) finish_down(here().at);
+            else if (traits_here() & MORE) finish_more(here().at);
+            if ((record_at(here().at).instruction.flags & PICK) && block().state.greedy) pick_largest();
+        }
         STAMP(5);
         __syncwarp();
         if ((thread() & 31) == 0) here().at = here().at + 1;

@@ -5,6 +5,9 @@
 // reads it until it is another. Whoever writes a value of this step's set arms the same place of the other set: its
 // readers ended with the last step, its writers start with the next. The host arms both sets when a job begins.
 //
+// Each set lies there COPIES times, and each block reads one of them: a line that all blocks ask for again and again is
+// asked for by fewer.
+//
 // A value needs no fence: it is the only thing that its reader takes from its writer.
 #pragma once
 
@@ -18,12 +21,18 @@ DEV void spun(u32& n) {
 }
 
 DEV bool armed(float v) { return __float_as_uint(v) == ARMED; }
+DEV bool armed(float2 v) { return armed(v.x) || armed(v.y); }
 DEV bool armed(float4 v) { return armed(v.x) || armed(v.y) || armed(v.z) || armed(v.w); }
 
 // What is there now. Never from L1, which does not see other blocks' writes.
 DEV float glance(const float* p) {
     float v;
     asm volatile("ld.relaxed.gpu.global.f32 %0, [%1];" : "=f"(v) : "l"(p) : "memory");
+    return v;
+}
+DEV float2 glance2(const float* p) {
+    float2 v;
+    asm volatile("ld.relaxed.gpu.global.v2.f32 {%0,%1}, [%2];" : "=f"(v.x), "=f"(v.y) : "l"(p) : "memory");
     return v;
 }
 DEV float4 glance4(const float* p) {
@@ -45,14 +54,20 @@ DEV float4 await4(const float* p, float4 v) {
 }
 DEV float4 await4(const float* p) { return await4(p, glance4(p)); }
 
-struct Sets { u32 here, there; };       // floats from an address of the program to this step's set and to the other
+// Floats from an address of the program to where this block reads this step's set, to the first copies of this step's set
+// and of the other, and from a copy to the next.
+struct Sets { u32 here, to, there, stride; };
 
-DEV void publish(float* here, float* there, float v) {
+DEV void publish(float* to, float* there, u32 stride, float v) {
     const u32 bits = armed(v) ? 0x7fffffffu : __float_as_uint(v);
-    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" :: "l"(here), "r"(bits) : "memory");
-    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" :: "l"(there), "r"(ARMED) : "memory");
+#pragma unroll
+    for (int c = 0; c < COPIES; ++c)
+        asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" :: "l"(to + c * stride), "r"(bits) : "memory");
+#pragma unroll
+    for (int c = 0; c < COPIES; ++c)
+        asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" :: "l"(there + c * stride), "r"(ARMED) : "memory");
 }
-DEV void publish(float* p, Sets sets, float v) { publish(p + sets.here, p + sets.there, v); }
+DEV void publish(float* p, Sets sets, float v) { publish(p + sets.to, p + sets.there, sets.stride, v); }
 
 // Asks for a value without waiting: it comes into shared memory, and is there after asked_are_here().
 DEV void ask_for(float* to, const float* p) {

@@ -61,7 +61,7 @@ CALL void look_ahead(const Instruction* program, const Plan* plans, int count) {
     for (;;) {
         // A record's place is free once the block and all cursors are past the one that was there.
         const int oldest = min(*(volatile int*)&s.at, (int)__reduce_min_sync(FULL, (u32)c.at));
-        while (asked < count && asked < oldest + RECORDS) {
+        while (asked < count && asked < oldest + RECORDS - 1) {
             if (lane == 0) {
                 Record& record = s.records[asked % RECORDS];
                 u64* barrier = s.arrived + asked % RECORDS;
@@ -82,10 +82,9 @@ CALL void look_ahead(const Instruction* program, const Plan* plans, int count) {
         int waits = 0x7fffffff;                 // for its router
         if (c.at < count) {
             const Record& record = s.records[c.at % RECORDS];
-            const int op = record.instruction.op;
             const Run* runs = record.plan.runs;
             if (c.left == 0 && c.at < here) {
-                const bool routed = op == EXPERTS_UP || op == EXPERTS_DOWN;
+                const bool routed = is_up(record.instruction) || is_down(record.instruction);
                 if (routed && chosen_at < c.at) waits = c.at;
                 else {
                     moved = true;
@@ -101,7 +100,7 @@ CALL void look_ahead(const Instruction* program, const Plan* plans, int count) {
             if (c.left > 0) moved |= ask(c, runs[c.run], lane);
         }
         const int router = (int)__reduce_min_sync(FULL, (u32)waits);
-        if (router < here)
+        if (DOES(EXPERTS_UP) && router < here)
             for (int tries = __any_sync(FULL, moved) ? 1 : 8; tries; --tries)
                 if (choose(router)) {
                     chosen_at = router + 1, moved = true;

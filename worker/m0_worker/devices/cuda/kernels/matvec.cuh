@@ -78,6 +78,14 @@ DEV void plan_runs(const Instruction& I, int begin, int end, Plan& plan) {
         int v = __shfl_up_sync(FULL, place, d);
         if (lane >= d) place += v;
     }
+    const int units = groups * (lane < n ? units_of(I.parts[p].type, I.k) : 0);
+    int before = units;
+#pragma unroll
+    for (int d = 1; d < 32; d <<= 1) {
+        int v = __shfl_up_sync(FULL, before, d);
+        if (lane >= d) before += v;
+    }
+    const int total = __shfl_sync(FULL, before, 31);
     if (groups > 0) {
         const Part& part = I.parts[p];
         Run r;
@@ -92,9 +100,9 @@ DEV void plan_runs(const Instruction& I, int begin, int end, Plan& plan) {
         r.part = (place - size) * 8;
         r.slot = slot, r.input = input;
         r.per = units_of(r.type, I.k);
-        r.units = groups * r.per;
+        r.units = units, r.before = before - units, r.total = total;
         r.inv_per = 1.f / (float)r.per;
-        r.inv_units = 1.f / (float)r.units;
+        r.inv_total = 1.f / (float)total;
         r.unit = unit_bytes(r.type);
         r.chunk = CHUNK_BYTES / r.unit;
         plan.runs[__popc(some & ((1u << lane) - 1))] = r;
@@ -130,17 +138,21 @@ DEV void find_out(const Record& record, int i, int r, bool direct, Kept& kept) {
     const int row = run.row0 + r, half = I.parts[0].rows / (I.n_parts == 1 ? 2 : 1);
     const float *bias = I.bias ? I.bias + row : 0, *residual = I.residual ? I.residual + block().sets.here + row : 0;
     float* out = I.out + row;
-    if (I.op == EXPERTS_UP) {
+    if (is_up(I)) {
         if (bias) bias += (u64)block().chosen[run.slot] * 2 * half;
         out += (u64)run.slot * half;
     }
-    if (I.op == EXPERTS_DOWN) {
+    if (is_down(I)) {
         if (bias) bias += (u64)block().chosen[run.slot] * I.parts[0].rows;
         if (i) residual = 0;
     }
-    kept.at = sums.at, kept.n = sums.n, kept.pair_at = paired ? sums.at + record.plan.runs[i + 1].part - run.part : -1;
+    kept.at = sums.at, kept.n = sums.n, kept.pair_at = -1;
+    if (paired) {
+        const RowSums pair = sums_of(record.plan.runs[i + 1], r);
+        kept.pair_at = pair.at, kept.pair_n = pair.n;
+    }
     kept.act = I.act, kept.row = row, kept.residual_at = residual;
-    kept.here = I.flags & FINAL ? out : out + block().sets.here, kept.there = I.flags & FINAL ? 0 : out + block().sets.there;
+    kept.here = I.flags & FINAL ? out : out + block().sets.to, kept.there = I.flags & FINAL ? 0 : out + block().sets.there;
     kept.bias = kept.pair_bias = kept.residual = 0.f;
     if (direct) {
         if (bias) kept.bias = constant(bias);
@@ -154,63 +166,51 @@ DEV void find_out(const Record& record, int i, int r, bool direct, Kept& kept) {
 }
 
 DEV void put(const Kept& kept, float v) {
-    if (kept.there) publish(kept.here, kept.there, v);
+    if (kept.there) publish(kept.here, kept.there, block().sets.stride, v);
     else *kept.here = v;
 }
 
-// What can be known of a product before its x is there: warps' shares of the weights, and all about the first rows. Threads
-// from `first` on, at least KEPT.
-DEV void find_out_first(int at, int slot, int first) {
-    const Record& record = record_at(at);
-    const bool down = record.instruction.op == EXPERTS_DOWN;
-    const int t = thread() - first;
-    if (t < 0 || t >= KEPT) return;
-    if (t < WARPS) block().stretch[slot][t] = stretch_of(record.plan.runs[0], t);
+// What can be known of a product's first rows before its x is there; the last KEPT threads.
+DEV void find_out_first(const Record& record, Kept* kept) {
+    const bool down = is_down(record.instruction);
+    const int t = thread() - (THREADS - KEPT);
+    if (t < 0) return;
     int r = down ? t >> 3 : t, i = down ? t & 7 : 0;
     if (r >= record.plan.rows || i >= record.plan.n) return;
     if (!down) i = find_row(record.plan, is_paired(record.instruction) ? 2 : 1, r);
-    find_out(record, i, r, false, block().kept[slot][t]);
+    find_out(record, i, r, false, kept[t]);
 }
 
-// While the first warps finish a product, others find out about the next if it follows at once. Attention is not kept
-// waiting for that: the product behind it has time for it while its x is still on its way.
-DEV void find_out_next(int at, int slot) {
-    const int next = at + 1;
-    if (thread() < KEPT || next >= block().count) return;
-    barrier_wait(block().arrived + next % RECORDS, next / RECORDS);
-    const Record& record = record_at(next);
-    if (record.instruction.op != MATVEC || record.plan.n == 0) return;
-    if (thread() == KEPT) block().found[slot ^ 1] = next;
-    find_out_first(next, slot ^ 1, KEPT);
+// A row's value behind its product; pair: of the row beside it, where there is one.
+DEV float activated(int act, float v, float pair) {
+    return act == SWIGLU ? swiglu(v, pair) : act == SWIGLU_OAI ? swiglu_oai(v, pair) : act == GELU ? gelu(v) : v;
 }
 
-// Rows of stored matrices, or gate and up of chosen experts, from sums to output.
-CALL void finish_rows(int instruction, int slot) {
+// The rows that nothing is kept of, and the largest of all; finish_rows has left the values of the others in `residual`.
+CALL void finish_more(int instruction) {
     const Record& record = record_at(instruction);
-    const float* sums = sums_at();
-    const float factor = block().factor;
     const bool picks = record.instruction.flags & (PICK | FIRST_PICK);
+    const int rows = record.plan.rows, vocab = block().state.vocab;
+    const float factor = block().factor;
     float best = -__int_as_float(0x7f800000);
     int best_row = 0x7fffffff;
-    const int rows = record.plan.rows;
 #pragma unroll 1
     for (int place = thread(); place < rows; place += THREADS) {
         Kept row;
-        if (place < KEPT) row = block().kept[slot][place];
-        else {
+        float v;
+        if (place < KEPT) {
+            const Kept& kept = block().kept[here().slot][place];
+            row.row = kept.row, v = kept.residual;
+        } else {
             int r = place;
             const int i = find_row(record.plan, is_paired(record.instruction) ? 2 : 1, r);
             find_out(record, i, r, true, row);
+            const float pair = row.pair_at >= 0 ? fmaf(row_sum(sums_at() + row.pair_at, row.pair_n), factor, row.pair_bias) : 0.f;
+            v = activated(row.act, fmaf(row_sum(sums_at() + row.at, row.n), factor, row.bias), pair);
+            if (row.residual_at) v += await(row.residual_at, row.residual);
+            put(row, v);
         }
-        float v = fmaf(row_sum(sums + row.at, row.n), factor, row.bias);
-        if (row.pair_at >= 0) {
-            const float other = fmaf(row_sum(sums + row.pair_at, row.n), factor, row.pair_bias);
-            v = row.act == SWIGLU ? swiglu(v, other) : swiglu_oai(v, other);
-        } else if (row.act == GELU) v = gelu(v);
-        if (row.residual_at) v += await(row.residual_at, row.residual);
-        put(row, v);
-        STAMP(6);
-        if (picks && row.row < block().state.vocab) {
+        if (picks && row.row < vocab) {
             float key = v == v ? v : __int_as_float(0x7f800000);    // NaN counts as the largest
             if (better(key, row.row, best, best_row)) best = key, best_row = row.row;
         }
@@ -219,31 +219,52 @@ CALL void finish_rows(int instruction, int slot) {
         __syncwarp();
         merge_best(best, best_row);
     }
-    find_out_next(instruction, slot);
+}
+
+// Behind the product: what is known of a thread's row is at hand before all warps are done.
+DEV void finish_rows(const Record& record) {
+    const int rows = record.plan.rows, place = thread();
+    Kept& kept = block().kept[here().slot][min(place, KEPT - 1)];
+    const int at = kept.at, n = kept.n, pair_at = kept.pair_at, pair_n = kept.pair_n;
+    const float* residual_at = kept.residual_at;
+    float *const here = kept.here, *const there = kept.there;
+    block_sync();
+    STAMP(4);
+    if (place < min(rows, KEPT)) {
+        const float factor = block().factor;
+        const float pair = pair_at >= 0 ? fmaf(row_sum(sums_at() + pair_at, pair_n), factor, kept.pair_bias) : 0.f;
+        float v = activated(kept.act, fmaf(row_sum(sums_at() + at, n), factor, kept.bias), pair);
+        if (residual_at) v += await(residual_at, kept.residual);
+        if (there) publish(here, there, block().sets.stride, v);
+        else *here = v;
+        kept.residual = v;
+        STAMP(6);
+    }
 }
 
 // The chosen experts' weighted sum: eight lanes a row, an expert each.
-CALL void finish_down(int instruction, int slot) {
-    const Record& record = record_at(instruction);
-    const int c = thread() & 7, n = record.plan.n, rows = record.plan.rows;
+CALL void finish_down(int instruction) {
+    block_sync();
+    STAMP(4);
 #pragma unroll 1
-    for (int r0 = 0; r0 < rows; r0 += THREADS / 8) {
-        const int r = r0 + (thread() >> 3), place = thread() + r0 * 8;
+    for (int r0 = 0; r0 < record_at(instruction).plan.rows; r0 += THREADS / 8) {
+        const Record& record = record_at(instruction);
+        const int c = thread() & 7, r = r0 + (thread() >> 3), place = thread() + r0 * 8;
+        const bool mine = c < record.plan.n && r < record.plan.rows;
         Kept row;
         float v = 0.f;
-        if (c < n && r < rows) {
-            if (place < KEPT) row = block().kept[slot][place];
+        if (mine) {
+            if (place < KEPT) row = block().kept[here().slot][place];
             else find_out(record, c, r, true, row);
             v = block().weight[c] * (row_sum(sums_at() + row.at, row.n) + row.bias);
         }
         v += __shfl_xor_sync(FULL, v, 1);
         v += __shfl_xor_sync(FULL, v, 2);
         v += __shfl_xor_sync(FULL, v, 4);
-        if (c || r >= rows) continue;
+        if (c || !mine) continue;
         if (row.residual_at) v += await(row.residual_at, row.residual);
         put(row, v);
     }
-    find_out_next(instruction, slot);
 }
 
 // The look-ahead warp knows the chosen experts of instruction `at`.
@@ -260,50 +281,47 @@ DEV void do_product(int at) {
     const Record& record = record_at(at);
     const Instruction& I = record.instruction;
     const Plan& plan = record.plan;
-    const int inputs = I.op == EXPERTS_DOWN ? I.n_chosen : 1;
-    const Vectors x(I, inputs);
-    if (plan.n == 0 && I.op != NORM) return;
-    if (I.op == EXPERTS_DOWN) await_choice(at);
-    const int slot = here().slot ^ 1;
+    if (is_down(I)) await_choice(at);
+    const int w = thread() >> 5, slot = here().slot ^ 1;
     __syncwarp();
     if ((thread() & 31) == 0) here().slot = slot;
-    const bool found = block().found[slot] == at;
-    if (plan.n && !found && I.op != EXPERTS_UP) find_out_first(at, slot, THREADS - KEPT);
-    prepare(I, inputs, x);
-    if (I.op == EXPERTS_UP) {
+    if (plan.n && !is_up(I)) find_out_first(record, block().kept[slot]);
+    Feed feed(w);
+    Stretch mine = {0, 0, 0};
+    if (plan.n) mine = stretch_of(plan.runs[0], w);
+    if (!((I.flags & JOINED) && span_of(I, block().state).splits > 1)) {
+        const int inputs = is_down(I) ? I.n_chosen : 1;
+        prepare(I, inputs, Vectors(I, inputs));
+    }
+    if (is_up(I)) {
         await_choice(at);
-        find_out_first(at, slot, 0);
+        find_out_first(record, block().kept[slot]);
     }
     block_sync();
     STAMP(2);
-    if (I.op == NORM) {
+    if (DOES(NORM) && I.op == NORM) {
         const float factor = rms_factor(I);
         int from, to;
         share(I.k, from, to);
-        for (int k = from + thread(); k < to; k += THREADS) publish(I.out + k, block().sets, x.floats()[k] * factor);
+        for (int k = from + thread(); k < to; k += THREADS) publish(I.out + k, block().sets, Vectors(I, 1).floats()[k] * factor);
         return;
     }
-    {
-        const int w = thread() >> 5;
-        int units = plan.runs[0].units;
-        // A warp with the least to do brings the norm's factor to the others, who need it behind the next barrier.
-        if (w == (units < WARPS ? WARPS - 1 : 0)) {
-            const float factor = rms_factor(I);
-            if ((thread() & 31) == 0) block().factor = factor;
-        }
-        Feed feed(w);
-        Stretch mine = block().stretch[slot][w];
+    // A warp with the least to do brings the norm's factor to the others, who need it behind the next barrier.
+    if (w == (plan.runs[0].total < WARPS ? WARPS - 1 : 0)) {
+        const float factor = rms_factor(I);
+        if ((thread() & 31) == 0) block().factor = factor;
+    }
 #pragma unroll 1
-        for (int i = 0; i < plan.n; ++i) {
-            const Run& r = plan.runs[i];
-            if (r.units != units) units = r.units, mine = stretch_of(r, w);
+    for (int i = 0; ; ) {
+        const Run& r = plan.runs[i];
+        if (mine.n) {
+            const Vectors x(I, is_down(I) ? I.n_chosen : 1);
             stream(r, mine, I.k, x.planes() + r.input * x.blocks * BLOCK_WORDS, x.xsum() + r.input * x.blocks, x.xscale() + r.input * x.blocks / 4, x.floats() + r.input * x.blocks * 32, sums_at() + r.part, feed);
         }
+        if (++i == plan.n) break;
+        mine = stretch_of(plan.runs[i], thread() >> 5);
     }
     asked_are_here();
     STAMP(3);
-    block_sync();
-    STAMP(4);
-    if (I.op == EXPERTS_DOWN) finish_down(at, slot);
-    else finish_rows(at, slot);
+    if (!is_down(record_at(here().at).instruction)) finish_rows(record_at(here().at));
 }

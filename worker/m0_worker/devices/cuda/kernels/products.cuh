@@ -26,18 +26,21 @@ struct Feed {
     }
 };
 
-// Warps share a run's units out evenly; group o's sum over warp w lands at part[(o + w) * 8]: along the stream o + w
-// grows by at least one at each change.
-DEV int first_unit(int units, int w) { return units >= WARPS ? units * w / WARPS : min(w, units); }
+// Warps share the units of all runs out evenly; group o's sum over warp w lands at part[(o + w) * 8]: along the stream
+// o + w grows by at least one at each change.
+DEV int first_unit(const Run& r, int w) {
+    const int first = r.total >= WARPS ? r.total * w / WARPS : w;
+    return min(max(first - r.before, 0), r.units);
+}
 // The warp that has unit i.
-DEV int warp_of(int i, const Run& r) { return r.units >= WARPS ? quotient(WARPS * (i + 1) - 1, r.inv_units) : i; }
+DEV int warp_of(int i, const Run& r) { return r.total >= WARPS ? quotient(WARPS * (r.before + i + 1) - 1, r.inv_total) : r.before + i; }
 
 // Units of a chunk.
 template <int TYPE> DEV constexpr int chunk_of() { return CHUNK_BYTES / Unit<TYPE>::BYTES; }
 
 DEV Stretch stretch_of(const Run& r, int w) {
-    const int first = first_unit(r.units, w), group = quotient(first, r.inv_per);
-    return {group, first - group * r.per, first_unit(r.units, w + 1) - first};
+    const int first = first_unit(r, w), group = quotient(first, r.inv_per);
+    return {group, first - group * r.per, first_unit(r, w + 1) - first};
 }
 
 template <int TYPE>
@@ -52,6 +55,16 @@ DEV void stream_quantized(const Run& r, Stretch mine, const u32* planes, const f
     float* out = part + (o + w) * 8 + l.g;
     Sum sum;
     sum.clear();
+    auto multiply = [&](const U& u, bool last) {
+        u.dot(sum, x + i * (U::K / 32 * BLOCK_WORDS), xsum + i * (U::K / 32), xscale[i * (U::K / 128)], l);
+        if (++i == per || last) {
+            float v = sum.total(l.t, U::factor());
+            if (l.t == 0) *out = v;
+            out += 8;
+            sum.clear();
+            i = 0;
+        }
+    };
 #pragma unroll 1
     while (left > 0) {
         const int n = min(left, chunk_of<TYPE>());
@@ -61,14 +74,7 @@ DEV void stream_quantized(const Run& r, Stretch mine, const u32* planes, const f
             if (d >= n) break;
             U u;
             u.load(p + d * U::BYTES, lane, l);
-            u.dot(sum, x + i * (U::K / 32 * BLOCK_WORDS), xsum + i * (U::K / 32), xscale[i * (U::K / 128)], l);
-            if (++i == per || d + 1 == left) {
-                float v = sum.total(l.t, U::factor());
-                if (l.t == 0) *out = v;
-                out += 8;
-                sum.clear();
-                i = 0;
-            }
+            multiply(u, d + 1 == left);
         }
         left -= n;
         feed.release(n * U::BYTES);
@@ -140,11 +146,10 @@ DEV RowSums sums_of(const Run& r, int row) {
 }
 // Their sum, in one order.
 DEV float row_sum(const float* p, int n) {
-    float v = 0.f;
-#pragma unroll 1
-    for (int w = 0; w < n; w += 4, p += 32) {
-        const float a = p[0], b = w + 1 < n ? p[8] : 0.f, c = w + 2 < n ? p[16] : 0.f, d = w + 3 < n ? p[24] : 0.f;
-        v += (a + b) + (c + d);
-    }
+    float a[16], v = 0.f;
+#pragma unroll
+    for (int w = 0; w < 16; ++w) a[w] = w < n ? p[8 * w] : 0.f;
+#pragma unroll
+    for (int w = 0; w < 16; w += 4) v += (a[w] + a[w + 1]) + (a[w + 2] + a[w + 3]);
     return v;
 }

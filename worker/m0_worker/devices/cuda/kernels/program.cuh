@@ -2,13 +2,18 @@
 // The layout is mirrored by program.py, field for field.
 #pragma once
 
-enum Op { EMBED = 0, MATVEC = 1, ATTEND = 2, COMBINE = 3, EXPERTS_UP = 4, EXPERTS_DOWN = 5, NORM = 6, ADD = 7, ROPE = 8, ACT = 9, CHOOSE = 10 };
+enum Op { EMBED = 0, MATVEC = 1, ATTEND = 2, COMBINE = 3, EXPERTS_UP = 4, EXPERTS_DOWN = 5, NORM = 6, ADD = 7, ROPE = 8, ACT = 9, CHOOSE = 10, LAYER_NORM = 11 };     // the last is no instruction
+// The program's instructions, a bit each: what it has none of is left out of the kernels.
+#ifndef OPS
+#define OPS 0xffffffff
+#endif
+#define DOES(op) (((unsigned)(OPS) >> (op)) & 1)
 enum Norm { NO_NORM = 0, RMS = 1, LAYER = 2 };
 enum Act { NO_ACT = 0, SWIGLU = 1, SWIGLU_OAI = 2, GELU = 3 };
 
 // FIRST_PICK: the largest row may be the next token; PICK: and this is the last to compare; FINAL: the host reads the
-// output, which is not in the two sets of exchange.cuh.
-enum Flag { FLOATS_OF_X = 1, SUMS_OF_X = 2, PLANES_OF_X = 4, PICK = 8, FIRST_PICK = 16, FINAL = 32 };
+// output, which is not in the two sets of exchange.cuh; JOINED: x may still be in attention's splits.
+enum Flag { FLOATS_OF_X = 1, SUMS_OF_X = 2, PLANES_OF_X = 4, PICK = 8, FIRST_PICK = 16, FINAL = 32, JOINED = 64 };
 
 #define MAX_PARTS 4
 #define MAX_CHOSEN 8
@@ -54,6 +59,10 @@ static_assert(sizeof(Instruction) == INSTRUCTION_BYTES, "program.py disagrees");
 #define RING 8
 
 struct Result { int token, drawn, status, position; };
+
+DEV bool is_up(const Instruction& I) { return DOES(EXPERTS_UP) && I.op == EXPERTS_UP; }
+DEV bool is_down(const Instruction& I) { return DOES(EXPERTS_DOWN) && I.op == EXPERTS_DOWN; }
+DEV bool is_product(const Instruction& I) { return I.op == MATVEC || is_up(I) || is_down(I); }
 
 struct State {                  // one job's position and sampler, all that changes from step to step
     int token, position, drawn, status; // status: 1 once logits were not finite
