@@ -18,7 +18,6 @@ Subject: TypeAlias = Stream | Exchange | Launch | Recording
 Scope: TypeAlias = Literal["stream", "exchange", "launch", "recording"]
 JudgeFunction: TypeAlias = Callable[[Recording], Iterable[Finding]]
 _F = TypeVar("_F", bound=Callable[..., Iterable[Finding]])
-
 AREAS = "m0_conformance.areas"
 CONTEXT_LINES = 2
 """Events shown before and after the one in question."""

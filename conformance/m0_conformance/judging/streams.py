@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from m0_conformance.recording.transcript import Exchange, Json, Recording
 
 _MEMO: ContextVar[dict[int, tuple[SseParse, list[Event]]] | None] = ContextVar("parsed streams", default=None)
-
 TERMINAL = frozenset({"end", "error"})
 KINDS = frozenset({"started", "token", "metrics", "end", "error"})
 Dialect: TypeAlias = Literal["named", "json-type", "unnamed", "silent"]

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 
 JSON_TYPE = ("Content-Type", "application/json")
-
-
 STARTS_S = 20.0
 """A legal job of unknown length is left as soon as it has ended or shown that it was accepted."""
 

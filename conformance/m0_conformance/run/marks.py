@@ -14,7 +14,6 @@ from m0_conformance.run.interrupt import interruptible
 
 Need: TypeAlias = Literal["command", "cuda", "destructive", "real-model"]
 _F = TypeVar("_F", bound=Callable[..., Awaitable[None]])
-
 CHECK_LIMIT_S = 240.0
 """A check that runs longer is a fault of the suite."""
 

@@ -40,10 +40,8 @@ __all__ = [
 OMIT: Any = object()
 """As a field's value: leave the field out of the body."""
 Wait: TypeAlias = Literal["ready", "exit", "listening", "no"]
-
 AFTER_TERMINAL_S = 2.0
 """Silence after a terminal event that ends our waiting for the end of the body."""
-
 AFTER_TIMEOUT_S = 10.0
 """Longest exchange of a check in which one was in vain: a worker that falls silent costs a check no minutes."""
 

@@ -40,17 +40,9 @@ class Oddity(Defect):
 
 
 odd_request = lie("request", Oddity)
-
-
 odd_head = lie("stream_head", Oddity)
-
-
 odd_event = lie("event", Oddity)
-
-
 odd_bytes = lie("encode", Oddity)
-
-
 odd_answer = lie("answer", Oddity)
 
 

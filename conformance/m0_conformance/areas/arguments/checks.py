@@ -21,17 +21,10 @@ if TYPE_CHECKING:
 
 
 AT_ONCE = min(4, os.cpu_count() or 1)
-
-
 EXIT_S = 15.0
-
-
 CALLBACK_S = 1.0
 """The callback may come a moment after the port answers."""
-
-
 NOT_A_FILE = "/nonexistent/there-is-no-such-file.gguf"
-
 
 WRONG: tuple[tuple[str, str, str, str | None], ...] = (
     ("no worker id", "required", "worker_id", None),
@@ -147,11 +140,7 @@ async def test_callback_url(situation: Situation) -> None:
 
 
 MAX_IN, MAX_OUT, TIMEOUT_S = 8, 5, 1
-
-
 LIMITS = ("--max-tokens-in", str(MAX_IN)), ("--max-tokens-out", str(MAX_OUT))
-
-
 LONG_PROMPT = "*" * 40
 """Forty tokens: no two of these characters are one token in the probe's vocabulary."""
 

@@ -29,14 +29,12 @@ if TYPE_CHECKING:
 
 BEFORE_LOAD_S = 5.0
 
-
 _NAMES = {
     "--worker-id": re.compile(r"worker[-_ ]?id", re.IGNORECASE),
     "--model": re.compile(r"model", re.IGNORECASE),
     "--gpu-device": re.compile(r"gpu|device", re.IGNORECASE),
     "--port": re.compile(r"port\b", re.IGNORECASE),
 }
-
 
 _CLAUSES = (
     "required",

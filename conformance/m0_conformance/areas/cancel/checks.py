@@ -9,22 +9,12 @@ from m0_conformance.run.situation import Situation, requirement
 
 LENGTH = 512
 """Tokens of a job that is to be cancelled: long enough to be hit in the middle, short enough for slow workers."""
-
-
 BEFORE_CANCEL = 3
 """Tokens that must have arrived, so that the cancel meets a running generation."""
-
-
 ATTEMPTS = 4
 """To meet a running job: a fast worker on a busy machine may be ready before the cancel is sent."""
-
-
 SAMPLES = 20
-
-
 MALFORMED = (b"", b"{", b"[]", b'"job"', b"null", b"{}", b'{"job_id": ""}', b'{"job_id": null}', b'{"job_id": 7}')
-
-
 JSON = (("Content-Type", "application/json"),)
 
 

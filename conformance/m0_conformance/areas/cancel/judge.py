@@ -31,18 +31,10 @@ if TYPE_CHECKING:
 
 
 PROMPT_S = 0.1
-
-
 COMPLETE_S = 5.0
-
-
 CLEARLY_FEWER = 0.9
-
-
 STEP = 2
 """The step that runs when a cancel comes may still be sent: a token, a terminal event."""
-
-
 REFUSALS = frozenset({409, 429, 503})
 """A worker may refuse the second job instead of letting it wait (E-2ND)."""
 

@@ -14,11 +14,7 @@ from m0_conformance.run.situation import Situation, needs, requirement
 from m0_conformance.targets.occupier import OccupierError, occupied_device
 
 REFERENCE_SHAPES = ("benchmark:qwen2.5-0.5b", "benchmark:phi-3-mini", "benchmark:gpt-oss-20b")
-
-
 DISK_FOR_SHAPES = 20 << 30
-
-
 LEFT_FREE = 256 << 20
 """Of the device while a neighbour holds the rest: less than 2,048 positions of Phi-3's KV cache (768 MiB)."""
 

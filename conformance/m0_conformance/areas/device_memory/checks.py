@@ -10,8 +10,6 @@ from m0_conformance.targets.nvidia import opens_device
 
 MODEL = "benchmark:qwen2.5-0.5b"
 """Weights of 378 MB: large beside what a process needs anyway, small enough for any device."""
-
-
 JOBS = 1000
 
 

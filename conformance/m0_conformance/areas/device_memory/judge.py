@@ -7,8 +7,6 @@ from m0_conformance.judging.memory_facts import MIB, body_of, facts_of, mib, vra
 
 NVML_SLACK = 1 * MIB
 """The driver books memory in pages of 2 MiB and its own tables by the MiB."""
-
-
 NEIGHBOUR_SLACK = 64 * MIB
 """Other tenants of the device may come and go a little."""
 

@@ -23,14 +23,8 @@ from m0_conformance.judging.fields import CODES, is_integer, stated_code
 from m0_conformance.judging.streams import is_execute
 
 RFC3339_Z = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z")
-
-
 CLOCK_S = 5.0
-
-
 SLACK_MS = 50.0
-
-
 SPREAD_S = 0.1
 
 

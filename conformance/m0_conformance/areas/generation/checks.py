@@ -7,8 +7,6 @@ import asyncio
 from m0_conformance.run.situation import OMIT, Situation, launch, requirement
 
 LONG = 2048
-
-
 POLLS = 40
 
 

@@ -22,8 +22,6 @@ from m0_conformance.judging.fields import is_integer
 from m0_conformance.judging.streams import lifetime
 
 HEALTH_S = 1.0
-
-
 INCREMENTAL_S = 0.05
 """Below this, arrival times are the harness's own: some fifty times its usual round trip."""
 """A generation shorter than this is no long one: replay and stream cannot be told apart."""

@@ -15,12 +15,8 @@ from m0_conformance.run.situation import Situation, launch, requirement
 
 MEETING = 300
 """Tokens of a job that another one is to meet."""
-
-
 ATTEMPTS = 6
 """To let two jobs meet: a fast worker on a busy machine may be ready with the first before the second is sent."""
-
-
 RETRIES = 40
 
 
@@ -82,23 +78,12 @@ async def test_a_client_that_leaves(situation: Situation) -> None:
 
 LONG = 0
 """Stands for a job that takes LONG_S, so that something can happen to it."""
-
-
 LONG_S = 0.2
-
-
 BUDGET_S = 4.0
 """For making up histories; a fault that is found gets as much again for shrinking."""
-
-
 STEPS = 10
-
-
 LENGTHS = (1, 8, LONG)
-
-
 OPEN_AT_ONCE = 3
-
 
 TOUR: list[scripts.Step] = [
     {"do": "execute", "job": "a", "max_tokens": LONG},

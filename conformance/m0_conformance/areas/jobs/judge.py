@@ -210,7 +210,6 @@ CLAUSES = (
     "M0-W-1301/after-disconnect",
 )
 
-
 Moment: TypeAlias = tuple[float, int, str, Exchange]
 """When, order among equals, what, whose."""
 

@@ -10,11 +10,7 @@ from m0_conformance.judging import Finding, Findings, Launch, Recording, fail, j
 from m0_conformance.judging.launches import given, jobs_of, log_events, signalled
 
 LIFE: Final = "life"
-
-
 _JOB_EVENTS: Final = ("execute_start", "execute_end")
-
-
 _FIGURES: Final = re.compile(r"(?:_ms|_seconds|_sec|_us|_ns|_bytes|duration|latency|per_sec)$|tokens|vram|throughput")
 
 

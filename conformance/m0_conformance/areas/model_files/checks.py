@@ -15,13 +15,8 @@ from m0_models.corrupt import CORRUPT
 from m0_conformance.run.situation import Situation, needs, requirement
 
 AT_ONCE = min(4, os.cpu_count() or 1)
-
-
 EXIT_S = 40.0
-
-
 TIB = 1 << 40
-
 
 FILES: dict[str, tuple[str, ...]] = {
     "M0-W-1200/other-versions": ("version-2", "version-4"),
@@ -46,7 +41,6 @@ FILES: dict[str, tuple[str, ...]] = {
 }
 """Files of `m0_models.corrupt` for each clause."""
 
-
 WORDS: dict[str, tuple[str, ...]] = {
     "version-2": ("version",),
     "version-4": ("version",),
@@ -66,13 +60,8 @@ WORDS: dict[str, tuple[str, ...]] = {
 
 # Shown where a header is wrong and where an architecture or a tokenizer is unknown: two ways out of a start.
 ANY_FAILURE = ("M0-W-1111/exit-code", "M0-W-1111/message", "M0-W-1111/context", "M0-W-1900/error")
-
-
 SAYS_WHAT = "M0-W-1210/says-what"
-
-
 TOO_BIG = "M0-W-1210/too-big"
-
 
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "first-bytes": (

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 SECONDS = 30.0
 """No clause names a time; what takes longer has read more than a header."""
 
-
 _REFUSED = (
     "M0-W-1200/other-versions",
     "M0-W-1210/magic",
@@ -29,10 +28,7 @@ _REFUSED = (
     "M0-W-1362/unknown-pre",
 )
 
-
 _HOSTILE = "M0-W-1211/hostile-header"
-
-
 _UNKNOWN = "M0-W-1212/unknown-refused"
 
 

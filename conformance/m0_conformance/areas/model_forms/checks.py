@@ -19,17 +19,10 @@ if TYPE_CHECKING:
 
 
 AT_ONCE = min(4, os.cpu_count() or 1)
-
-
 LENGTH = 6
-
-
 METRONOME_TEXT = b"".join(words(LENGTH)).decode("ascii")
 """What the model behind the crafted files says after any prompt."""
-
-
 METRONOME_CONTEXT = 8192
-
 
 MINIATURES = {
     "miniature:gpt2-q4_0": ("M0-W-1212/gpt2",),

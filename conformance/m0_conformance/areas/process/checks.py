@@ -21,18 +21,10 @@ if TYPE_CHECKING:
 
 
 LENGTH = 12
-
-
 BUSY_S = 1.5
 """How long the job that meets a signal should run."""
-
-
 EXIT_S = 8.0
-
-
 BUSY_EXIT_S = 32.0
-
-
 SIGNAL_S = 0.15
 """A signal is handled between two steps of the worker, not in the same instant."""
 

@@ -25,8 +25,6 @@ from m0_conformance.judging import (
 from m0_conformance.judging.launches import IDLE_S, how_it_went, scale_of, signalled, told_to_end
 
 LIFE: Final = "life"
-
-
 _STABLE_KEYS: Final = ("model", "vocab_size", "context_length", "quant_kind", "tokenizer_kind")
 
 
@@ -219,8 +217,6 @@ def _body(exchange: Exchange | None) -> tuple[Exchange, dict[str, Json]] | None:
 
 
 BUSY: Final = "right"
-
-
 BUSY_S: Final = 30.0
 
 

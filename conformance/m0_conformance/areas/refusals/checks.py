@@ -16,7 +16,6 @@ WRONG_TYPES: tuple[tuple[str, Any], ...] = (
     ("seed", True),
 )  # fmt: skip
 
-
 NO_OBJECT = {
     "an empty body": b"",
     "a cut body": b'{"job_id": "cut", "prom',
@@ -29,12 +28,10 @@ NO_OBJECT = {
     "bytes that are no UTF-8": b'{"job_id": "a", "prompt": "\xff\xfe"}',
 }
 
-
 OUT_OF_RANGE: dict[str, Any] = {
     "job_id": "", "prompt": "", "max_tokens": 2049, "temperature": 2.01, "top_p": -0.01, "top_k": -1, "seed": -1,
     "stop": [""],
 }  # fmt: skip
-
 
 NO_NUMBERS = ("NaN", "Infinity", "-Infinity", "1e999", "-1e999")
 

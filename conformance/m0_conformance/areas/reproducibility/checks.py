@@ -5,8 +5,6 @@ from __future__ import annotations
 from m0_conformance.run.situation import OutOfReach, Situation, launch, requirement
 
 HAIKU = "Write a haiku about GPU computing"
-
-
 OVERFLOW = 32768
 """Characters that share no token in any of our vocabularies, so more tokens than the probe's context has."""
 

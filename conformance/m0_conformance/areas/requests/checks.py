@@ -9,11 +9,7 @@ from m0_conformance.run.cases import Cases
 from m0_conformance.run.situation import OMIT, Situation, launch, requirement
 
 FACE = "\U0001f600"
-
-
 LONGEST = 32768
-
-
 ASTRAL = (LONGEST, LONGEST // 2 + 1, LONGEST // 2, LONGEST // 4 + 1, LONGEST // 4)
 """Characters of two UTF-16 units and four UTF-8 bytes: just above and at the limit in units, then in bytes."""
 

@@ -14,13 +14,8 @@ _LIMITS = tuple(
     )
 )  # fmt: skip
 
-
 LONGEST = 32768
-
-
 NO_ROOM = "the model's context may be too small for the longest prompt"
-
-
 ROOM = 12_000
 """Context a 32,768-character English prompt surely fits into."""
 

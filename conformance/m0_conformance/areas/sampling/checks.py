@@ -14,14 +14,8 @@ if TYPE_CHECKING:
 
 THROWS = 1024
 """Tokens of a stream whose frequencies are judged: the rarest face judged has odds of 1 in 70."""
-
-
 SHORT = 24
-
-
 SEEDS = (0, 1, 42, 2**53 + 1, 2**64 - 1)
-
-
 HOT = 2.0
 
 

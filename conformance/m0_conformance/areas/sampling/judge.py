@@ -10,8 +10,6 @@ from m0_conformance.judging.dice import deviation, odds
 
 SIGMA = 6.0
 """A right sampler is beyond this once in a thousand million streams."""
-
-
 LEAST_THROWS = 200
 
 

@@ -16,14 +16,8 @@ if TYPE_CHECKING:
 
 
 POLL_S = 0.005
-
-
 ANSWER_S = 5.0
-
-
 EXIT_S = 8.0
-
-
 LOADED = ("model_load_complete", "ready")
 """Before these no job must be served: then one is sent, and only then."""
 

@@ -63,24 +63,13 @@ def idle_deadline(recording: Recording) -> Findings:
 
 
 START: Final = "start"
-
-
 ORDER: Final = ("startup", "model_load_start", "model_load_complete", "ready")
-
-
 READY_S: Final = 60.0
-
-
 JITTER_S: Final = 0.25
 """Between a line in a pipe and an answer on a socket: two ways into one observer."""
-
-
 MARGIN_S: Final = 0.05
 """Two moments closer than this have no order."""
-
-
 PERCENTAGES: Final = (0.0, 25.0, 50.0, 75.0, 100.0)
-
 
 _PERCENT_KEYS: Final = (
     "percent",

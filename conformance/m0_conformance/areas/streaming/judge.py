@@ -142,8 +142,6 @@ def _reading(stream: Stream) -> tuple[str, str]:
 
 
 CLOSE_S = 1.0
-
-
 QUIET_S = 2.0
 """A stream that sent something this shortly before our patience ended was slow, not stuck."""
 
