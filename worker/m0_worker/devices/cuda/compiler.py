@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from m0_worker.devices.kernel_folder import kernel_folder
 from m0_worker.errors import CudaStatus, DeviceError
 
 if TYPE_CHECKING:
@@ -30,15 +31,6 @@ _LOADING = Lock()
 
 PREPARED = Path(sys.prefix) / "share" / "m0-worker" / "kernels"
 """Machine code that came with the installation: nobody writes there while a worker runs."""
-
-
-def folder() -> Path | None:
-    """Where machine code is kept: below XDG_CACHE_HOME, or ~/.cache; None where there is no home."""
-    try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        return None
-    return base / "m0-worker" / "kernels"
 
 
 @cache
@@ -75,7 +67,7 @@ def _machine_code(source: str, options: tuple[str, ...], capability: int, exact:
         target = f"compute_{max(arch for arch in known if arch <= capability)}"
     options = (*options, f"-arch={target}")
     name = hashlib.sha256("\0".join([source, *options, str(version)]).encode()).hexdigest()
-    kept = folder()
+    kept = kernel_folder()
     for place in (PREPARED, kept):
         if place is not None:
             with suppress(OSError):
