@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from m0_conformance.judging.verdict import Outcome
+    from m0_conformance.judging.outcome import Outcome
     from m0_conformance.recording.transcript import Json
     from m0_conformance.spec.registry import Registry
 

@@ -9,7 +9,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from m0_conformance.judging.judge import evaluate, load_all
-from m0_conformance.judging.verdict import Outcome, RunFacts, roll_up, statuses
+from m0_conformance.judging.outcome import Outcome, RunFacts
+from m0_conformance.judging.report_json import statuses
+from m0_conformance.judging.verdict import roll_up
 from m0_conformance.recording.store import read_recording
 from m0_conformance.report.document import read_report, seal, write_report
 from m0_conformance.spec.check_sets import ANY, frozen_checks, renamed

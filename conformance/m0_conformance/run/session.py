@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from m0_conformance.judging.expected import Expected, Ledger, read_expected
-from m0_conformance.judging.verdict import Outcome, RunFacts, roll_up
+from m0_conformance.judging.outcome import Outcome, RunFacts
+from m0_conformance.judging.verdict import roll_up
 from m0_conformance.recording.store import RunStore
 from m0_conformance.report.document import write_report
 from m0_conformance.run.progress import Progress

@@ -1,6 +1,6 @@
 '''The suite proves itself: a launcher and proxy that starts any M0 worker behind it and lies about one thing.
 
-A defect stands in its area's `defects.py`, an oddity in `oddities.py`; both are found by themselves. Most are one
+A defect stands in its area's `defects.py`, an oddity in `oddities_of_*.py`; both are found by themselves. Most are one
 function (see `lie.py` for the hooks there are):
 
     @on_event(

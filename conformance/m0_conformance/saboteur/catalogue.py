@@ -1,4 +1,4 @@
-"""All defects and oddities by name: `areas/*/defects.py`, `areas/*/defects.toml` and this folder's `oddities`."""
+"""All defects and oddities by name: `areas/*/defects.py`, `areas/*/defects.toml` and this folder's `oddities*`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def find(name: str) -> type[Defect] | None:
 
 def files() -> list[Path]:
     """The files that hold defects and oddities."""
-    areas, own = sorted((PACKAGE / "areas").rglob("defects.*")), sorted((PACKAGE / "saboteur").glob("oddities.*"))
+    areas, own = sorted((PACKAGE / "areas").rglob("defects.*")), sorted((PACKAGE / "saboteur").glob("oddities*.*"))
     return [path for path in (*areas, *own) if path.suffix in {".py", ".toml"}]
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 from m0_conformance.cli import main
-from m0_conformance.judging.verdict import statuses
+from m0_conformance.judging.report_json import statuses
 from m0_conformance.recording.store import StoreError
 from m0_conformance.report.document import TruncatedRunError, read_report, read_stream
 from m0_conformance.run.rejudge import judge_again

@@ -8,7 +8,8 @@ import pytest
 from framework_samples import recording
 from m0_conformance.judging.expected import Expected, ExpectError, Ledger, read_expected
 from m0_conformance.judging.finding import Finding, Status, worst
-from m0_conformance.judging.verdict import Outcome, RunFacts, roll_up
+from m0_conformance.judging.outcome import Outcome, RunFacts
+from m0_conformance.judging.verdict import roll_up
 from m0_conformance.report.document import seal
 from m0_conformance.run.session import exit_code
 from m0_conformance.spec.registry import Registry, load_registry

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from m0_conformance.judging.verdict import RunFacts, frozen_set_differences
+from m0_conformance.judging.outcome import RunFacts
+from m0_conformance.judging.verdict import frozen_set_differences
 from m0_conformance.recording.transcript import Outcome, Recording
 from m0_conformance.spec.check_sets import ANY, FrozenError, freeze, frozen_checks
 
