@@ -6,7 +6,10 @@ import gguf
 import numpy as np
 import pytest
 from gguf import quants
+from m0_models.quantize import TYPES
+from m0_models.recipes import RECIPES
 from m0_worker.gguf import GgmlType, dequantize
+from m0_worker.gguf.types import UNSUPPORTED
 
 ROWS, BLOCKS = 7, 3
 
@@ -32,6 +35,21 @@ def test_equals_the_gguf_package_bit_for_bit(kind: GgmlType) -> None:
 def test_block_sizes_are_those_of_the_gguf_package() -> None:
     for kind in GgmlType:
         assert gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind.value)] == (kind.block_size, kind.block_bytes)
+
+
+def test_every_type_can_be_written_and_has_a_file_recipe() -> None:
+    """Miniatures, rungs and CUDA tests go through the recipes: a type without one would be in none of them."""
+    assert set(TYPES) == {kind.name for kind in GgmlType}
+    assert set(TYPES) <= set(RECIPES)
+
+
+def test_no_type_is_both_supported_and_refused() -> None:
+    assert not set(UNSUPPORTED) & {int(kind) for kind in GgmlType}
+    known = {int(kind): kind.name for kind in gguf.GGMLQuantizationType}
+    assert set(known) <= {*UNSUPPORTED, *map(int, GgmlType)}
+    assert {number: name for number, name in UNSUPPORTED.items() if number in known} == {
+        number: name for number, name in known.items() if number in UNSUPPORTED
+    }
 
 
 @pytest.mark.parametrize("exponent", [0, 1, 2, 127, 128, 200, 252])
