@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engines import Container
 
 WORKER_ID = "7f2c1b1e-5d0a-4c55-9a53-0d6f1f1c2a90"
-FOREIGN = Path(__file__).parents[2] / "tests/conformance/framework/fake_m0.py"
+FOREIGN = Path(__file__).parents[2] / "tests/conformance/run/fake_m0.py"
 MIB = 1 << 20
 
 

@@ -16,7 +16,7 @@ from m0_conformance.judging.finding import Finding, Status
 from m0_conformance.run import scripts
 
 ROOT = Path(__file__).parents[3]
-FAKE = ROOT / "tests/conformance/framework/fake_m0.py"
+FAKE = ROOT / "tests/conformance/run/fake_m0.py"
 MATCHING = """
 [[expected]]
 clause = "M0-W-1312/token-index"

@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from framework_samples import recording
+from judging_samples import recording
 from m0_conformance.judging.finding import Status
 from m0_conformance.judging.timing import quantile, within
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from framework_samples import recording
+from judging_samples import recording
 from m0_conformance.judging.expected import Expected, ExpectError, Ledger, read_expected
 from m0_conformance.judging.finding import Finding, Status, worst
 from m0_conformance.judging.outcome import Outcome, RunFacts

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from framework_samples import END, GOOD, STARTED, TOKENS, execute, health, recording, sse
+from judging_samples import END, GOOD, STARTED, TOKENS, execute, health, recording, sse
 from m0_conformance.judging.finding import Finding, Status
 from m0_conformance.judging.judge import INVARIANTS, evaluate, load_all
 from m0_conformance.recording.transcript import Chunk, Exchange, Launch, Recording

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from framework_samples import GOOD, execute, recording, sse
+from judging_samples import GOOD, execute, recording, sse
 from m0_conformance.recording.store import RunStore, StoreError, cleaned, read_recording
 from m0_conformance.recording.transcript import Launch, LogLine
 
