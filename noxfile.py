@@ -84,6 +84,10 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     session.run("lint-imports")
+    if shutil.which("go"):  # the linter of GitHub's workflows is a Go program
+        session.run("go", "run", "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12", external=True)
+    else:
+        session.warn("no Go here: actionlint was not run on .github/workflows")
 
 
 @nox.session

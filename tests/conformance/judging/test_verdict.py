@@ -212,6 +212,15 @@ def test_a_stale_expectation_fails_even_a_conformant_worker() -> None:
     assert Ledger.of([expected(flaky=True)], outcome, REGISTRY).clean
 
 
+def test_what_a_larger_profile_asks_for_may_be_expected_and_need_not_be() -> None:
+    other = next(clause.id for clause in REGISTRY.judged("m0-process") if clause not in REGISTRY.judged("m0-wire"))
+    outcome = judge([*all_pass(), finding(other, Status.FAIL, "bad")])
+    assert outcome.verdict == "CONFORMANT"
+    assert Ledger.of([], outcome, REGISTRY).clean
+    assert Ledger.of([expected(clause=other)], outcome, REGISTRY).clean
+    assert not Ledger.of([], judge(spoiled(Status.FAIL)), REGISTRY).clean
+
+
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[[str], Path]:
     def write(text: str) -> Path:
