@@ -34,12 +34,21 @@ class UsageError(Exception):
         self.exit_code = exit_code
 
 
+def without_credentials(text: str) -> str:
+    """A text whose URLs have lost user, password and the values of their queries."""
+    text = re.sub(r"//[^/?#\s]*@", "//***@", text)
+    return re.sub(r"([?&;][^=&;#\s]*=)[^&;#\s]*", r"\1***", text)
+
+
 def _refuse(argument: str, value: object, cure: str) -> NoReturn:
+    if argument == "--callback-url":
+        value = without_credentials(str(value))
     raise UsageError(f"{argument} {value!r}: {cure}", exit_code=1 if argument == "--model" else 2)
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = without_credentials(message)
         raise UsageError(f"{message} (--help shows every argument)")
 
 
@@ -96,6 +105,12 @@ def _url(text: str) -> str:
     if not valid or re.search(r"[\x00-\x20\x7f]", text):
         _refuse("--callback-url", text, "give an absolute URL such as http://127.0.0.1:8080/workers/ready")
     return text
+
+
+def _host_name(text: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z._:-]{1,253}", text):
+        _refuse("--allowed-host", text, "give a host name or an address, without a port")
+    return text.lower()
 
 
 def _choice(argument: str, *choices: str) -> Callable[[str], str]:
@@ -155,6 +170,14 @@ def _parser() -> _Parser:
     )
     add("--device", type=_choice("--device", "cuda", "cpu"), metavar="cuda|cpu", help="default: cuda if there is one")
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)")
+    add(
+        "--allowed-host",
+        type=_host_name,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which the worker may be called, beside loopback names; may be given again (SECURITY.md)",
+    )
     add(
         "--queue-depth",
         type=_integer("--queue-depth", 0, 10_000),
@@ -232,6 +255,7 @@ def parse(arguments: Sequence[str]) -> WorkerConfig:
         gpu_device=given.gpu_device,
         host=given.host,
         port=given.port,
+        allowed_hosts=tuple(given.allowed_host),
         callback_url=given.callback_url,
         max_tokens_in=given.max_tokens_in,
         max_tokens_out=given.max_tokens_out,
@@ -245,10 +269,10 @@ def parse(arguments: Sequence[str]) -> WorkerConfig:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take the port without listening yet: connections are refused until the model is loaded (M0-W-1110).
+    """Take the port for good, without listening yet: connections are refused until the model is loaded (M0-W-1110).
 
     Raises:
-        UsageError: the address cannot be resolved or the port is taken.
+        UsageError: the address cannot be resolved or the port is taken, be it by a worker that still loads.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -258,6 +282,12 @@ def bind(host: str, port: int) -> socket.socket:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind(address)
+        # SO_REUSEADDR, without which a port stays taken for a minute after its worker ended, lets two sockets have one
+        # port until one of them listens. So listen, which only one can, and stop: without SO_REUSEADDR the port is
+        # then kept from all others.
+        taken.listen(1)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        taken.shutdown(socket.SHUT_RDWR)
     except OSError as error:
         taken.close()
         if error.errno in {98, 48}:  # EADDRINUSE on Linux and macOS

@@ -30,7 +30,8 @@ class WorkerConfig:
         memory_limit_bytes: the device memory this worker may use in all; None: all that is free.
         queue_depth: jobs that may wait behind the running one; the next gets HTTP 503.
         residency_interval_s: seconds between two residency checks (M0-W-1012).
-        drain_s: how long a running job may go on after SIGTERM or /shutdown.
+        allowed_hosts: names beside its own under which the worker may be called.
+        drain_s: how long a running job may go on after SIGTERM or /shutdown; what is left of 30 s is for its end.
     """
 
     worker_id: str
@@ -48,4 +49,5 @@ class WorkerConfig:
     memory_limit_bytes: int | None = None
     queue_depth: int = 8
     residency_interval_s: float = 60.0
-    drain_s: float = 28.0
+    allowed_hosts: tuple[str, ...] = ()
+    drain_s: float = 25.0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from httpx2 import ASGITransport, AsyncClient, Response
 from m0_worker.config import WorkerConfig
 from m0_worker.http.app import Application
+from m0_worker.http.callers import Callers
 from m0_worker.narration import Narrator
 from m0_worker.service import Identity, Service
 from scripted_model import ByteTokenizer, ScriptedModel
@@ -45,11 +46,13 @@ class Rig:
         self.log = io.StringIO()
         narrator = Narrator(CONFIG, self.log)
         self.service = Service(CONFIG, ScriptedModel(script), ByteTokenizer(), IDENTITY, narrator)
-        self.application = Application(self.service)
+        self.application = Application(self.service, Callers(CONFIG.host))
 
     def request(self, method: str, path: str, **options: Any) -> Response:
         async def ask() -> Response:
-            async with AsyncClient(transport=ASGITransport(self.application), base_url="http://worker") as client:
+            async with AsyncClient(
+                transport=ASGITransport(self.application), base_url="http://127.0.0.1:8080"
+            ) as client:
                 return await client.request(method, path, **options)
 
         return asyncio.run(ask())

@@ -174,7 +174,8 @@ def test_a_client_that_does_not_read_holds_up_nobody_for_long(launch: Any) -> No
     lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     lazy.connect(("127.0.0.1", worker.port))
     body = json.dumps({"job_id": "lazy", "prompt": "*", "max_tokens": 2048}).encode()
-    head = f"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = "POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
     lazy.sendall(head.encode() + body)
     worker.event("execute_start", job_id="lazy")
     before = time.perf_counter()

@@ -49,7 +49,7 @@ class Stream:
     def __init__(self, port: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         payload = json.dumps(body).encode()
-        head = f"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: {len(payload)}\r\nConnection: close\r\n"
+        head = f"POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(payload)}\r\nConnection: close\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self.socket.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + payload)
         self._response = http.client.HTTPResponse(self.socket)

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException as RoutingError
 
 from m0_worker.errors import Code
 from m0_worker.http import docs
-from m0_worker.http.body import JsonRoute
+from m0_worker.http.body import BodyBudget, JsonRoute
 from m0_worker.http.control import cancel_router, health_router, metrics_router, shutdown_router
 from m0_worker.http.correlation import Sending, assign
 from m0_worker.http.errors import ClientGoneError, HttpError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from starlette.types import Receive, Scope, Send
 
+    from m0_worker.http.callers import Callers
     from m0_worker.service import Service
 
 # On by default, and it sees bodies: M0-W-1902 lets no prompt out. Said switch by switch, so that no environment
@@ -42,7 +43,7 @@ NO_TELEMETRY: TelemetryConfig = {
 class Application(FastAPI):
     """The worker's HTTP surface: POST /execute, /cancel, /shutdown; GET /health, /metrics, /docs, /openapi.json."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, callers: Callers) -> None:
         super().__init__(
             title="M0 worker",
             version="M0",
@@ -57,6 +58,8 @@ class Application(FastAPI):
             },
         )
         self.state.service = service
+        self.state.bodies = BodyBudget()
+        self._callers = callers
         self.openapi_version = VERSION
         self._methods: dict[str, list[str]] = {}
         self._taken: list[type[BaseModel]] = []
@@ -91,7 +94,10 @@ class Application(FastAPI):
             return
         sending = Sending(send, assign(scope))
         try:
-            if scope["path"] in self._methods:
+            refusal = self._callers.refusal(scope)
+            if refusal is not None:
+                await refusal.response()(scope, receive, sending)
+            elif scope["path"] in self._methods:
                 await super().__call__(scope, receive, sending)
             else:  # asked here, for the router takes /health with a line end for /health
                 told = f"no such path; there are {', '.join(self._methods)}"

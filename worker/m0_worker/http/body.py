@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from m0_worker.errors import Code
 from m0_worker.http.errors import ClientGoneError, HttpError
 from m0_worker.http.limits import MAX_BODY
 from m0_worker.http.strict_json import check_content_type, parse_object
@@ -21,6 +22,32 @@ if TYPE_CHECKING:
 # A refused body is still read up to here, so that its sender gets to read the answer instead of a reset connection.
 _MAX_DRAINED = 64 * 1024 * 1024
 _BODY_TIMEOUT_S = 30.0
+# What half-sent bodies may hold together. The first bytes of each are free: a /cancel gets through in any crowd.
+_MAX_BODIES = 64 * 1024 * 1024
+_FREE = 16 * 1024
+
+
+class BodyBudget:
+    """Bytes of bodies that are being received, of all requests together."""
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    def take(self, nbytes: int) -> None:
+        """Hold this many more.
+
+        Raises:
+            HttpError: 503, there is no room.
+        """
+        if self._held + nbytes > _MAX_BODIES:
+            headers = {"retry-after": "1", "connection": "close"}
+            told = "as many bytes of requests are held as may"
+            raise HttpError(503, told, code=Code.INTERNAL, retriable=True, headers=headers)
+        self._held += nbytes
+
+    def give_back(self, nbytes: int) -> None:
+        """Hold this many less."""
+        self._held -= nbytes
 
 
 class LimitedRequest(Request):
@@ -32,7 +59,7 @@ class LimitedRequest(Request):
         """The whole body.
 
         Raises:
-            HttpError: 413 when it is longer than MAX_BODY, 408 when it does not arrive.
+            HttpError: 413 when it is longer than MAX_BODY, 408 when it does not arrive, 503 when there is no room.
             ClientGoneError: the connection closed first.
         """
         if self._read is None:
@@ -42,8 +69,9 @@ class LimitedRequest(Request):
     async def _receive_all(self) -> bytes:
         declared = self.headers.get("content-length", "")
         too_long = declared.isdecimal() and int(declared) > MAX_BODY
+        budget: BodyBudget = self.app.state.bodies
         chunks: list[bytes] = []
-        size = 0
+        size = held = 0
         try:
             async with asyncio.timeout(_BODY_TIMEOUT_S):
                 while True:
@@ -54,11 +82,16 @@ class LimitedRequest(Request):
                     size += len(chunk)
                     too_long = too_long or size > MAX_BODY
                     if not too_long:
+                        if size > _FREE:
+                            budget.take(len(chunk))
+                            held += len(chunk)
                         chunks.append(chunk)
                     if not message.get("more_body", False) or size > _MAX_DRAINED:
                         break
         except TimeoutError:
             raise HttpError.of_field(408, "body", "complete", "the body did not arrive in time") from None
+        finally:
+            budget.give_back(held)
         if too_long:
             raise HttpError.of_field(413, "body", f"length(..={MAX_BODY})", f"the body is longer than {MAX_BODY} bytes")
         return b"".join(chunks)
@@ -71,10 +104,11 @@ class JsonRequest(LimitedRequest):
         """The body, once its content type is known to be JSON's.
 
         Raises:
-            HttpError: 415 for another content type, 400 for an empty body; 408 and 413.
+            HttpError: 415 for another content type or none, 400 for an empty body; 408, 413 and 503.
         """
         body = await super().body()
-        check_content_type(self.headers.get("content-type"))
+        if body or "content-type" in self.headers:
+            check_content_type(self.headers.get("content-type"))
         if not body:
             parse_object(body)  # FastAPI takes an empty body for none and would not ask for its JSON
         return body
@@ -103,10 +137,14 @@ class LimitedRoute(APIRoute):
         return limited
 
 
-class JsonRoute(LimitedRoute):
-    """A route that takes strict JSON."""
+class ObjectRoute(LimitedRoute):
+    """A route that takes a strict JSON object, whatever it holds."""
 
     request_class = JsonRequest
+
+
+class JsonRoute(ObjectRoute):
+    """A route whose object has a model."""
 
     @property
     def body_model(self) -> type[BaseModel]:

@@ -3,10 +3,10 @@
 from fastapi import APIRouter, Request, Response
 from starlette.background import BackgroundTask
 
-from m0_worker.http.body import JsonRoute, LimitedRoute
+from m0_worker.http.body import JsonRoute, ObjectRoute
 from m0_worker.http.errors import Json
 from m0_worker.http.models import Cancelled, CancelRequest, Draining, Health
-from m0_worker.http.openapi import ANY_OBJECT, BAD_BODY, BAD_JSON
+from m0_worker.http.openapi import ANY_OBJECT, BAD_JSON, BAD_OBJECT
 from m0_worker.http.strict_json import parse_object
 from m0_worker.service import Service
 
@@ -67,7 +67,7 @@ def cancel_router(service: Service) -> APIRouter:
 
 def shutdown_router(service: Service) -> APIRouter:
     """The end of the worker."""
-    routes = APIRouter(route_class=LimitedRoute)
+    routes = APIRouter(route_class=ObjectRoute)
 
     async def drain() -> None:  # once the answer is sent; in the event loop, where a plain function would get a thread
         service.on_shutdown("POST /shutdown")
@@ -76,16 +76,17 @@ def shutdown_router(service: Service) -> APIRouter:
         "/shutdown",
         status_code=202,
         response_model=Draining,
-        responses=BAD_BODY,
+        responses=BAD_OBJECT,
         openapi_extra={"requestBody": ANY_OBJECT},
         summary="End the worker",
         operation_id="shutdown",
     )
     async def shutdown(request: Request) -> Json:
-        """New jobs get 503, waiting ones end with CANCELLED, the running one goes on for up to 28 s; then exit 0."""
-        body = await request.body()
-        if body.strip():
-            parse_object(body)
+        """New jobs get 503, waiting ones end with CANCELLED, the running one goes on for up to 25 s; then exit 0.
+
+        Whoever means it says so: a JSON object, `{}`, with its content type.
+        """
+        parse_object(await request.body())
         return Json({"status": "draining"}, 202, background=BackgroundTask(drain))
 
     return routes

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from m0_worker.generation import Request
-from m0_worker.http.limits import MAX_PROMPT, MAX_SEED, MAX_STOP, MAX_STOP_TOKENS, MAX_STOPS, Limits
+from m0_worker.http.limits import MAX_JOB_ID, MAX_PROMPT, MAX_SEED, MAX_STOP, MAX_STOP_TOKENS, MAX_STOPS, Limits
 from m0_worker.sampling import SamplingParams
 
 if TYPE_CHECKING:
@@ -47,7 +47,11 @@ class ExecuteRequest(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
-    job_id: str = Field(min_length=1, description="Names the job in /cancel and in the log; free once it is over.")
+    job_id: str = Field(
+        min_length=1,
+        max_length=MAX_JOB_ID,
+        description="Names the job in /cancel and in the log; free once it is over.",
+    )
     prompt: InstanceOf[Prompt]
     max_tokens: int
     temperature: float = Field(1.0, ge=0.0, le=2.0, description="0 takes the likeliest token.")

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 MAX_BODY = 4 * 1024 * 1024  # bytes; a 32,768-character prompt, every character escaped, is a tenth of it
 MAX_PROMPT = 32_768  # code points (reading E-CHARS)
+MAX_JOB_ID = 1024  # code points; it is in every log line of a job
 MAX_STOPS = 4
 MAX_STOP_TOKENS = 32
 # The longest tokens of real vocabularies are runs of 256 spaces: what is longer is refused without being tokenized.

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from m0_worker.http.errors import StableCode  # noqa: TC001 - pydantic reads it
+from m0_worker.http.limits import MAX_JOB_ID
 
 
 class _Said(BaseModel):
@@ -87,7 +88,7 @@ class CancelRequest(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    job_id: str = Field(min_length=1)
+    job_id: str = Field(min_length=1, max_length=MAX_JOB_ID)
 
 
 class Cancelled(_Said):

@@ -30,7 +30,8 @@ Every answer other than success has M0's error body: `code`, `message`, `retriab
 which lists everything that is wrong at once. JSON is taken strictly: UTF-8, no byte order mark, no repeated names, no
 NaN, no lone surrogates; a body holds at most {MAX_BODY} bytes and arrives within 30 seconds.
 
-Another path is 404, another method of a path 405 with `Allow`, and what is no HTTP/1.1 is 400.
+Another path is 404, another method of a path 405 with `Allow`, and what is no HTTP/1.1 is 400. A foreign Host or Origin
+is 403. A head that is too long is 431 or 414, one that does not arrive 408, a connection too many 503.
 Every answer to HTTP/1.1 carries X-Correlation-ID."""
 
 
@@ -40,22 +41,26 @@ def _problem(description: str, **more: Any) -> dict[str, Any]:
     return {"description": description, "content": content, **more}
 
 
-BUSY = _problem(
-    "As many jobs wait as may, or the worker shuts down.",
-    headers={"Retry-After": {"description": "Seconds.", "schema": {"type": "string"}, "required": True}},
-)
-BAD_BODY: dict[int | str, dict[str, Any]] = {
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"}, "required": True}}
+BAD_OBJECT: dict[int | str, dict[str, Any]] = {
     400: _problem("The body is no JSON object in the strict sense."),
     408: _problem("The body did not arrive in time."),
     413: _problem(f"The body is longer than {MAX_BODY} bytes."),
+    415: _problem("The content type is not application/json in UTF-8, or not given."),
+    503: _problem("Bodies of other requests fill the memory that there is for them.", headers=_RETRY_AFTER),
 }
 BAD_JSON: dict[int | str, dict[str, Any]] = {
-    **BAD_BODY,
+    **BAD_OBJECT,
     400: _problem("Fields are missing or wrong, or the body is no JSON object in the strict sense."),
-    415: _problem("The content type is not application/json in UTF-8."),
 }
-ANY_OBJECT = {"required": False, "content": {"application/json": {"schema": {"type": "object"}}}}
+ANY_OBJECT = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+BUSY = _problem(
+    "As many jobs wait, or connections are open, as may; bodies of other requests fill the memory; or the worker shuts "
+    "down.",
+    headers=_RETRY_AFTER,
+)
 _UNEXPECTED = _problem("The worker failed unexpectedly.")
+_FOREIGN = _problem("The Host or Origin is foreign: see --allowed-host.")
 # Answers that belong to no operation.
 _ELSEWHERE = {
     "NotFound": _problem("No such path; the message names those that there are."),
@@ -63,7 +68,11 @@ _ELSEWHERE = {
         "The path takes other methods.",
         headers={"Allow": {"description": "Those methods.", "schema": {"type": "string"}, "required": True}},
     ),
-    "NotHttp": _problem("What was sent is not valid HTTP/1.1."),
+    "NotHttp": _problem("What was sent is not valid HTTP/1.1, or has not exactly one Host."),
+    "HeadTooSlow": _problem("No request came, or its head did not arrive in time; the connection is closed."),
+    "TargetTooLong": _problem("Path and query are too long (414)."),
+    "HeadTooLarge": _problem("The headers are too many or too long (431)."),
+    "Crowded": _problem("As many connections are open as may (503).", headers=_RETRY_AFTER),
 }
 _CORRELATION = {
     "name": "X-Correlation-ID",
@@ -117,6 +126,7 @@ def told_truly(schema: dict[str, Any], taken: Iterable[type[BaseModel]]) -> dict
 def _mend(method: str, operation: dict[str, Any]) -> None:
     answers: dict[str, dict[str, Any]] = operation["responses"]
     answers.pop("422", None)
+    answers["403"] = dict(_FOREIGN)
     answers["500"] = dict(_UNEXPECTED)
     for answer in answers.values():
         answer["headers"] = {**answer.get("headers", {}), "X-Correlation-ID": _CORRELATED}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from m0_worker.http.connection import Connection
+from m0_worker.http.connection_limits import ConnectionLimits, descriptors_allow
+from m0_worker.http.room import Room
 
 if TYPE_CHECKING:
     import socket
@@ -14,25 +19,24 @@ if TYPE_CHECKING:
 
     from m0_worker.http.app import Application
 
-
-class _Protocol(HttpToolsProtocol):
-    """HTTP/1.1 by httptools, which answers even what is no HTTP in JSON."""
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
-        body = b'{"code":"INVALID_REQUEST","message":"the request is not valid HTTP/1.1","retriable":false}'
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
-        self.transport.close()
+BACKLOG = 128
+_SWEEP_EVERY = 3  # of uvicorn's ticks, which come every tenth of a second
+# Clients get this long to read the last of what they were told, before the worker ends without them.
+_FAREWELL_S = 1.5
 
 
 class Server(uvicorn.Server):
     """Serves an application until `stop`; the process's signals are its owner's business."""
 
-    def __init__(self, app: Application, on_listening: Callable[[], None]) -> None:
+    def __init__(
+        self, app: Application, on_listening: Callable[[], None], limits: ConnectionLimits | None = None
+    ) -> None:
+        self._room = Room(limits or ConnectionLimits(connections=descriptors_allow()))
+        made: Any = partial(Connection, room=self._room)
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_Protocol,
+                http=made,
                 ws="none",
                 interface="asgi3",
                 lifespan="off",
@@ -41,7 +45,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                backlog=128,
+                backlog=BACKLOG,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=2,
             )
@@ -53,9 +57,29 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then say so."""
+        """Listen, then say so.
+
+        Raises:
+            OSError: somebody else listens there.
+        """
+        for each in sockets or ():
+            each.listen(BACKLOG)  # asked here: uvloop tells nobody that it failed
         await super().startup(sockets)
         self._on_listening()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Every tenth of a second."""
+        if counter % _SWEEP_EVERY == 0:
+            self._room.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and end connections whose clients do not read."""
+        farewell = asyncio.get_running_loop().call_later(_FAREWELL_S, self._room.abort)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            farewell.cancel()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -34,18 +34,21 @@ _decode = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant).
 
 
 def check_content_type(header: str | None) -> None:
-    """A body with a declared type must be JSON in UTF-8; without a declaration it is taken for that.
+    """A body must be declared as JSON in UTF-8.
+
+    A page of another site can send any other type without asking first: no declaration is a foreign one.
 
     Raises:
         HttpError: 415.
     """
-    if header is None:
-        return
-    kind, _, parameters = header.lower().partition(";")
+    kind, _, parameters = (header or "").lower().partition(";")
     charset = parameters.partition("charset=")[2].partition(";")[0].strip(' "')
     if kind.strip() != "application/json" or charset not in {"", "utf-8", "utf8"}:
         raise HttpError.of_field(
-            415, "content-type", "application/json", "the content type must be application/json in UTF-8"
+            415,
+            "content-type",
+            "application/json",
+            "say content-type: application/json; the encoding is UTF-8",
         )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from annotated_types import Ge, Le
 
 from m0_worker.http.errors import HttpError
-from m0_worker.http.limits import MAX_PROMPT, MAX_STOPS
+from m0_worker.http.limits import MAX_STOPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -49,7 +49,8 @@ def _told(found: Mapping[str, Any], model: type[BaseModel], field: str) -> tuple
         case "string_too_short":
             return "non_empty", "must not be empty", False
         case "string_too_long":
-            return f"length(1..={MAX_PROMPT})", f"has {len(value)} characters, {MAX_PROMPT} are allowed", False
+            most = found["ctx"]["max_length"]
+            return f"length(1..={most})", f"has {len(value)} characters, {most} are allowed", False
         case "int_type":
             extra = ", written without a fraction" if isinstance(value, float) else ""
             return "type(integer)", f"must be an integer{extra}, not {kind(value)}", True
