@@ -7,6 +7,8 @@ import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from m0_worker.cli import without_credentials
+
 if TYPE_CHECKING:
     from m0_worker.config import WorkerConfig
     from m0_worker.narration import Narrator
@@ -22,8 +24,7 @@ class CallbackError(Exception):
 async def report_ready(config: WorkerConfig, vram_bytes: int, narrator: Narrator) -> None:
     """Tell `config.callback_url` that the worker is ready, and narrate how that went."""
     url = config.callback_url or ""
-    parts = urlsplit(url)
-    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # credentials are sent, never logged
+    shown = without_credentials(url)  # they are sent, never logged
     # A worker without a callback does not wait for the client's import, and one with it serves meanwhile.
     await asyncio.to_thread(__import__, "httpx2")
     from httpx2 import HTTPError, InvalidURL  # noqa: PLC0415 - imported at first use
@@ -32,7 +33,7 @@ async def report_ready(config: WorkerConfig, vram_bytes: int, narrator: Narrator
         async with asyncio.timeout(_TIMEOUT_S):
             status = await _post(url, config, vram_bytes)
     except (OSError, UnicodeError, CallbackError, HTTPError, InvalidURL) as error:  # TimeoutError is an OSError
-        reason = str(error) or type(error).__name__
+        reason = without_credentials(str(error).replace(url, shown)) or type(error).__name__
         narrator.event("callback", "WARN", outcome="failed", callback_url=shown, reason=reason)
     else:
         narrator.event("callback", outcome="delivered", callback_url=shown, status=status)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
+import stat
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from m0_worker.engine import ModelError, load_model
 from m0_worker.errors import Code, DeviceError, ModelLoadError, OutOfMemory, WorkerError
 from m0_worker.gguf import GgufError
 from m0_worker.jobs import Abort
+from m0_worker.log_writer import ErrorStream, error_writer
 from m0_worker.narration import Narrator
 from m0_worker.opening import open_model
 from m0_worker.service import Identity, Service
@@ -30,29 +32,47 @@ from m0_worker.tokenizers import TokenizerError
 if TYPE_CHECKING:
     import socket
     from collections.abc import Coroutine
-    from types import FrameType
 
     from m0_worker.config import WorkerConfig
     from m0_worker.devices.interface import Device
     from m0_worker.engine import Model
     from m0_worker.gguf import GgufFile
+    from m0_worker.log_writer import LogWriter
+    from m0_worker.signals import Signals
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Of the 30 s that a shutdown may take in all (M0-W-1340): when recordings are given up, and when everything is.
+_RECORDINGS_UNTIL_S = 28.6
+_GIVE_UP_S = 29.2
+_ERRORS_S = 0.3
 
 
-class _Interrupted(BaseException):
-    """A signal asked the worker to end while it was still loading."""
-
-
-def run(config: WorkerConfig, listener: socket.socket) -> int:
+def run(config: WorkerConfig, listener: socket.socket, signals: Signals) -> int:
     """Live as a worker until told to end; return the exit code: 0, or 1 when start-up failed (M0-W-1020, M0-W-1111)."""
     narrator = Narrator(config)
+    errors = error_writer()
+    sys.stderr = ErrorStream(errors)
 
-    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise _Interrupted
+    def leave(name: str) -> NoReturn:  # nothing is lost with the process: no job, no file, no memory but its own
+        narrator.event("shutdown", reason=f"{name} while loading")
+        narrator.close()
+        os._exit(0)
 
-    for number in _SIGNALS:
-        signal.signal(number, interrupt)
+    signals.react = leave
+    try:
+        return _live(config, listener, signals, narrator)
+    finally:
+        signals.ignore()
+        narrator.close()
+        _close_errors(errors)
+
+
+def _close_errors(errors: LogWriter) -> None:
+    """Back to Python's own stream, which is told of nothing that waits for a reader."""
+    if errors.close(_ERRORS_S):
+        sys.stderr = sys.__stderr__
+
+
+def _live(config: WorkerConfig, listener: socket.socket, signals: Signals, narrator: Narrator) -> int:
     device: Device | None = None
     try:
         narrator.event(
@@ -62,13 +82,10 @@ def run(config: WorkerConfig, listener: socket.socket) -> int:
         )
         device = open_device(config.device, config.gpu_device, memory_limit=config.memory_limit_bytes)
         service = _bring_up(config, device, narrator)
-        _run_loop(_serve(config, service, device, listener))
+        _run_loop(_serve(config, service, device, listener, signals))
     except WorkerError as error:
         _report_failure(config, narrator, error)
         return 1
-    except _Interrupted:
-        narrator.event("shutdown", reason="signal while loading")
-        return 0
     finally:
         listener.close()
         if device is not None:
@@ -88,13 +105,16 @@ def _bring_up(config: WorkerConfig, device: Device, narrator: Narrator) -> Servi
     recording = _recording(narrator)
     narrator.event("model_load_start")
     try:
-        gguf, tokenizer = open_model(config.model)  # stays open: the CPU device reads weights from the mapping
+        before = config.model.stat()
+        gguf, tokenizer = open_model(config.model)
         model = load_model(
             gguf,
             device,
             kv_dtype="f16" if config.kv_cache_type == "f16" else "f32",
             progress=lambda percent: narrator.event("model_load_progress", percent=percent),
         )
+        gguf.release()  # devices have copied what they keep
+        _must_be_as_before(config.model, before)
     except (GgufError, ModelError, TokenizerError) as error:
         raise ModelLoadError(str(error), facts={"reason": getattr(error, "reason", type(error).__name__)}) from error
     except (OutOfMemory, MemoryError) as error:
@@ -116,12 +136,27 @@ def _bring_up(config: WorkerConfig, device: Device, narrator: Narrator) -> Servi
     return Service(config, model, tokenizer, _identity(config, gguf, device, model), narrator, recorder)
 
 
+def _must_be_as_before(path: Path, before: os.stat_result) -> None:
+    """What was loaded is one file, not half of one and half of another. A file put in its place does not matter.
+
+    Raises:
+        ModelLoadError: the file was written to meanwhile.
+    """
+    with suppress(FileNotFoundError):
+        now = path.stat()
+        same_file = (now.st_dev, now.st_ino) == (before.st_dev, before.st_ino)
+        if same_file and (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            told = "the file was written to while it was loaded; start the worker when the file is complete"
+            raise ModelLoadError(told, facts={"reason": "changed"})
+
+
 def _recording(narrator: Narrator) -> Settings | None:
     """What ORCH_LOG_FILE and its siblings ask for.
 
     Raises:
         WorkerError: a variable that cannot be meant, or a file that cannot be written.
     """
+    _must_not_block(os.environ.get("ORCH_LOG_FILE"))
     try:
         settings = Settings.from_environment(os.environ)
     except ValueError as error:
@@ -130,6 +165,18 @@ def _recording(narrator: Narrator) -> Settings | None:
         note = "token IDs and intermediate values of every job are written to ORCH_LOG_FILE"
         narrator.event("recording", file=str(settings.path), note=note)
     return settings
+
+
+def _must_not_block(file: str | None) -> None:
+    """A recording is written where jobs are served: a pipe that nobody reads would stop them.
+
+    Raises:
+        WorkerError: the path is a pipe or a socket.
+    """
+    with suppress(OSError, ValueError):  # it will be made, or what is wrong will be told when it is opened
+        mode = Path(file or "").stat().st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            raise WorkerError(f"ORCH_LOG_FILE {file!r} is a pipe or a socket; give a file", code=Code.INTERNAL)
 
 
 def _identity(config: WorkerConfig, gguf: GgufFile, device: Device, model: Model) -> Identity:
@@ -180,13 +227,16 @@ def _run_loop(work: Coroutine[Any, Any, None]) -> None:
         return runner.run(work)
 
 
-async def _serve(config: WorkerConfig, service: Service, device: Device, listener: socket.socket) -> None:
+async def _serve(
+    config: WorkerConfig, service: Service, device: Device, listener: socket.socket, signals: Signals
+) -> None:
     """Listen, work, drain.
 
     Raises:
         WorkerError: the port was taken by somebody who listened first.
     """
     from m0_worker.http.app import Application  # noqa: PLC0415 - a refused model must not wait for the HTTP libraries
+    from m0_worker.http.callers import Callers  # noqa: PLC0415 - the same
     from m0_worker.http.server import Server  # noqa: PLC0415 - the same
 
     loop = asyncio.get_running_loop()
@@ -200,22 +250,25 @@ async def _serve(config: WorkerConfig, service: Service, device: Device, listene
         if config.callback_url:
             tasks.add(asyncio.create_task(report_ready(config, int(str(vram)), narrator)))
 
-    server = Server(Application(service), on_listening)
+    server = Server(Application(service, Callers(config.host, config.allowed_hosts)), on_listening)
+    recordings_until = float("inf")
 
     def shut_down(reason: str) -> None:
+        nonlocal recordings_until
         running = service.turnstile.running
         if service.turnstile.draining:  # asked twice: do not wait
             if running is not None:
                 running.stop(Abort.SHUTDOWN)
             return
         narrator.event("shutdown", phase="draining", reason=reason)
+        recordings_until = loop.time() + _RECORDINGS_UNTIL_S
+        _give_up_in_time(service)
         service.turnstile.drain(server.stop)
         if running is not None:
             loop.call_later(config.drain_s, running.stop, Abort.SHUTDOWN)
 
     service.on_shutdown = shut_down
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, shut_down, number.name)
+    signals.react = lambda name: loop.call_soon_threadsafe(shut_down, name)
     # What was loaded lives as long as the process: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
@@ -228,7 +281,27 @@ async def _serve(config: WorkerConfig, service: Service, device: Device, listene
     finally:
         for task in tasks:
             task.cancel()
-        await service.recordings_written()
+        try:
+            async with asyncio.timeout_at(min(recordings_until, loop.time() + _RECORDINGS_UNTIL_S)):
+                await service.recordings_written()
+        except TimeoutError:
+            narrator.event("recording_failed", "ERROR", message="the recording was not written before the end")
+        signals.react = lambda _: None  # it is ending
+
+
+def _give_up_in_time(service: Service) -> None:
+    """End the process before 30 s are over, whatever it is waiting for: a step, a disk, a name that is looked up."""
+
+    def give_up() -> None:
+        stuck = service.turnstile.running is not None
+        told = "a job did not end" if stuck else "something did not end"
+        service.narrator.event("shutdown", "ERROR", phase="forced", reason=told)
+        service.narrator.close()
+        os._exit(1 if stuck else 0)
+
+    watchdog = threading.Timer(_GIVE_UP_S, give_up)
+    watchdog.daemon = True
+    watchdog.start()
 
 
 async def _watch_residency(config: WorkerConfig, service: Service, device: Device) -> None:

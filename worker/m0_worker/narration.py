@@ -7,15 +7,17 @@ No line holds performance figures (M0-W-1901), save the byte counts that M0-W-11
 from __future__ import annotations
 
 import json
-import os
-import sys
-from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, TextIO
 
+from m0_worker.log_writer import LogWriter
+
 if TYPE_CHECKING:
     from m0_worker.config import WorkerConfig
+
+# How long the last lines may wait for a reader, when the worker is about to end.
+_FLUSH_S = 0.5
 
 
 def timestamp() -> str:
@@ -29,7 +31,7 @@ def fingerprint(name: str, text: str) -> dict[str, object]:
 
 
 class Narrator:
-    """Writes events, each with the context that M0-W-1900 asks for: worker_id, model_ref, gpu_device."""
+    """Writes events to stdout, or a stream, each with M0-W-1900's context: worker_id, model_ref, gpu_device."""
 
     def __init__(self, config: WorkerConfig, stream: TextIO | None = None) -> None:
         self._context = {
@@ -37,23 +39,26 @@ class Narrator:
             "model_ref": str(config.model),
             "gpu_device": config.gpu_device,
         }
-        self._stream: TextIO | None = sys.stdout if stream is None else stream
+        self._stream = stream
+        self._writer = LogWriter(1, self._loss) if stream is None else None
 
     def event(self, event: str, level: str = "INFO", /, **fields: object) -> None:
-        """Write one line and flush it. A reader that went away ends the log, never the worker."""
-        line = {"timestamp": timestamp(), "level": level, "event": event, **self._context, **fields}
-        if self._stream is None:
-            return
-        try:
-            self._stream.write(json.dumps(line, ensure_ascii=True, default=str) + "\n")
-            self._stream.flush()
-        except (OSError, ValueError):  # closed pipe, closed file
-            self._silence(self._stream)
+        """Say one line. It is written by a thread: a reader that is slow, or gone, costs lines and never time."""
+        line = self._line(event, level, fields)
+        if self._writer is not None:
+            self._writer.put(line)
+        elif self._stream is not None:
+            self._stream.write(line)
 
-    def _silence(self, stream: TextIO) -> None:
-        """Give up the log. What is still buffered must go somewhere, or Python exits with an error of its own."""
-        self._stream = None
-        with suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+    def close(self) -> None:
+        """Wait half a second at most for what is not yet written."""
+        if self._writer is not None:
+            self._writer.close(_FLUSH_S)
+
+    def _loss(self, lost: int) -> str:
+        note = "these lines were dropped: nobody read the log, or it could not be written"
+        return self._line("log_dropped", "WARN", {"lines": lost, "note": note})
+
+    def _line(self, event: str, level: str, fields: dict[str, object]) -> str:
+        line = {"timestamp": timestamp(), "level": level, "event": event, **self._context, **fields}
+        return json.dumps(line, ensure_ascii=True, default=str) + "\n"

@@ -120,6 +120,10 @@ class GgufFile:
             sizes[tensor.type.name] = sizes.get(tensor.type.name, 0) + tensor.nbytes
         return max(sizes, key=lambda name: sizes[name], default="F32")
 
+    def release(self) -> None:
+        """Give the pages of the mapping back to the system; a view that is still read brings its own in again."""
+        self._mapping.madvise(mmap.MADV_DONTNEED)
+
     def close(self) -> None:
         """Give the mapping back; views still alive keep it until they go."""
         with contextlib.suppress(BufferError):
