@@ -1,14 +1,15 @@
 """The CPU device: NumPy and the BLAS below it. For CI, debugging and parity; it is never resident (M0-W-1012).
 
-Weights stay in their stored blocks in the mapped file and are expanded to float32 a tile at a time when they are used.
-A matrix whose float32 form still fits ``dense_budget`` is kept expanded, which makes small models fast. A mapped file
-may be replaced by another while the worker runs, but not cut short in place.
+Weights are copied from the mapped file in their stored blocks and expanded to float32 a tile at a time when they are
+used. A matrix whose float32 form still fits ``dense_budget`` is kept expanded, which makes small models fast. Once a
+model is loaded its file may be replaced, overwritten, cut short or deleted.
 """
 
 from __future__ import annotations
 
 import math
 import platform
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -112,8 +113,12 @@ class CpuDevice:
         self._account.reserve("weights", dense_bytes if dense else sum(t.data.nbytes for t in tensors))
         if dense:
             self._dense_left -= dense_bytes
-        elif self.memory.intermediates == 0:
-            self._account.reserve("intermediates", 2 * TILE_BYTES)
+        else:
+            # Memory of its own, as much as is accounted for: a mapped file that is cut short ends the process (SIGBUS),
+            # one that is written to says something else from then on.
+            tensors = [replace(tensor, data=tensor.data.copy()) for tensor in tensors]
+            if self.memory.intermediates == 0:
+                self._account.reserve("intermediates", 2 * TILE_BYTES)
 
         def matrix(parts: Sequence[StoredTensor]) -> CpuMatrix:
             compiled = None if self._kernels is None else self._kernels.take(parts)

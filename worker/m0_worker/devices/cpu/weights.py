@@ -1,4 +1,4 @@
-"""Matrices on the CPU device: stored blocks in the mapped file, or float32 while a byte budget lasts."""
+"""Matrices on the CPU device: stored blocks, or float32 while a byte budget lasts."""
 
 from __future__ import annotations
 
