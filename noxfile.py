@@ -1,6 +1,7 @@
 """The project's tasks.
 
-`nox -s conformance`, `tests`, `fuzz`, `schemathesis`, `lint`, `selftest`, `parity`, `package`, `container`, `bench`.
+`nox -s conformance`, `tests`, `fuzz`, `schemathesis`, `lint`, `selftest`, `parity`, `package`, `container`, `bench`,
+`soak`, `storm`.
 
 Each session installs one locked requirement file (with hashes) and the project itself, nothing else.
 Anything after `--` goes to the command the session runs.
@@ -155,8 +156,22 @@ def haiku(session: nox.Session) -> None:
     """Fetch a small real model, stream a haiku from it, and check that the model wrote it."""
     install(session, "dev")
     if has_nvidia_device():
-        session.install("--require-hashes", "-r", "requirements/cuda.txt")
+        session.install("-r", "requirements/cuda.in")
     session.run("python", "-P", "-m", "m0_parity", "haiku", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Load a worker for a long time: no terminal event lost, counts equal, no growth. After `--`: `--minutes N`."""
+    install(session, "dev")
+    session.run("python", "tests/worker/faults/soak.py", *session.posargs)
+
+
+@nox.session
+def storm(session: nox.Session) -> None:
+    """Send a worker hostile requests: no 5xx, no job left, the same answers after. After `--`: `--requests N`."""
+    install(session, "dev")
+    session.run("python", "tests/worker/faults/storm.py", *session.posargs)
 
 
 @nox.session
