@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from installing import Installed
 
 WORKER_ID = "7f2c1b1e-5d0a-4c55-9a53-0d6f1f1c2a90"
-PACKAGES = {"m0_worker", "m0_conformance", "m0_parity", "m0_models"}
+FOLDERS = {
+    "m0_worker": "worker/m0_worker",
+    "m0_conformance": "conformance/m0_conformance",
+    "m0_peer": "conformance/m0_peer",
+    "m0_parity": "parity/m0_parity",
+    "m0_models": "models/m0_models",
+}
+PACKAGES = set(FOLDERS)
 
 
 def members(wheel: Path) -> dict[str, bytes]:
@@ -61,7 +68,7 @@ def test_both_hold_the_same_worker(suite_wheel: Path, worker_wheel: Path) -> Non
 
 def test_every_tracked_file_of_a_package_is_in_the_wheel(suite_wheel: Path) -> None:
     listed = subprocess.run(
-        ["git", "ls-files", *(f"{name.removeprefix('m0_')}/{name}" for name in PACKAGES)],
+        ["git", "ls-files", *FOLDERS.values()],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -119,7 +126,7 @@ def test_the_worker_asks_for_what_the_suite_asks_for_and_not_for_pytest() -> Non
 
 
 def test_all_console_scripts_are_there(suite: Installed, worker: Installed, tmp_path: Path) -> None:
-    scripts = {"m0-worker", "m0-conformance", "m0-parity", "m0-models"}
+    scripts = {"m0-worker", "m0-conformance", "m0-peer", "m0-parity", "m0-models"}
     assert {path.name for path in (suite.folder / "bin").glob("m0-*")} == scripts
     assert {path.name for path in (worker.folder / "bin").glob("m0-*")} == {"m0-worker"}
     for script in scripts:

@@ -1,0 +1,24 @@
+"""The whole suite judges the second worker: what only one engine can do would fail here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PEER = f"{sys.executable} -P -m m0_peer"
+
+
+def test_conformant_in_m0_process(tmp_path: Path) -> None:
+    words = [sys.executable, "-P", "-m", "m0_conformance", "run", "--worker-command", PEER, "--report-dir", "report"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    report = json.loads((tmp_path / "report/report.json").read_text())
+    assert report["verdict_line"].startswith("CONFORMANT in m0-process;")
+    counts = report["summary"]["by_level"]["MUST"]
+    assert counts["PASS"] > 190, counts
+    assert not {"FAIL", "ERROR", "BLOCKED", "INCONCLUSIVE"} & {status for status, n in counts.items() if n}, counts
