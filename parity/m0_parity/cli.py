@@ -1,4 +1,4 @@
-"""The command line: m0-parity run | record | compare | ladder | selftest | overhead | report | haiku | tokenizers."""
+"""Commands: m0-parity run | record | compare | ladder | selftest | overhead | report | haiku | http | tokenizers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from m0_parity.commands import RUNGS, say
 from m0_parity.compare import IncomparableError
 from m0_parity.divergence import T2_BOUND
 from m0_parity.haiku import command as haiku
+from m0_parity.http import command as http
 from m0_parity.llamacpp import ReferenceUnavailableError
 from m0_parity.perturb import PERTURBATIONS
 from m0_parity.tokenizers import cli as tokenizers
@@ -102,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     poem.add_argument("--seed", type=int, help="draw words and nonces from this seed")
     poem.add_argument("--device", choices=("cpu", "cuda"), help="of the worker (default: cuda if there is one)")
 
+    http.add_arguments(commands.add_parser("http", help="two running workers: greedy agreement and timing"))
+
     tokenizers.add_commands(commands.add_parser("tokenizers", help="token ids against llama.cpp"))
     return parser
 
@@ -139,5 +142,6 @@ _COMMANDS = {
     "overhead": commands.recording_cost,
     "report": commands.draw,
     "haiku": haiku.run,
+    "http": http.run,
     "tokenizers": tokenizers.run,
 }
