@@ -1,4 +1,4 @@
-"""The command line: run, list, explain, doctor, report, rejudge, diff, matrix, replay, selftest, spec.
+"""The command line: run, list, explain, doctor, report, rejudge, verify, diff, matrix, replay, selftest, spec.
 
 Exit codes: 0 conformant, or every deviation expected · 1 unexpected deviation or stale expectation · 2 usage or
 registry error · 3 inconclusive, partial, or never ready.
@@ -72,6 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
     again = command("rejudge", rejudge_report, "judge stored recordings again, without any socket")
     again.add_argument("report", type=Path, nargs="?", default=Path(DEFAULT_REPORT_DIR))
     again.add_argument("--output", type=Path, default=None, help="write the new report.json here")
+    check = command("verify", verify_report, "whether a report is whole, unchanged, and what its recordings say")
+    check.add_argument("report", type=Path, nargs="?", default=Path(DEFAULT_REPORT_DIR))
     compare = command("diff", diff_reports, "what changed between two reports")
     compare.add_argument("a", type=Path)
     compare.add_argument("b", type=Path)
@@ -170,6 +172,13 @@ def rejudge_report(options: Any) -> int:
     from m0_conformance.run.rejudge import rejudge  # noqa: PLC0415 - a command pays for its own imports only
 
     return rejudge(options.report, options.output)
+
+
+def verify_report(options: Any) -> int:
+    """`conformance verify`."""
+    from m0_conformance.run.verify import verify  # noqa: PLC0415 - a command pays for its own imports only
+
+    return verify(options.report)
 
 
 def diff_reports(options: Any) -> int:

@@ -10,6 +10,7 @@ what was judged. Response bodies are left as they came.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections import Counter
@@ -45,12 +46,23 @@ def cleaned(recording: Recording) -> Recording:
     return copy
 
 
+def stream_line(kind: str, values: dict[str, Any]) -> str:
+    """One line of the record of a run."""
+    return json.dumps({"kind": kind, **values}, allow_nan=False) + "\n"
+
+
+def counted(kinds: Counter[str]) -> dict[str, int]:
+    """The footer's counts, from how many lines of each kind there are."""
+    return {f"{kind}s": n for kind, n in kinds.items() if kind != "header"}
+
+
 class RunStore:
     """Writes one run; use it as a context manager, or the footer will be missing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._counts: Counter[str] = Counter()
+        self._sha = hashlib.sha256()
         for old in (TRANSCRIPTS, SCRIPTS):
             shutil.rmtree(folder / old, ignore_errors=True)
         (folder / TRANSCRIPTS).mkdir(parents=True, exist_ok=True)
@@ -60,7 +72,9 @@ class RunStore:
     def line(self, kind: str, **values: Any) -> None:
         """One NDJSON line, flushed."""
         self._counts[kind] += 1
-        self._stream.write(json.dumps({"kind": kind, **values}, allow_nan=False) + "\n")
+        line = stream_line(kind, values)
+        self._sha.update(line.encode("ascii"))
+        self._stream.write(line)
         self._stream.flush()
 
     def recording(self, recording: Recording) -> str:
@@ -78,8 +92,8 @@ class RunStore:
             self.line("finding", **finding.to_json())
 
     def footer(self, **values: Any) -> None:
-        """The run was completed."""
-        self.line("footer", **{f"{kind}s": n for kind, n in self._counts.items() if kind != "header"}, **values)
+        """The run was completed. Besides `values` it holds how many lines of each kind there are, and their SHA-256."""
+        self.line("footer", **counted(self._counts), **values, lines_sha256=self._sha.hexdigest())
 
     def close(self) -> None:
         """Close the stream; without a footer before it the run counts as truncated."""
