@@ -156,7 +156,7 @@ def haiku(session: nox.Session) -> None:
     """Fetch a small real model, stream a haiku from it, and check that the model wrote it."""
     install(session, "dev")
     if has_nvidia_device():
-        session.install("-r", "requirements/cuda.in")
+        session.install("--require-hashes", "-r", "requirements/cuda.txt")
     session.run("python", "-P", "-m", "m0_parity", "haiku", *session.posargs)
 
 

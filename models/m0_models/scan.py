@@ -39,7 +39,11 @@ class Entry:
 
 
 class Scan:
-    """The header of a GGUF file.
+    """The header of a GGUF file, which is taken to be sound: checking it is the worker's business.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: no GGUF file, or a tensor of a type that the gguf package does not know.
 
     Attributes:
         metadata: scalars, strings and short arrays by key; long arrays are left out.
@@ -76,7 +80,11 @@ class Scan:
             return np.stack(picked).reshape(len(picked), *entry.shape[1:-1], width)
 
     def _read(self, file: BinaryIO) -> None:
-        _, _, n_tensors, n_keys = _unpack(file, "<4sIQQ")
+        if file.read(4) != b"GGUF":
+            raise ValueError(f"{self.path} is no GGUF file")
+        version, n_tensors, n_keys = _unpack(file, "<IQQ")
+        if version != 3:
+            raise ValueError(f"{self.path} is a GGUF file of version {version}, not 3")
         for _ in range(n_keys):
             key = _text(file)
             (kind,) = _unpack(file, "<I")

@@ -8,6 +8,7 @@ import fnmatch
 import hashlib
 import json
 import re
+import struct
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -100,6 +101,7 @@ class Run:
         """Open a run. Raises ValueError (usage), RegistryError, OSError (the report folder)."""
         registry = load_registry()
         make_target(options)  # complain before the last run's report is touched
+        _check_real_model(options)
         expected = read_expected(options.expected) if options.expected is not None else []
         run = cls(options, registry, RunStore(options.report_dir))
         run.expected = expected
@@ -221,6 +223,21 @@ class Run:
         self.report = write_report(outcome.report, self.options.report_dir / "report.json")
         self.store.footer(verdict=outcome.verdict, digest=self.report["digest"])
         return exit_code(outcome, self.ledger, allow_partial=self.options.allow_partial)
+
+
+def _check_real_model(options: RunOptions) -> None:
+    """Raises ValueError where --real-model is no file that its checks can work with."""
+    path = options.real_model
+    if path is None:
+        return
+    from m0_models.scan import Scan  # noqa: PLC0415 - only with the option: the gguf package takes its time
+
+    if options.worker_url is not None:
+        raise ValueError("--real-model needs a worker that we start: give --worker-command, not --worker-url")
+    try:
+        Scan(path)
+    except (OSError, ValueError, KeyError, struct.error, OverflowError) as error:
+        raise ValueError(f"--real-model {path}: no GGUF file that can be read ({error}); give another") from error
 
 
 def exit_code(outcome: Outcome, ledger: Ledger | None, *, allow_partial: bool) -> int:

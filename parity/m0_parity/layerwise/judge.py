@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from m0_parity.compare import Cell, CellSums, Comparison, cell
+from m0_parity.compare import Cell, CellSums, Comparison, IncomparableError, cell
 from m0_parity.diagnose import diagnose
 from m0_parity.divergence import Divergence
 from m0_parity.layerwise.replay import pairs
@@ -116,7 +116,13 @@ class Judge:
     # The end ---------------------------------------------------------------------------------------------------------
 
     def worst(self) -> Cell:
-        """The free cell that uses most of its bound."""
+        """The free cell that uses most of its bound.
+
+        Raises:
+            IncomparableError: the worker showed no checkpoint that llama.cpp has.
+        """
+        if not self._comparison.cells:
+            raise IncomparableError("the worker shows no checkpoint that llama.cpp has: there is nothing to compare")
         return max(self._comparison.cells, key=self._excess)
 
     def divergence(self) -> Divergence | None:

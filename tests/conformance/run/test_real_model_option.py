@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
 from m0_conformance.spec.check_sets import ANY, frozen_checks
 from m0_models import miniatures, probes
 
@@ -57,3 +58,19 @@ def test_a_model_that_says_the_same_without_one_of_its_tensors_fails(tmp_path: P
     assert code == 1
     assert clauses["M0-W-1230/qwen2-form"] == "FAIL"
     assert "with one tensor of the model zeroed the answer is the same" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [
+        (["--real-model=/nowhere/model.gguf"], "no GGUF file that can be read"),
+        ([f"--real-model={__file__}"], "no GGUF file that can be read"),
+        ([f"--real-model={__file__}", "--worker-url=http://127.0.0.1:9"], "give --worker-command, not --worker-url"),
+    ],
+)
+def test_what_cannot_be_meant_is_exit_2_before_anything_runs(tmp_path: Path, words: list[str], cure: str) -> None:
+    command = [sys.executable, "-P", "-m", "m0_conformance", "run", f"--report-dir={tmp_path / 'report'}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert cure in done.stderr + done.stdout
+    assert not (tmp_path / "report" / "report.json").exists()
