@@ -14,6 +14,7 @@ from m0_worker.devices.interface import OutOfMemory
 from m0_worker.engine import load_model
 from m0_worker.gguf import GgufFile
 from m0_worker.sampling import SamplingParams
+from m0_worker.trial import try_out
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -244,6 +245,12 @@ def test_a_whole_chunk_is_the_same_when_a_graph_replays_it(tmp_path: Path) -> No
     fresh.run_chunk = enqueue  # never a graph
     assert decode(other, prompt, 2, GREEDY)[1].tobytes() == seen[0]
     device.close()
+
+
+def test_a_trial_before_ready_leaves_nothing(model: Model) -> None:
+    before = model.memory
+    try_out(model, "file")
+    assert model.memory == before
 
 
 def test_memory_returns_after_every_job(model: Model) -> None:

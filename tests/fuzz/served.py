@@ -17,6 +17,7 @@ from m0_worker.gguf import GgufError
 from m0_worker.opening import open_model
 from m0_worker.sampling import SamplingParams
 from m0_worker.tokenizers import TokenizerError
+from m0_worker.trial import try_out
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,8 @@ _MEMORY: Final = 256 << 20
 def outcome(path: Path) -> str:
     """What becomes of a file: the reason of its refusal, or how it serves.
 
-    "served" says a job gave tokens; "not finite" that its numbers are no numbers, which only computing can tell.
+    "served" says that jobs gave tokens; "not finite" that a job's numbers were none although the first token's were: an
+    embedding that no trial token takes, or values that overflow in some contexts only.
     """
     try:
         gguf, tokenizer = open_model(path)
@@ -41,6 +43,7 @@ def outcome(path: Path) -> str:
     device = open_device("cpu", memory_limit=_MEMORY)
     try:
         model = load_model(gguf, device)
+        try_out(model, str(path))
         for token in range(tokenizer.vocab_size):
             tokenizer.token_bytes(token)
         for text in TEXTS:

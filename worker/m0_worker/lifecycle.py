@@ -28,6 +28,7 @@ from m0_worker.narration import Narrator
 from m0_worker.opening import open_model
 from m0_worker.service import Identity, Service
 from m0_worker.tokenizers import TokenizerError
+from m0_worker.trial import try_out
 
 if TYPE_CHECKING:
     import socket
@@ -115,6 +116,7 @@ def _bring_up(config: WorkerConfig, device: Device, narrator: Narrator) -> Servi
         )
         gguf.release()  # devices have copied what they keep
         _must_be_as_before(config.model, before)
+        try_out(model, str(config.model))
     except (GgufError, ModelError, TokenizerError) as error:
         raise ModelLoadError(str(error), facts={"reason": getattr(error, "reason", type(error).__name__)}) from error
     except (OutOfMemory, MemoryError) as error:
