@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 AS_USED = Settings(flash_attention=True, kv="f16", repack=True, threads=2)
-MARGIN = 100.0
+MARGIN = 80.0
 LEAST = 25  # vectors of each backend (M0-W-1363, M0-W-1821)
 
 
-@pytest.mark.parametrize("quant", ["Q8_0", "F16"])
+@pytest.mark.parametrize("quant", ["Q4_0", "F16"])
 @pytest.mark.parametrize("name", NAMES)
 def test_llamacpp_says_every_prompt_again(tmp_path: Path, name: str, quant: str) -> None:
     probe = echo(tmp_path / "echo.gguf", name, quant=quant)
@@ -47,7 +47,7 @@ def test_llamacpp_says_every_prompt_again(tmp_path: Path, name: str, quant: str)
 def test_the_bundled_engine_says_every_prompt_again(tmp_path: Path, name: str) -> None:
     probe = echo(tmp_path / "echo.gguf", name)
     file = GgufFile.open(probe.path)
-    engine, tokenizer = load_model(file, CpuDevice()), load_tokenizer(file, tmp_path)
+    engine, tokenizer = load_model(file, CpuDevice()), load_tokenizer(file, probe.path.parent)
     for vector in probe.facts["vectors"]:
         ids = list(tokenizer.encode(vector["text"]))
         job = engine.open(len(ids) + len(vector["pieces"]), SamplingParams(temperature=0.0), seed=0)

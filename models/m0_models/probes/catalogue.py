@@ -51,8 +51,8 @@ def catalogue() -> dict[str, Recipe]:
     recipes += [
         Recipe(
             f"echo-{name}",
-            f"says its prompt again, token by token; vocabulary {name}, {architecture}, Q8_0",
-            partial(echo, name=name),
+            f"says its prompt again, token by token; vocabulary {name}, {architecture}, Q4_0",
+            partial(echo, name=name, quant="Q4_0"),
         )
         for name, architecture in ECHOES.items()
     ]

@@ -57,7 +57,10 @@ def vectors(name: str) -> list[dict[str, Any]]:
 
 
 def echo(path: Path, name: str = "qwen2", *, quant: str = "Q8_0") -> Probe:
-    """Write the echo probe with the vocabulary ``name`` to ``path``; gpt-4o also gets a tokenizer.json beside it.
+    """Write the echo probe with the vocabulary ``name`` to ``path``.
+
+    gpt-4o goes into a folder of its own, named like the file without its suffix, with a tokenizer.json beside it: other
+    gpt-oss files of the same folder would take that for theirs.
 
     facts: ``vectors`` (see :func:`vectors`), ``lag``, ``filler``, ``backend``.
 
@@ -66,6 +69,8 @@ def echo(path: Path, name: str = "qwen2", *, quant: str = "Q8_0") -> Probe:
     """
     if name not in NAMES:
         raise ValueError(f"no echo probe for {name!r}: one of {', '.join(NAMES)}")
+    if NAMES[name] == "gpt-oss":
+        path = path.with_suffix("") / path.name
     made = vocabularies.make(name)
     size = len(made.metadata["tokenizer.ggml.tokens"])  # type: ignore[arg-type]  # a list
     shape = _shape(NAMES[name], size)

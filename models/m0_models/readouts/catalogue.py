@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from m0_models.readouts import mistakes, storage
+from m0_models.readouts import arithmetic, edits, mistakes, storage
 from m0_models.readouts.readout import Readout
 from m0_models.shapes import ARCHITECTURES
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from m0_models.readouts.arithmetic import Array
     from m0_models.shapes import Architecture
 
-PROMPTS: Final = ("Hello, you", "0123456789abcdefghijklmnopqrstuvwxyz" * 3)
+PROMPTS: Final = ("Hello, you", "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,")
 _SIZES: Final[dict[str, Any]] = {"feed_forward": 256, "context": 256}
 _CHANGES: Final[dict[Architecture, dict[str, Any]]] = {
     "llama": _SIZES | {"rope_base": 300.0},
@@ -35,6 +36,18 @@ _ALIKE: Final = (
     ("minimum-missing", "minimum-sign"),  # either leaves only the offset of all weights to be seen
     ("rms-sum", "embedding-scale"),  # both make the blocks small beside the stream, by the same factor
 )
+STREAMS: Final[tuple[tuple[Architecture, str], ...]] = (
+    ("llama", "Q4_0"),
+    ("llama", "MXFP4"),
+    ("qwen2", "Q4_K_M"),
+    ("phi3", "Q4_K_M"),
+    ("gpt2", "Q4_0"),
+    ("gpt-oss", "MXFP4"),
+)
+"""Architectures in file recipes that M0 names, each with a long stream of tokens that every engine must say."""
+_SWAPS: Final = {"llama-mxfp4": ("gate-and-up-exchanged",), "gpt-oss-mxfp4": ("experts-gate-and-up",)}
+"""Mistakes of layout that a stream of MXFP4 blocks names."""
+STREAM: Final = 32
 _TINY: Final = 3e-3
 """Size of the stream where the epsilon of a norm is to show: its mean square is near 1e-5."""
 
@@ -75,6 +88,7 @@ def _loud_experts(spec: Spec, values: Array) -> Array:
     return values * 6.0 if spec.name.endswith(("gate_exps.weight", "up_exps.weight")) else values
 
 
+@cache
 def readouts() -> dict[str, Readout]:
     """Every read-out probe."""
     made = [_coarse(architecture) for architecture in ARCHITECTURES]
@@ -89,6 +103,7 @@ def readouts() -> dict[str, Readout]:
             changes={**_CHANGES["gpt2"], "width": 64, "heads": 4, "kv_heads": 4, "head_dim": 16},
             weights=_leaning,
             least=1e-3,
+            files={"layer-unbiased": edits.unbiased},
         ),
         Readout(
             "gpt2-gelu",
@@ -99,6 +114,13 @@ def readouts() -> dict[str, Readout]:
             changes=_CHANGES["gpt2"],
             weights=_gelu,
             least=5e-3,
+            files={
+                "gelu-erf": edits.activated(arithmetic.gelu_erf),
+                "gelu-quick": edits.activated(arithmetic.gelu_quick),
+                "gelu-relu": edits.activated(arithmetic.relu),
+                "gelu-silu": edits.activated(arithmetic.silu),
+                "gelu-missing": edits.activated(lambda x: x),
+            },
         ),
         Readout(
             "gpt-oss-clamp",
@@ -132,20 +154,21 @@ def readouts() -> dict[str, Readout]:
         ),
     ]
     made += [_stored(kind) for kind in storage.TYPES]
+    made += [_stream(architecture, quant) for architecture, quant in STREAMS]
     return {readout.name: readout for readout in made}
 
 
 def _coarse(architecture: Architecture) -> Readout:
-    names = tuple(name for name in mistakes.of(architecture) if name not in _FINE)
-    changes = _CHANGES[architecture]
+    known = mistakes.of(architecture)
     return Readout(
         f"{architecture}-forward",
         architecture,
         "one pass through all of it",
-        names,
+        tuple(name for name in known if name not in _FINE),
         PROMPTS,
         steps=3,
-        changes=changes,
+        also=tuple(name for name in known if name in _FINE),
+        changes=_CHANGES[architecture],
         alike=_ALIKE,
     )
 
@@ -174,4 +197,18 @@ def _stored(kind: str) -> Readout:
         PROMPTS[:1],
         quant=kind,
         changes=changes,
+    )
+
+
+def _stream(architecture: Architecture, quant: str) -> Readout:
+    name = f"{architecture}-{quant.lower()}"
+    return Readout(
+        f"{name}-stream",
+        architecture,
+        f"{STREAM} tokens whose right ones stand far above all others",
+        _SWAPS.get(name, ()),
+        PROMPTS[:1],
+        steps=STREAM,
+        quant=quant,
+        changes=_CHANGES[architecture],
     )

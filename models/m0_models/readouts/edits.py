@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from m0_models.readouts.arithmetic import gelu_tanh
 from m0_models.readouts.network import Network
 
 if TYPE_CHECKING:
@@ -178,6 +179,26 @@ def positions(rows: Callable[[Order, int], Order]) -> Edit:
         return values[rows(np.arange(len(values)), len(values))] if name == "position_embd.weight" else values
 
     return tensors(change)
+
+
+def activated(activation: Callable[[Array], Array]) -> Edit:
+    """Another activation where its input is the up projection's bias alone: the down projection scaled to match."""
+
+    def edit(network: Network) -> Network:
+        changed = dict(network.tensors)
+        for name, bias in network.tensors.items():
+            if name.endswith("ffn_up.bias"):
+                down = name.replace("ffn_up.bias", "ffn_down.weight")
+                changed[down] = network.tensors[down] * (activation(bias) / gelu_tanh(bias))
+        return Network(network.shape, changed)
+
+    return edit
+
+
+def unbiased(network: Network) -> Network:
+    """Norm weights less by what the unbiased deviation is greater than the biased one."""
+    width = network.shape.width
+    return scaled(lambda _: math.sqrt((width - 1) / width), "norm.weight")(network)
 
 
 def magnitude(network: Network) -> float:

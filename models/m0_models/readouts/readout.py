@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from m0_models import container, layout
 from m0_models.bytelevel import Vocabulary
@@ -69,6 +70,10 @@ class Readout:
     """Mistakes that it must tell apart from the right arithmetic and from each other."""
     prompts: tuple[str, ...]
     steps: int = 1
+    also: tuple[str, ...] = ()
+    """Further mistakes that get a name where they show; where they don't, the engine says right."""
+    files: dict[str, Edit] = field(default_factory=dict)
+    """Mistakes of arithmetic that a file can make in this network only, as `Mistake.edit` does in all."""
     quant: str = "F32"
     seed: int = 0
     changes: dict[str, Any] = field(default_factory=dict)
@@ -84,7 +89,7 @@ class Readout:
     def file_mistakes(self) -> tuple[str, ...]:
         """The mistakes that a file can make: those of :meth:`Built.write_as_taken`."""
         known = mistakes.of(self.architecture)
-        return tuple(name for name in self.names if name not in known or known[name].edit is not None)
+        return tuple(n for n in self.names if n in self.files or n not in known or known[n].edit is not None)
 
     def summary(self) -> str:
         """One line for a list of models."""
@@ -95,22 +100,27 @@ class Readout:
         return self.build().write(path)
 
     def build(self) -> Built:
-        """Make everything that the probe consists of.
+        """Make everything that the probe consists of; one of a name is made once a process.
 
         Raises:
             ReadoutError: a mistake would not be named.
         """
+        if _BUILT.get(self.name, (None,))[0] is self:
+            return _BUILT[self.name][1]
         vocabulary, eos, codes = self._vocabulary()
         tensors, network = self._network(miniature(self.architecture, **self.changes), len(vocabulary))
         known = mistakes.of(self.architecture) | _misreadings(tensors)
-        states = self._states(network, vocabulary, codes, known)
+        with threadpool_limits(1):  # threads of BLAS would wait for each other while a worker under test is busy
+            states = self._states(network, vocabulary, codes, known)
         rows = np.zeros((len(vocabulary), network.shape.width))
         for code, state in states.items():
             rows[codes[code]] = state / np.sqrt(state @ state)
         rows *= LOGIT / max(np.sqrt(state @ state) for state in states.values())
         output = Tensor.encode("output.weight", rows, "F32")
         margins = self._margins(states, codes, rows.astype(np.float32).astype(np.float64))
-        return Built(self, vocabulary, eos, tensors, network, output, known, margins)
+        built = Built(self, vocabulary, eos, tensors, network, output, known, margins)
+        _BUILT[self.name] = self, built
+        return built
 
     def _vocabulary(self) -> tuple[Vocabulary, int, dict[Code, int]]:
         vocabulary = Vocabulary(pre=PRE[self.architecture])
@@ -118,7 +128,7 @@ class Readout:
         codes = {}
         for prompt in range(len(self.prompts)):
             for step in range(self.steps):
-                for name in (RIGHT, *self.names):
+                for name in (RIGHT, *self.names, *self.also):
                     code = Code(prompt, step, name)
                     codes[code] = vocabulary.add(code.token.encode())
         if self.architecture == "phi3":  # llama.cpp asks every phi3 file for these
@@ -152,7 +162,7 @@ class Readout:
             said = [codes[Code(number, step, RIGHT)] for step in range(self.steps - 1)]
             right = hidden(network, [*prompt, *said], len(prompt))
             states |= {Code(number, step, RIGHT): state for step, state in enumerate(right)}
-            for name in self.names:
+            for name in (*self.names, *self.also):
                 mistake = known[name]
                 taken = mistake.edit(network) if mistake.edit else network
                 mistaken = hidden(taken, [*prompt, *said], len(prompt), mistake.how)
@@ -169,14 +179,12 @@ class Readout:
         for code, state in states.items():
             logits = rows @ state
             own = codes[code]
-            others = [
-                token
-                for token in range(len(rows))
-                if token != own
-                and frozenset((names.get(token, ""), code.name)) not in same
-                and names.get(token) != code.name
-            ]
-            margins[code] = float(logits[own] - logits[others].max())
+            logits[[t for t, name in names.items() if frozenset((name, code.name)) in same]] = -np.inf
+            if code.name != RIGHT:  # a mistake's name may be said for another place
+                logits[[t for t, name in names.items() if name == code.name and t != own]] = -np.inf
+            best = logits[own]
+            logits[own] = -np.inf
+            margins[code] = float(best - logits.max())
         lost = {name for name in self.names if not any(m > 0 for code, m in margins.items() if code.name == name)}
         if lost:
             worst = {
@@ -222,7 +230,7 @@ class Built:
             "context": self.network.shape.context,
             "prompts": [{"text": text, "says": said} for text, said in zip(recipe.prompts, says, strict=True)],
             "names": {code.token: code.name for code in margins},
-            "about": {name: self.known[name].about for name in recipe.names},
+            "about": {name: self.known[name].about for name in (*recipe.names, *recipe.also)},
             "margin": min(margin for code, margin in margins.items() if code.name == RIGHT),
             "distances": {n: max(m for code, m in margins.items() if code.name == n) for n in recipe.names},
         }
@@ -236,9 +244,10 @@ class Built:
         Raises:
             ValueError: the mistake is one of arithmetic that no file makes, or not among the recipe's.
         """
-        edit = self.known[name].edit if name in self.recipe.names else None
+        recipe = self.recipe
+        edit = recipe.files.get(name, self.known[name].edit) if name in recipe.names else None
         if edit is None:
-            raise ValueError(f"{self.recipe.name}: no file makes the mistake {name!r}")
+            raise ValueError(f"{recipe.name}: no file makes the mistake {name!r}")
         taken = edit(self.network)
         stored = [Tensor.encode(tensor.name, taken.tensors[tensor.name], "F32") for tensor in self.tensors]
         return self._write(path, taken.shape, stored)
@@ -251,6 +260,10 @@ class Built:
             **self.vocabulary.metadata(self.eos),
         }
         return container.write(path, self.recipe.architecture, metadata, [*tensors, self.output])
+
+
+_BUILT: Final[dict[str, tuple[Readout, Built]]] = {}
+"""By name: what a process that proves many things about one probe need not make again."""
 
 
 def _cosine(a: Array, b: Array) -> float:

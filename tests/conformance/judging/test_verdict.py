@@ -54,7 +54,7 @@ def finding(clause: str, status: Status = Status.PASS, key: str = "ok", n: int =
 
 
 def all_pass(profile: str = "m0-wire") -> list[Finding]:
-    return [finding(clause.id) for clause in REGISTRY.judged(profile)]
+    return [finding(clause.id, n=max(5, clause.min_evidence)) for clause in REGISTRY.judged(profile)]
 
 
 def judge(findings: list[Finding], registry: Registry = REGISTRY, **changes: Any) -> Outcome:

@@ -1,0 +1,1 @@
+"""The numbers inside the network, read out as text: norms, activations, positions, attention, experts, blocks."""
