@@ -1,7 +1,7 @@
 """The project's tasks.
 
-`nox -s conformance`, `tests`, `fuzz`, `schemathesis`, `lint`, `selftest`, `parity`, `package`, `container`, `bench`,
-`soak`, `storm`.
+`nox -s conformance`, `tests`, `fuzz`, `schemathesis`, `lint`, `selftest`, `parity`, `package`, `container`, `docs`,
+`bench`, `soak`, `storm`.
 
 Each session installs one locked requirement file (with hashes) and the project itself, nothing else.
 Anything after `--` goes to the command the session runs.
@@ -172,6 +172,13 @@ def storm(session: nox.Session) -> None:
     """Send a worker hostile requests: no 5xx, no job left, the same answers after. After `--`: `--requests N`."""
     install(session, "dev")
     session.run("python", "tests/worker/faults/storm.py", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site into build/site, every link and anchor checked; `-- serve` shows it while you write."""
+    install(session, "docs")
+    session.run("python", "-P", "-m", "mkdocs", *(session.posargs or ["build", "--strict"]))
 
 
 @nox.session

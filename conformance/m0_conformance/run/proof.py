@@ -11,17 +11,22 @@ from m0_conformance.run.pytest_session import collect_checks
 from m0_conformance.saboteur.catalogue import catalogue
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from m0_conformance.spec.check_sets import Check
     from m0_conformance.spec.requirements import Clause
 
 PACKAGE = Path(__file__).parent.parent
 
 
-def proof_of(clause: Clause) -> dict[str, list[str]]:
-    """Checks, judges, defects and files of a clause, a line each, with their places below this package."""
+def proof_of(clause: Clause, collected: Mapping[str, Check] | None = None) -> dict[str, list[str]]:
+    """Checks, judges, defects and files of a clause, a line each, with their places below this package.
+
+    Who asks for many clauses gives the checks, which take a second to collect.
+    """
     load_all()
-    checks = [
-        f"{check.name}  {below(check.place)}" for check in collect_checks().values() if clause.id in check.clauses
-    ]
+    all_checks = collect_checks() if collected is None else collected
+    checks = [f"{check.name}  {below(check.place)}" for check in all_checks.values() if clause.id in check.clauses]
     judges = [
         f"{entry.name}  {below(inspect.getsourcefile(entry.function) or '')}:{entry.function.__code__.co_firstlineno}"
         for entry in (*JUDGES, *INVARIANTS)
