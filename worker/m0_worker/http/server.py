@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,6 @@ from m0_worker.http.connection_limits import ConnectionLimits, descriptors_allow
 from m0_worker.http.room import Room
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
 
     from m0_worker.http.app import Application
@@ -63,6 +63,9 @@ class Server(uvicorn.Server):
             OSError: somebody else listens there.
         """
         for each in sockets or ():
+            # `bind` took it away to keep the port. Connections inherit it, and without it those that linger after the
+            # worker's end would keep the port from the next one.
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             each.listen(BACKLOG)  # asked here: uvloop tells nobody that it failed
         await super().startup(sockets)
         self._on_listening()
