@@ -10,7 +10,6 @@ import gc
 import os
 import stat
 import sys
-import threading
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +28,7 @@ from m0_worker.opening import open_model
 from m0_worker.service import Identity, Service
 from m0_worker.tokenizers import TokenizerError
 from m0_worker.trial import try_out
+from m0_worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     import socket
@@ -264,13 +264,19 @@ async def _serve(
             return
         narrator.event("shutdown", phase="draining", reason=reason)
         recordings_until = loop.time() + _RECORDINGS_UNTIL_S
-        _give_up_in_time(service)
+        watchdog.begin()
         service.turnstile.drain(server.stop)
         if running is not None:
             loop.call_later(config.drain_s, running.stop, Abort.SHUTDOWN)
 
     service.on_shutdown = shut_down
-    signals.react = lambda name: loop.call_soon_threadsafe(shut_down, name)
+    watchdog = Watchdog(_GIVE_UP_S, lambda: _give_up(service))
+
+    def on_signal(name: str) -> None:
+        watchdog.begin()  # here, for the loop may be what hangs
+        loop.call_soon_threadsafe(shut_down, name)
+
+    signals.react = on_signal
     # What was loaded lives as long as the process: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
@@ -291,19 +297,13 @@ async def _serve(
         signals.react = lambda _: None  # it is ending
 
 
-def _give_up_in_time(service: Service) -> None:
-    """End the process before 30 s are over, whatever it is waiting for: a step, a disk, a name that is looked up."""
-
-    def give_up() -> None:
-        stuck = service.turnstile.running is not None
-        told = "a job did not end" if stuck else "something did not end"
-        service.narrator.event("shutdown", "ERROR", phase="forced", reason=told)
-        service.narrator.close()
-        os._exit(1 if stuck else 0)
-
-    watchdog = threading.Timer(_GIVE_UP_S, give_up)
-    watchdog.daemon = True
-    watchdog.start()
+def _give_up(service: Service) -> None:
+    """End the process, whatever it is waiting for: a step, a disk, a name that is looked up."""
+    stuck = service.turnstile.running is not None
+    told = "a job did not end" if stuck else "something did not end"
+    service.narrator.event("shutdown", "ERROR", phase="forced", reason=told)
+    service.narrator.close()
+    os._exit(1 if stuck else 0)
 
 
 async def _watch_residency(config: WorkerConfig, service: Service, device: Device) -> None:

@@ -33,17 +33,11 @@ class BodyBudget:
     def __init__(self) -> None:
         self._held = 0
 
-    def take(self, nbytes: int) -> None:
-        """Hold this many more.
-
-        Raises:
-            HttpError: 503, there is no room.
-        """
-        if self._held + nbytes > _MAX_BODIES:
-            headers = {"retry-after": "1", "connection": "close"}
-            told = "as many bytes of requests are held as may"
-            raise HttpError(503, told, code=Code.INTERNAL, retriable=True, headers=headers)
-        self._held += nbytes
+    def take(self, nbytes: int) -> bool:
+        """Hold this many more; False when there is no room for them."""
+        fits = self._held + nbytes <= _MAX_BODIES
+        self._held += nbytes * fits
+        return fits
 
     def give_back(self, nbytes: int) -> None:
         """Hold this many less."""
@@ -72,6 +66,7 @@ class LimitedRequest(Request):
         budget: BodyBudget = self.app.state.bodies
         chunks: list[bytes] = []
         size = held = 0
+        crowded = False
         try:
             async with asyncio.timeout(_BODY_TIMEOUT_S):
                 while True:
@@ -81,10 +76,12 @@ class LimitedRequest(Request):
                     chunk: bytes = message.get("body", b"")
                     size += len(chunk)
                     too_long = too_long or size > MAX_BODY
-                    if not too_long:
-                        if size > _FREE:
-                            budget.take(len(chunk))
-                            held += len(chunk)
+                    counted = len(chunk) if size > _FREE else 0
+                    if too_long or crowded or not budget.take(counted):
+                        crowded = crowded or not too_long
+                        chunks.clear()
+                    else:
+                        held += counted
                         chunks.append(chunk)
                     if not message.get("more_body", False) or size > _MAX_DRAINED:
                         break
@@ -94,6 +91,9 @@ class LimitedRequest(Request):
             budget.give_back(held)
         if too_long:
             raise HttpError.of_field(413, "body", f"length(..={MAX_BODY})", f"the body is longer than {MAX_BODY} bytes")
+        if crowded:
+            told, retry = "bodies of other requests fill the memory", {"retry-after": "1"}
+            raise HttpError(503, told, code=Code.INTERNAL, retriable=True, headers=retry)
         return b"".join(chunks)
 
 
