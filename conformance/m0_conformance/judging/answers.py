@@ -129,6 +129,13 @@ def steady(recording: Recording, label: str) -> list[str] | None:
     return seen[0].pieces
 
 
+def repeats(stream: Stream, control: list[str]) -> bool:
+    """Whether a job said what its control job said: all of it, and more only where it was asked for more."""
+    asked = stream.request.get("max_tokens")
+    more = isinstance(asked, int) and asked > len(control)
+    return stream.pieces == control or (more and stream.pieces[: len(control)] == control)
+
+
 def killed_by_us(stream: Stream) -> bool:
     """A check killed a worker in this recording: broken connections are its own doing."""
     if stream.recording is None:

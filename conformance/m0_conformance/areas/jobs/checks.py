@@ -15,8 +15,9 @@ from m0_conformance.run.situation import Situation, launch, requirement
 
 MEETING = 300
 """Tokens of a job that another one is to meet."""
-ATTEMPTS = 6
-"""To let two jobs meet: a fast worker on a busy machine may be ready with the first before the second is sent."""
+ATTEMPTS = (MEETING, MEETING, MEETING, 2 * MEETING, 4 * MEETING, 6 * MEETING)
+"""Tokens of the first job, one attempt after the other to let two meet: a fast worker on a busy machine may be ready
+with the first before the second is sent."""
 RETRIES = 40
 
 
@@ -38,8 +39,8 @@ async def two_jobs(situation: Situation, first: str, second: str) -> None:
     for _ in range(2):
         await situation.execute("first alone", prompt=first, max_tokens=MEETING, temperature=0.0)
         await situation.execute("second alone", prompt=second, max_tokens=30, temperature=0.0)
-    for _ in range(ATTEMPTS):
-        running = situation.start("running", prompt=first, max_tokens=MEETING, temperature=0.0)
+    for length in ATTEMPTS:
+        running = situation.start("running", prompt=first, max_tokens=length, temperature=0.0)
         await running.tokens(3)
         waiting = situation.start("second", prompt=second, max_tokens=30, temperature=0.0)
         stream = await running.done()
@@ -52,8 +53,8 @@ async def test_a_job_id_that_runs_already(situation: Situation) -> None:
     """The same job_id again, while it runs."""
     for _ in range(2):
         await situation.execute("twin alone", max_tokens=MEETING, temperature=0.0)
-    for _ in range(ATTEMPTS):
-        running = situation.start("running twin", max_tokens=MEETING, temperature=0.0)
+    for length in ATTEMPTS:
+        running = situation.start("running twin", max_tokens=length, temperature=0.0)
         await running.tokens(3)
         twin = situation.start("twin", job_id=running.job_id, prompt=situation.prompt("eos"), max_tokens=2)
         stream = await running.done()

@@ -19,7 +19,7 @@ from m0_conformance.judging import (
     require,
     streams,
 )
-from m0_conformance.judging.answers import BUSY, finished, job_of, steady
+from m0_conformance.judging.answers import BUSY, finished, job_of, repeats, steady
 from m0_conformance.judging.job_model import CONTROL, Complaint, Model, State
 from m0_conformance.judging.streams import is_execute, lifetime, written_after
 
@@ -139,7 +139,7 @@ def solo_equal(recording: Recording) -> Findings:
             if expected is None or not finished(stream):
                 continue
             yield require(
-                stream.pieces == expected,
+                repeats(stream, expected),
                 stream,
                 "overlapping-job-differs",
                 "a job that overlaps with another yields other tokens than alone",
@@ -168,7 +168,7 @@ def duplicate_active(recording: Recording) -> Findings:
             continue
         expected = steady(recording, "twin alone")
         yield require(
-            finished(first) and (expected is None or first.pieces == expected),
+            finished(first) and (expected is None or repeats(first, expected)),
             first,
             "running-twin-disturbed",
             "a second request with a running job's job_id disturbs the running stream",
