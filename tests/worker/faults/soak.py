@@ -96,6 +96,7 @@ class _Load:
         if stream.begin().status != 200:  # the line is full
             self._count("rejected", stream.begin().status == 503)
             stream.close()
+            time.sleep(0.05)  # or a load of refusals is all that there is
             return
         if kind == "drop":
             stream.until_token(draw.randrange(5))
