@@ -19,13 +19,13 @@ _LLAMA: Final = ("M0-W-1214/parity", "M0-W-1430/kernels")
 _GPT2: Final = ("M0-W-1215/parity", "M0-W-1432/formula", "M0-W-1433/formula", "M0-W-1434/formula")
 CLAUSES: Final[dict[str, tuple[str, ...]]] = {
     "llama-forward": _LLAMA,
-    "qwen2-forward": _LLAMA,
-    "phi3-forward": _LLAMA,
+    "qwen2-forward": ("M0-W-1214/parity",),
+    "phi3-forward": ("M0-W-1214/parity",),
     "gpt2-forward": _GPT2,
     "gpt-oss-forward": ("M0-W-1420/parity",),
     "llama-epsilon": ("M0-W-1430/kernels",),
-    "qwen2-epsilon": ("M0-W-1430/kernels",),
-    "phi3-epsilon": ("M0-W-1430/kernels",),
+    "qwen2-epsilon": ("M0-W-1214/parity",),
+    "phi3-epsilon": ("M0-W-1214/parity",),
     "gpt2-epsilon": ("M0-W-1432/formula",),
     "gpt-oss-epsilon": ("M0-W-1420/parity",),
     "llama-mean": ("M0-W-1430/kernels",),
