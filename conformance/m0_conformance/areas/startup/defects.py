@@ -121,6 +121,7 @@ class HealthyBeforeLoad(EarlyDoor):
     name = "healthy-before-load"
     about = "The port is open and /health says healthy while the model is still being loaded."
     kills = ("M0-W-1110/closed-until-loaded",)
+    collateral = ("M0-W-1320/uptime-seconds",)  # the worker behind the early door began later than the door's own clock
     source = "known defects 11 and 14: the health flag is a constant"
 
     def early(self, request: Request) -> Answer | None:
