@@ -236,13 +236,14 @@ def test_a_whole_chunk_is_the_same_when_a_graph_replays_it(tmp_path: Path) -> No
     assert len(set(seen)) == 1
     device.close()
     other = load_model(GgufFile.open(path), device := open_device("cuda"))
-    fresh: Any = next(iter(device._engines.values()))
+    passes: Any = next(iter(device._engines.values())).passes
+    replaying = passes.run
 
-    def enqueue() -> int:
-        fresh._enqueue_chunk()
-        return int(fresh._chunk_row)
+    def enqueue(*arguments: Any, **options: Any) -> Generator[None, None, int]:
+        passes._known.clear()  # never a graph
+        return (yield from replaying(*arguments, **options))
 
-    fresh.run_chunk = enqueue  # never a graph
+    passes.run = enqueue
     assert decode(other, prompt, 2, GREEDY)[1].tobytes() == seen[0]
     device.close()
 
@@ -251,6 +252,23 @@ def test_a_trial_before_ready_leaves_nothing(model: Model) -> None:
     before = model.memory
     try_out(model, "file")
     assert model.memory == before
+
+
+@pytest.mark.parametrize("name", ["gpt-oss-mxfp4", "llama-q4_k_m", "gpt2-q8_0"])
+def test_padding_changes_no_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes of any length, padded: enqueued, captured and replayed; against passes without padding."""
+    from m0_worker.devices.cuda import passes  # noqa: PLC0415 - CuPy may be missing
+
+    path = RECIPES[name].write(tmp_path / "model.gguf")
+    seen: list[list[bytes]] = []
+    for rows in (passes.ROWS, 1):
+        monkeypatch.setattr(passes, "ROWS", rows)
+        model = load_model(GgufFile.open(path), device := open_device("cuda"))
+        lengths = [3, 63, 64, 65, 100, 101, 127, 500, 511, 640] * 3
+        prompts = [prompt_of(n, model.n_vocab) for n in lengths if n < model.n_ctx - 2]
+        seen.append([decode(model, prompt, 1, GREEDY)[1].tobytes() for prompt in prompts])
+        device.close()
+    assert seen[0] == seen[1]
 
 
 def test_memory_returns_after_every_job(model: Model) -> None:

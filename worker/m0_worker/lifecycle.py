@@ -24,8 +24,8 @@ from m0_worker.gguf import GgufError
 from m0_worker.jobs import Abort
 from m0_worker.log_writer import ErrorStream, error_writer
 from m0_worker.narration import Narrator
-from m0_worker.opening import open_model
 from m0_worker.service import Identity, Service
+from m0_worker.starting import Opening, leave_compilers
 from m0_worker.tokenizers import TokenizerError
 from m0_worker.trial import try_out
 from m0_worker.watchdog import Watchdog
@@ -60,11 +60,14 @@ def run(config: WorkerConfig, listener: socket.socket, signals: Signals) -> int:
 
     signals.react = leave
     try:
-        return _live(config, listener, signals, narrator)
+        code = _live(config, listener, signals, narrator)
     finally:
         signals.ignore()
         narrator.close()
         _close_errors(errors)
+    if code:
+        leave_compilers(code)
+    return code
 
 
 def _close_errors(errors: LogWriter) -> None:
@@ -81,8 +84,10 @@ def _live(config: WorkerConfig, listener: socket.socket, signals: Signals, narra
             device=config.device,
             **({"note": "CPU device: weights and KV cache lie in host memory"} if config.device == "cpu" else {}),
         )
+        opening = Opening(config)
         device = open_device(config.device, config.gpu_device, memory_limit=config.memory_limit_bytes)
-        service = _bring_up(config, device, narrator)
+        service = _bring_up(config, device, narrator, opening)
+        opening.join()
         _run_loop(_serve(config, service, device, listener, signals))
     except WorkerError as error:
         _report_failure(config, narrator, error)
@@ -96,7 +101,7 @@ def _live(config: WorkerConfig, listener: socket.socket, signals: Signals, narra
     return 0
 
 
-def _bring_up(config: WorkerConfig, device: Device, narrator: Narrator) -> Service:
+def _bring_up(config: WorkerConfig, device: Device, narrator: Narrator, opening: Opening) -> Service:
     """Load the model.
 
     Raises:
@@ -106,8 +111,7 @@ def _bring_up(config: WorkerConfig, device: Device, narrator: Narrator) -> Servi
     recording = _recording(narrator)
     narrator.event("model_load_start")
     try:
-        before = config.model.stat()
-        gguf, tokenizer = open_model(config.model)
+        gguf, tokenizer = opening.result()
         model = load_model(
             gguf,
             device,
@@ -115,7 +119,7 @@ def _bring_up(config: WorkerConfig, device: Device, narrator: Narrator) -> Servi
             progress=lambda percent: narrator.event("model_load_progress", percent=percent),
         )
         gguf.release()  # devices have copied what they keep
-        _must_be_as_before(config.model, before)
+        _must_be_as_before(config.model, opening.before)
         try_out(model, str(config.model))
     except (GgufError, ModelError, TokenizerError) as error:
         raise ModelLoadError(str(error), facts={"reason": getattr(error, "reason", type(error).__name__)}) from error

@@ -9,17 +9,21 @@ from m0_worker.gguf import GgufFile
 from m0_worker.tokenizers import Tokenizer, load_tokenizer, refuse_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 _EMBEDDINGS = "token_embd.weight"
 
 
-def open_model(path: Path) -> tuple[GgufFile, Tokenizer]:
+def open_model(path: Path, opened: Callable[[GgufFile], None] | None = None) -> tuple[GgufFile, Tokenizer]:
     """Open a model file and its tokenizer.
 
     An architecture, a kind of tokenizer, a pre-tokenizer or a storage type that is not supported is said before
     anything else is looked at: a damaged file of a model that cannot be served anyway is not worth a download.
+
+    Args:
+        path: of the model file.
+        opened: called with the open file, whose header is sound, before the tokenizer is made.
 
     Raises:
         GgufError, ModelError: the file cannot be read, or holds no model that can be served.
@@ -34,6 +38,8 @@ def open_model(path: Path) -> tuple[GgufFile, Tokenizer]:
 
     gguf = GgufFile.open(path, refuse)
     try:
+        if opened is not None:
+            opened(gguf)
         tokenizer = load_tokenizer(gguf, path.parent)
         _refuse_tokens_without_rows(gguf, tokenizer)
     except BaseException:

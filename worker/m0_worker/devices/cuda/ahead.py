@@ -1,27 +1,28 @@
-"""Kernels compiled ahead, where no device is needed: in an image's build, or before a first start.
+"""Kernels compiled ahead: beside everything else that a first start does, or in an image's build without a device.
 
-Which kernels a model takes follows from its shapes and storage types, so it is loaded onto a device that only counts
-addresses: the same code asks for the same kernels with the same options, and the compiler keeps them.
+Which kernels a model takes follows from its header, so it is loaded onto a device that keeps nothing: the same code
+asks for the same kernels with the same options.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from m0_worker.devices.cuda import driver
-from m0_worker.devices.cuda.device import CudaDevice
+from m0_worker.devices.cuda.device import CudaDevice, product_defines
+from m0_worker.devices.cuda.memory import Buffer, Pool
+from m0_worker.devices.cuda.program import DEFINES
+from m0_worker.devices.cuda.recording import Addresses, count_heads, decode_defines, model_defines, record
+from m0_worker.devices.cuda.weights import Matrix, Part, expert_bytes
 from m0_worker.engine import load_model
-from m0_worker.gguf import GgufFile
+from m0_worker.gguf import GgmlType, GgufFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from m0_worker.devices.interface import Adapter
+    from m0_worker.devices.interface import Adapter, KvType, StoredTensor
 
 # Shared memory a block may ask for, by compute capability (CUDA programming guide, technical specifications).
 SHARED_BYTES: Final = {90: 227 << 10, 100: 227 << 10, 103: 227 << 10, 110: 227 << 10, 120: 99 << 10, 121: 99 << 10}
@@ -29,10 +30,37 @@ _MULTIPROCESSORS: Final = 132  # of H100 and H200 (SXM)
 _FREE: Final = 1 << 50  # bytes: room for any model
 
 
+class Wanted(NamedTuple):
+    """Kernels to be compiled: the arguments of ``driver.begin``."""
+
+    name: str
+    defines: tuple[tuple[str, int], ...]
+    exact: bool = False
+
+    def begin(self, capability: int) -> Future[bytes]:
+        """Compile them in the background."""
+        return driver.begin(self.name, dict(self.defines), capability, exact=self.exact)
+
+
+def begin(gguf: GgufFile, index: int, kv_dtype: KvType) -> None:
+    """Begin to compile what a model needs before it is ready, the slowest first; the model itself asks for it later.
+
+    Args:
+        gguf: the open file; no tensor is read.
+        index: of the device, which need not be initialized.
+        kv_dtype: stored type of the KV cache.
+
+    Raises:
+        GgufError, ModelError, ValueError: the file holds no model that the device can run.
+    """
+    device = _Nowhere(*driver.chip(index))
+    load_model(gguf, device, kv_dtype=kv_dtype)
+    for kernels in device.needed():
+        kernels.begin(device.compute_capability)
+
+
 def prepare(models: Iterable[Path], capability: int) -> int:
     """Compile the kernels that these models need on a device of this compute capability (90 for 9.0).
-
-    The process can use no device afterwards: the driver's functions are replaced for good.
 
     Returns:
         How many sets of kernels there are, those included that were already kept.
@@ -44,81 +72,87 @@ def prepare(models: Iterable[Path], capability: int) -> int:
     """
     if capability not in SHARED_BYTES:
         raise ValueError(f"compute capability {capability}: give one of {', '.join(map(str, SHARED_BYTES))}")
-    started = _pretend(capability)
+    wanted: dict[Wanted, Future[bytes]] = {}
     for path in models:
-        load_model(GgufFile.open(path), _Counting(0))
-    for kernels in started:
-        kernels.wait()
-    return len({kernels.key for kernels in started})
+        device = _Nowhere(capability, _MULTIPROCESSORS, SHARED_BYTES[capability])
+        with GgufFile.open(path) as gguf:
+            load_model(gguf, device)
+            for kernels in (*device.needed(), *device.later()):
+                if kernels not in wanted:
+                    wanted[kernels] = kernels.begin(capability)
+    for future in wanted.values():
+        future.result()
+    return len(wanted)
 
 
-class _Counting(CudaDevice):
-    """A device that keeps nothing and runs nothing."""
+class _Nowhere(CudaDevice):
+    """A device without memory, on which a model is loaded without being read and then runs nothing."""
+
+    def __init__(self, capability: int, multiprocessors: int, shared_bytes: int) -> None:
+        self.compute_capability = capability
+        self.multiprocessors = multiprocessors
+        self.shared_bytes = shared_bytes
+        self.wgmma = capability == 90
+        self.pool = Pool(None)
+        self.tables = []
+        self._kinds: dict[GgmlType, set[int]] = {}  # storage types, and by how many tokens a block they are multiplied
+        self._model: Adapter | None = None
+
+    def available(self) -> int:
+        """Room for everything: whether a model fits is not the question here."""
+        return _FREE
+
+    def weight(self, tensors: Sequence[StoredTensor]) -> Matrix:
+        """Where it would lie and how, but no memory."""
+        parts = []
+        for tensor in tensors:
+            *lead, rows, k = tensor.shape
+            tokens = 64 if lead or tensor.type == GgmlType.F32 or not self.wgmma else 128
+            self._kinds.setdefault(tensor.type, set()).add(tokens)
+            nbytes = expert_bytes(tensor.name, tensor.type, rows, k)
+            parts.append(Part(self._buffer(), tensor.type, rows, -(-rows // 8), nbytes))
+        shape = tensors[0].shape
+        return Matrix(tuple(parts), shape[-1], shape[0] if len(shape) == 3 else 1)
+
+    def vector(self, tensors: Sequence[StoredTensor]) -> Buffer:  # noqa: ARG002 - the device's signature
+        """No memory either."""
+        return self._buffer()
 
     def prepare(self, model: Adapter, n_tokens: int) -> None:  # noqa: ARG002 - the device's signature
-        self._engine(model)  # records the passes, and with them asks for the kernels
-        for kind, _ in list(self._products):
-            self.products(kind, 64)  # what a real device compiles when it has time
+        """Nothing is compiled by that; the model is kept for ``needed``."""
+        self._model = model
+
+    def _buffer(self) -> Buffer:
+        return Buffer(self.pool, 256, 0, "weights")
+
+    def needed(self) -> Iterator[Wanted]:
+        """What must be there before the worker is ready, the slowest first.
+
+        Raises:
+            ValueError: the model has heads or rows of a size that the kernels do not have.
+        """
+        model: Any = self._model
+        heads = count_heads(self, model)
+        _, code, _ = record(self, model, heads, None, Addresses(0))
+        defines = model_defines(self, model, heads, code)
+        yield _wanted("decode.cu", decode_defines(defines, code))
+        yield _wanted("sampling.cu", DEFINES)
+        yield _wanted("prefill.cu", defines)
+        yield _wanted("repack.cu", {})
+        for kind, tokens in self._kinds.items():
+            for n in tokens:
+                yield self._product(kind, n)
+
+    def later(self) -> Iterator[Wanted]:
+        """What is compiled when the worker is ready."""
+        for kind, tokens in self._kinds.items():
+            if 64 not in tokens:
+                yield self._product(kind, 64)
+
+    def _product(self, kind: GgmlType, tokens: int) -> Wanted:
+        wgmma = self.wgmma and kind != GgmlType.F32
+        return _wanted("gemm.cu", product_defines(kind, tokens, wgmma=wgmma), exact=wgmma)
 
 
-class _Kernels(driver.Kernels):
-    """Compiled and never launched."""
-
-    started: list[_Kernels]
-
-    def __init__(self, name: str, defines: dict[str, int] | None = None, **how: Any) -> None:
-        super().__init__(name, defines, **how)
-        self.key = (name, tuple(sorted((defines or {}).items())))
-        self.started.append(self)
-
-    def wait(self) -> None:
-        """Until the machine code is there. Raises DeviceError."""
-        self._code.result()
-
-    def forget(self) -> None:
-        """Everything that was asked for is wanted."""
-
-    def launch(self, *_: object, **__: object) -> None:
-        """Nothing runs."""
-
-
-def _pretend(capability: int) -> list[_Kernels]:
-    """Put functions that touch no device in the place of the driver's; the list fills with what is compiled."""
-    addresses = iter(range(1 << 20, 1 << 62, 1 << 40))
-    started: list[_Kernels] = []
-    counting = type("_Kernels", (_Kernels,), {"started": started})
-
-    def nothing(*_: object, **__: object) -> None:
-        return None
-
-    def pinned(dtype: np.dtype[Any], n: int) -> NDArray[Any]:
-        return np.zeros(n, dtype)
-
-    properties = {
-        "name": "none",
-        "major": capability // 10,
-        "minor": capability % 10,
-        "multiProcessorCount": _MULTIPROCESSORS,
-        "sharedMemPerBlockOptin": SHARED_BYTES[capability],
-    }
-    stand_ins: dict[str, Any] = {
-        "Kernels": counting,
-        "allocate": lambda nbytes: next(addresses),  # noqa: ARG005 - the driver's signature
-        "capability": lambda: capability,
-        "free_bytes": lambda: _FREE,
-        "new_event": nothing,
-        "new_stream": _Stream,
-        "pinned": pinned,
-        "use": lambda index: properties,  # noqa: ARG005 - the driver's signature
-        **dict.fromkeys(("clear", "copy", "download", "free", "upload"), nothing),
-    }
-    for name, stand_in in stand_ins.items():
-        setattr(driver, name, stand_in)
-    return started
-
-
-class _Stream:
-    """A stream on which everything is done already."""
-
-    def synchronize(self) -> None:
-        """There is nothing to wait for."""
+def _wanted(name: str, defines: dict[str, int], *, exact: bool = False) -> Wanted:
+    return Wanted(name, tuple(sorted(defines.items())), exact)

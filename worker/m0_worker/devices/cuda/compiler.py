@@ -15,7 +15,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from m0_worker.devices.kernel_folder import kernel_folder
 from m0_worker.errors import CudaStatus, DeviceError
@@ -31,6 +32,11 @@ _LOADING = Lock()
 
 PREPARED = Path(sys.prefix) / "share" / "m0-worker" / "kernels"
 """Machine code that came with the installation: nobody writes there while a worker runs."""
+
+
+_ahead: dict[tuple[str, tuple[str, ...], int, bool], Future[bytes]] = {}
+"""What was begun before anybody asked for it; whoever asks first takes it."""
+_begun: WeakSet[Future[bytes]] = WeakSet()
 
 
 @cache
@@ -50,7 +56,27 @@ def start(source: str, options: Sequence[str], capability: int, *, exact: bool =
     Returns:
         What to wait on: a cubin, or PTX where NVRTC is older than the device. Its ``result()`` raises DeviceError.
     """
-    return _pool().submit(_machine_code, source, tuple(options), capability, exact)
+    job = (source, tuple(options), capability, exact)
+    begun = _ahead.pop(job, None)
+    return begun if begun is not None else _begin(*job)
+
+
+def begin(source: str, options: Sequence[str], capability: int, *, exact: bool = False) -> Future[bytes]:
+    """Begin to compile what will be asked of :func:`start` later; the arguments are the same."""
+    job = (source, tuple(options), capability, exact)
+    begun = _ahead[job] = _ahead.get(job) or _begin(*job)
+    return begun
+
+
+def busy() -> bool:
+    """Whether something compiles: a process that ends as usual waits for that, for NVRTC cannot be stopped."""
+    return any(not future.done() for future in _begun)
+
+
+def _begin(*job: Any) -> Future[bytes]:
+    future = _pool().submit(_machine_code, *job)
+    _begun.add(future)
+    return future
 
 
 def _machine_code(source: str, options: tuple[str, ...], capability: int, exact: bool) -> bytes:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from m0_worker.devices.cuda.engine import Engine, Program, RecordStep
+    from m0_worker.devices.cuda.engine import Engine, Program
+    from m0_worker.devices.cuda.recording import RecordStep
     from m0_worker.devices.interface import Tap
     from m0_worker.sampling import SamplingParams
 
@@ -118,16 +119,14 @@ class CudaDecoding:
             if self._tap is not None:
                 self._tap.begin(chunk.tolist(), self._position + first)
             last = first + len(chunk) == len(ids)
-            n_out = len(chunk) if every_row else int(last and self._tap is not None)
-            self._pass["start"] = self._position + first
+            n_out = len(chunk) if every_row else int(last)
+            self._pass["start"], self._pass["n"] = self._position + first, len(chunk)
             data = np.concatenate([self._pass.view(np.uint8), chunk.view(np.uint8)])
             driver.upload(engine.passing.address, data, self._stream)
-            if self._tap is None and len(chunk) == engine.chunk:
-                row_of_last = engine.run_chunk()
-                yield
+            if self._tap is None:
+                row_of_last = yield from engine.run_pass(len(chunk))
             else:
-                watched = self._tap is not None
-                trace = Prefill(engine, engine.arena, n=len(chunk), n_out=n_out, watched=watched)
+                trace = Prefill(engine, engine.arena, n=len(chunk), n_out=n_out, watched=True)
                 yield from engine.layers(trace, len(chunk), self._tap)
                 row_of_last = trace.last
             if last:

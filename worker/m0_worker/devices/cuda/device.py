@@ -83,9 +83,16 @@ class CudaDevice:
         tokens = tokens if wgmma else 64
         kernels = self._products.get((kind, tokens))
         if kernels is None:
-            defines = {"STORED": int(kind), "TOKENS": tokens, "HOPPER": int(wgmma)}
+            defines = product_defines(kind, tokens, wgmma=wgmma)
             kernels = self._products[kind, tokens] = driver.Kernels("gemm.cu", defines, exact=wgmma)
         return kernels
+
+    @property
+    def narrow(self) -> bool:
+        """Whether products of up to 64 tokens have blocks of their own: they compile when the worker is ready."""
+        return all(
+            (kind, 64) in self._products and self._products[kind, 64].compiled for kind, _ in list(self._products)
+        )
 
     # Loading.
 
@@ -244,6 +251,11 @@ class CudaDevice:
     def last_rows(self, x: Node, step: CudaStep) -> Node:
         """See the interface."""
         return step.trace.last_rows(x)
+
+
+def product_defines(kind: GgmlType, tokens: int, *, wgmma: bool) -> dict[str, int]:
+    """What prompt products of a storage type are compiled with, by tokens of a block."""
+    return {"STORED": int(kind), "TOKENS": tokens, "HOPPER": int(wgmma)}
 
 
 def _address(buffer: Buffer | None) -> int:

@@ -6,6 +6,7 @@ buffer is really free (M0-W-1010, M0-W-1011).
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import re
 from pathlib import Path
@@ -21,6 +22,7 @@ from m0_worker.errors import CudaStatus, DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -31,6 +33,8 @@ _HEAP_LIMIT = 2  # cudaLimitMallocHeapSize
 _PREFER_L1 = 2  # cudaFuncCachePreferL1
 _TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3  # cudaMemcpyKind
 _DEVICE_MEMORY = 2  # cudaMemoryTypeDevice
+# CUdevice_attribute: capability's two numbers, multiprocessors, shared memory that a block may ask for.
+_CHIP = (75, 76, 16, 97)
 _NOT_READY = 600  # cudaErrorNotReady
 
 _STATUS = {
@@ -78,24 +82,45 @@ def use(index: int) -> dict[str, Any]:
     if not 0 <= index < found:
         raise DeviceError(f"no CUDA device {index}; choose 0 to {found - 1}", status=CudaStatus.INVALID_DEVICE)
     with Errors(f"CUDA device {index} cannot be used"):
+        library = _runtime_library()
+        if library is not None:  # a context takes its time, in which CuPy would keep all other threads from running
+            library.cudaSetDevice(index)
         runtime.setDevice(index)
         runtime.deviceSetLimit(_HEAP_LIMIT, 0)
         properties: dict[str, Any] = runtime.getDeviceProperties(index)
-        _prefer_l1()
+        if library is not None:  # CuPy has no wrapper for this
+            library.cudaDeviceSetCacheConfig(_PREFER_L1)
     return properties
 
 
-def _prefer_l1() -> None:
-    # CuPy has no wrapper; the runtime library it loaded has the function.
-    import ctypes  # noqa: PLC0415 - only this needs it
-
+def _runtime_library() -> ctypes.CDLL | None:
+    """The runtime library that CuPy loaded."""
     for name in ("libcudart.so.13", "libcudart.so.12", "libcudart.so"):
         try:
-            library = ctypes.CDLL(name)
+            return ctypes.CDLL(name)
         except OSError:
             continue
-        library.cudaDeviceSetCacheConfig(_PREFER_L1)
-        return
+    return None
+
+
+def chip(index: int) -> tuple[int, int, int]:
+    """Compute capability (90 for 9.0), multiprocessors, and shared memory that a block may ask for in bytes.
+
+    The driver itself is asked: the device is not initialized by that, and need not be.
+
+    Raises:
+        DeviceError: there is no such device.
+        OSError: there is no driver.
+    """
+    library, device, value = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_int()
+    values = []
+    if library.cuInit(0) or library.cuDeviceGet(ctypes.byref(device), index):
+        raise DeviceError(f"no CUDA device {index}", status=CudaStatus.INVALID_DEVICE)
+    for what in _CHIP:
+        if library.cuDeviceGetAttribute(ctypes.byref(value), what, device):
+            raise DeviceError(f"CUDA device {index} does not say what it is", status=CudaStatus.UNKNOWN)
+        values.append(value.value)
+    return 10 * values[0] + values[1], values[2], values[3]
 
 
 def free_bytes() -> int:
@@ -206,6 +231,11 @@ def options(defines: Mapping[str, int]) -> tuple[str, ...]:
     """NVRTC's options for our kernels, but for the architecture."""
     macros = (f"-D{key}={value}ull" if value >> 31 else f"-D{key}={value}" for key, value in sorted(defines.items()))
     return ("-std=c++17", "-ftz=true", "-default-device", "-minimal", *macros)
+
+
+def begin(name: str, defines: Mapping[str, int], capability: int, *, exact: bool = False) -> Future[bytes]:
+    """Begin to compile what ``Kernels`` will ask for, before there is a device."""
+    return compiler.begin(source(name), options(defines), capability, exact=exact)
 
 
 class Kernels:

@@ -8,6 +8,7 @@ import numpy as np
 
 from m0_worker.devices.cuda import driver
 from m0_worker.devices.cuda.arena import Arena
+from m0_worker.devices.cuda.passes import Passes
 from m0_worker.devices.cuda.prefill import PASS, PassDone, Prefill, PrefillStep
 from m0_worker.devices.cuda.program import (
     COPIES,
@@ -19,21 +20,27 @@ from m0_worker.devices.cuda.program import (
     WARPS,
     Op,
     ops,
-    ring_bytes,
-    vector_bytes,
 )
-from m0_worker.devices.cuda.recorder import Recorder
+from m0_worker.devices.cuda.recording import (
+    Addresses,
+    count_heads,
+    decode_defines,
+    model_defines,
+    record,
+    rings,
+    widest,
+)
 from m0_worker.devices.interface import Pause
 from m0_worker.gguf import GgmlType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from numpy.typing import NDArray
 
     from m0_worker.devices.cuda.device import CudaDevice
     from m0_worker.devices.cuda.memory import Buffer
-    from m0_worker.devices.cuda.recorder import Mark, Node
+    from m0_worker.devices.cuda.recorder import Mark
     from m0_worker.devices.interface import Adapter, Tap
 
 THREADS = 32 * (WARPS + 1)  # of a block of the decode launch: one warp looks ahead
@@ -42,42 +49,7 @@ SAMPLE_THREADS = 512
 CHUNK = 512  # prompt tokens of one pass
 # Positions whose attention splits the buffer for partial sums holds: splits of 2,048 tokens and more.
 MAX_POSITIONS = 1 << 17
-_SPARE = 1024  # bytes of shared memory left free: alignment
 _SAMPLE_SCRATCH = 12 * 2048 * 8 + 3 * 1024 * 8
-
-
-class RecordStep:
-    """The Step that a one-token pass is recorded with."""
-
-    n_tokens = 1
-
-    def __init__(self, device: CudaDevice, trace: Recorder, tap: Tap | None) -> None:
-        self.device = device
-        self.trace = trace
-        self._tap = tap
-
-    def watches(self, name: str) -> bool:
-        """See the interface."""
-        return self._tap is not None and self._tap.wants(name)
-
-    def tap(self, name: str, layer: int, array: Node) -> None:
-        """See the interface."""
-        if self.watches(name):
-            self.trace.mark(name, layer, array)
-
-
-class _Addresses:
-    """Memory of nodes, one behind the other from ``start`` on."""
-
-    def __init__(self, start: int) -> None:
-        self._start = start
-        self.used = 0
-
-    def take(self, nbytes: int) -> int:
-        """An address, aligned like an allocation of its own."""
-        address = self._start + self.used
-        self.used += -(-nbytes // 256) * 256
-        return address or 256  # 0 means that a node has none
 
 
 class Program:
@@ -86,7 +58,6 @@ class Program:
     Attributes:
         count: instructions; those from ``head`` on make logits and pick.
         logits: their address.
-        types: bit set of the storage types it reads.
         ops: bit set of what its instructions do.
         marks: checkpoints to show, in order.
     """
@@ -95,31 +66,22 @@ class Program:
         device = engine.device
         self._stream = device.stream
         # Recorded twice: once to see how much memory the nodes take, then into two sets of it, one behind the other.
-        counter = _Addresses(0)
-        self._record(engine, tap, counter)
+        counter = Addresses(0)
+        record(device, engine.model, engine.n_head, tap, counter)
         self.set_bytes = -(-counter.used // 256) * 256
         self._sets = device.pool.allocate(2 * COPIES * self.set_bytes, "intermediates")
-        recorder, code, self.logits = self._record(engine, tap, _Addresses(self._sets.address))
+        memory = Addresses(self._sets.address)
+        recorder, code, self.logits = record(device, engine.model, engine.n_head, tap, memory)
         self.head = recorder.head if recorder.head is not None else 0
         self.marks: list[Mark] = recorder.marks
         self.count = len(code)
-        used = [int(part["type"]) for i in code for part in i["parts"][: int(i["n_parts"])]]
-        self.types = sum(1 << kind for kind in set(used))
         self.ops = ops(code)
-        shape = engine.model.cache
-        group = engine.n_head // shape.n_kv_head
-        self.vector_bytes = max(vector_bytes(code[i], shape.head_dim, group) for i in range(self.count))
+        self.vector_bytes = widest(engine.model, engine.n_head, code)
         self.code = device.pool.allocate(code.nbytes, "intermediates")
         driver.upload(self.code.address, code)
         self.instructions: NDArray[Any] = code
         self.plans: Buffer | None = None
         self.arm()
-
-    @staticmethod
-    def _record(engine: Engine, tap: Tap | None, addresses: _Addresses) -> tuple[Recorder, NDArray[Any], int]:
-        recorder = Recorder(addresses.take, engine.model.cache, engine.n_head, engine.device.multiprocessors)
-        logits = _run(engine.model.forward(RecordStep(engine.device, recorder, tap)))
-        return recorder, *recorder.finish(logits)
 
     def arm(self) -> None:
         """Forget all values, so that any position may be run next. Positions that follow each other need no more."""
@@ -147,10 +109,7 @@ class Engine:
     def __init__(self, device: CudaDevice, model: Adapter) -> None:
         self.device = device
         self.model = model
-        self.n_head = _count_heads(device, model)
-        shape = model.cache
-        if shape.head_dim % 8 or shape.head_dim > 256:
-            raise ValueError(f"heads of {shape.head_dim} features; a multiple of 8 up to 256 is needed")
+        self.n_head = count_heads(device, model)
         self._sample = driver.Kernels("sampling.cu", DEFINES, cooperative=True)
         pool = device.pool
         self.state = pool.allocate(STATE.itemsize, "intermediates")
@@ -163,16 +122,8 @@ class Engine:
         self._stepped = driver.new_event()
         self.plain = Program(self, None)
         self._graphs: dict[bool, Any] = {}
-        defines = {
-            **DEFINES,
-            "HEAD_DIM": shape.head_dim,
-            "GROUP": self.n_head // shape.n_kv_head,
-            "KV_F32": int(shape.dtype == "f32"),
-            "TYPES": self.plain.types,
-            "RING_BYTES": ring_bytes(device.shared_bytes - self.plain.vector_bytes - _SPARE),
-        }
-        self._rings = WARPS * defines["RING_BYTES"] + 128
-        self._defines = defines
+        defines = self._defines = model_defines(device, model, self.n_head, self.plain.instructions)
+        self._rings = rings(defines)
         self._decode: dict[int, driver.Kernels] = {}
         self._kernels(self.plain)
 
@@ -181,9 +132,7 @@ class Engine:
         self.n_embd = int(self.plain.instructions[self.plain.head]["k"])
         self.arena = Arena(pool)
         self.chunk = 0
-        self._chunk_graph: Any = None
-        self._chunk_tables: list[int] | None = None  # rotary tables that the graph reads; a longer one lies elsewhere
-        self._chunk_row = 0
+        self.passes = Passes(device.stream, self._enqueue, 4 * self.n_embd)
         if self._batches():
             self._set_aside(min(CHUNK, MAX_POSITIONS))
 
@@ -215,33 +164,21 @@ class Engine:
         except (PassDone, StopIteration):
             return
 
-    def run_chunk(self) -> int:
-        """Enqueue a pass over a whole chunk that nobody watches; returns where the last token's row will be.
-
-        The first such pass loads kernels, which a capture must not see; the second is captured, and later ones replay
-        it: their launches are the same, and a graph starts them faster than Python does.
-        """
+    def run_pass(self, n: int) -> Generator[None, None, int]:
+        """Enqueue a pass over n tokens that nobody watches; returns where the last token's row will be."""
         tables = [table.address for table in self.device.tables]
-        if self._chunk_tables != tables:
-            self._chunk_tables, self._chunk_graph = tables, None
-            self._enqueue_chunk()
-            return self._chunk_row
-        if self._chunk_graph is None:
-            self._chunk_graph = driver.capture(self.device.stream, self._enqueue_chunk)
-        self._chunk_graph.launch(self.device.stream)
-        return self._chunk_row
+        return self.passes.run(n, tables, narrow=self.device.narrow)
 
-    def _enqueue_chunk(self) -> None:
-        trace = Prefill(self, self.arena, n=self.chunk, n_out=0)
-        for _ in self.layers(trace, self.chunk, None):
-            pass
-        self._chunk_row = trace.last
+    def _enqueue(self, rows: int, narrow: bool) -> Generator[None, None, int]:
+        trace = Prefill(self, self.arena, n=rows, n_out=0, narrow=narrow)
+        yield from self.layers(trace, rows, None)
+        return trace.last - 4 * (rows - 1) * self.n_embd
 
     def _kernels(self, program: Program) -> driver.Kernels:
         """What runs a program: a watched one has instructions of its own, and the first that has them compiles."""
         kernels = self._decode.get(program.ops)
         if kernels is None:
-            defines = {**self._defines, "OPS": program.ops}
+            defines = decode_defines(self._defines, program.instructions)
             kernels = self._decode[program.ops] = driver.Kernels("decode.cu", defines, cooperative=True)
         return kernels
 
@@ -313,33 +250,3 @@ class Engine:
             self._graphs[greedy] = driver.capture(self.device.stream, launches)
             return
         graph.launch(self.device.stream)
-
-
-def _run(forward: Any) -> Any:
-    """The return value of a forward pass run to its end."""
-    while True:
-        try:
-            next(forward)
-        except StopIteration as stop:
-            return stop.value
-
-
-class _Heads(Exception):  # noqa: N818 - carries an answer
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-
-
-def _count_heads(device: CudaDevice, model: Adapter) -> int:
-    """Query heads, seen from the first attention: the cache's shape does not say."""
-
-    class Probe(Recorder):
-        def attend(self, q: Node, k: Node, v: Node, layer: int, **_: Any) -> Node:  # noqa: ARG002 - Recorder's
-            raise _Heads(q.width)
-
-    probe = Probe(lambda nbytes: 256, model.cache, 1, device.multiprocessors)  # noqa: ARG005 - no memory is taken
-    try:
-        _run(model.forward(RecordStep(device, probe, None)))
-    except _Heads as heads:
-        return heads.width // model.cache.head_dim
-    raise ValueError("the model has no attention")

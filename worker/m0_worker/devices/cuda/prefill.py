@@ -41,7 +41,11 @@ _ATTEND = np.dtype(
     align=True,
 )
 PASS = np.dtype(
-    [("keys", "u8"), ("values", "u8"), ("layer_bytes", "u8"), ("capacity", "i4"), ("start", "i4")], align=True
+    [
+        *((name, "u8") for name in ("keys", "values", "layer_bytes")),
+        *((name, "i4") for name in ("capacity", "start", "n", "pad")),
+    ],
+    align=True,
 )
 
 
@@ -69,10 +73,11 @@ class PrefillStep:
 
 
 class Prefill:
-    """One pass over n tokens: their ids, and where they are and the cache is (PASS), lie in the engine's memory.
+    """One pass over n rows: tokens, how many and where they are, and where the cache is (PASS), lie in engine memory.
 
-    So the launches of two passes over equally many tokens are the same. With ``dry`` nothing runs: the pass only counts
-    the memory it needs.
+    Rows behind the last token are padding. So the launches of two passes over equally many rows are the same. With
+    ``dry`` nothing runs: the pass only counts the memory it needs. ``narrow`` multiplies 64 tokens a block instead of
+    128: the same bits, a little sooner if they are few.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Prefill:
         n_out: int,
         dry: bool = False,
         watched: bool = False,
+        narrow: bool = False,
     ) -> None:
         self._engine = engine
         self._stream = engine.device.stream
@@ -93,6 +99,7 @@ class Prefill:
         self._n = n
         self._n_out = n_out
         self._dry = dry
+        self._narrow = narrow
         self.last = 0  # address of the last token's row behind the last layer
         arena.begin(spills=watched)
 
@@ -207,8 +214,7 @@ class Prefill:
             return
         device = self._engine.device
         # An expert has few tokens. Both blocks add up the same numbers in the same order.
-        few = experts > 1 or (n <= 64 and device.products(part.kind, 64).compiled)
-        tokens = 64 if few or not device.wgmma else 128
+        tokens = 64 if experts > 1 or self._narrow or not device.wgmma else 128
         octets = int(args["n_ff"][0]) // 8 if int(args["base2"][0]) else int(args["octets"][0])
         grid = (-(-octets // (8 if int(args["base2"][0]) else 16)), -(-n // tokens), experts)
         threads, shared = (256, _WIDE_SHARED[tokens]) if device.wgmma else (128, 0)

@@ -228,6 +228,11 @@ def x_flags(*matrices: Matrix) -> int:
     return flags
 
 
+def types(code: np.ndarray[Any, np.dtype[np.void]]) -> int:
+    """Bit set of the storage types that a program reads."""
+    return sum(1 << kind for kind in {int(part["type"]) for i in code for part in i["parts"][: int(i["n_parts"])]})
+
+
 def ops(code: np.ndarray[Any, np.dtype[np.void]]) -> int:
     """Bit set of what a program's instructions do: kernels are compiled for that and no more."""
     used = {*code["op"].tolist(), *([Op.LAYER_NORM] if (code["norm"] == Norm.LAYER).any() else [])}

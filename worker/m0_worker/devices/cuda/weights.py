@@ -35,6 +35,18 @@ def octet_bytes(kind: GgmlType, k: int) -> int:
     return 8 * kind.nbytes(-(-k // unit(kind)) * unit(kind))
 
 
+def expert_bytes(name: str, kind: GgmlType, rows: int, k: int) -> int:
+    """Bytes of a matrix on the device, or of one expert's. Float rows are not padded; quantized octets are.
+
+    Raises:
+        ValueError: tensor ``name`` has rows that wide reads cannot take.
+    """
+    nbytes = rows * k * kind.block_bytes if kind in FLOATS else -(-rows // 8) * octet_bytes(kind, k)
+    if nbytes % 16 or (kind in FLOATS and (k * kind.block_bytes) % 16):
+        raise ValueError(f"tensor {name}: rows of {k} weights of type {kind.name} are no multiple of 16 bytes")
+    return nbytes
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One tensor on the device: (rows, k), or n_experts of them.
@@ -107,24 +119,19 @@ class WeightLoader:
         experts = lead[0] if lead else 1
         kind = tensor.type
         octets = -(-rows // 8)
-        # Float rows are not padded; quantized octets are.
-        expert_bytes = rows * k * kind.block_bytes if kind in FLOATS else octets * octet_bytes(kind, k)
-        if expert_bytes % 16 or (kind in FLOATS and (k * kind.block_bytes) % 16):
-            raise ValueError(
-                f"tensor {tensor.name}: rows of {k} weights of type {kind.name} are no multiple of 16 bytes"
-            )
-        buffer = self._pool.allocate(experts * expert_bytes, "weights")
+        size = expert_bytes(tensor.name, kind, rows, k)
+        buffer = self._pool.allocate(experts * size, "weights")
         try:
             if kind in FLOATS:
                 self._copy(buffer.address, tensor.data)
             else:
                 for e in range(experts):
                     n = tensor.data.nbytes // experts
-                    self._blocks(buffer.address + e * expert_bytes, tensor.data[e * n : (e + 1) * n], kind, rows, k)
+                    self._blocks(buffer.address + e * size, tensor.data[e * n : (e + 1) * n], kind, rows, k)
         except Exception:
             buffer.free()
             raise
-        return Part(buffer, kind, rows, octets, expert_bytes)
+        return Part(buffer, kind, rows, octets, size)
 
     def _copy(self, address: int, data: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
         for at in range(0, data.nbytes, self._chunk):

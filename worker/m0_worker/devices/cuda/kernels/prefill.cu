@@ -18,6 +18,7 @@ struct Pass {                   // mirrored by prefill.py
     u8* values;
     u64 layer_bytes;            // to the next layer's
     int capacity, start;        // start: position of the pass's first token
+    int n, pad;                 // tokens; rows behind them are padding
 
     // A layer's keys or values. Loads through a pointer that was itself loaded are slow unless its space is known.
     DEV u16* of(u8* first, int layer) const {
@@ -27,11 +28,12 @@ struct Pass {                   // mirrored by prefill.py
     }
 };
 
-// out[t] = row tokens[t] of the table (+ row start + t of the positions' table).
+// out[t] = row tokens[t] of the table (+ row start + t of the positions' table); zeros in rows of padding, which every operation can bear.
 extern "C" __global__ void embed_rows(const int* tokens, int type, const u8* table, int type2, const u8* table2, const Pass* pass, int k, float* out) {
+    const bool padding = blockIdx.x >= pass->n;
     for (int i = threadIdx.x; i < k; i += blockDim.x) {
-        float v = element(type, table, tokens[blockIdx.x], i, k);
-        if (table2) v += element(type2, table2, pass->start + blockIdx.x, i, k);
+        float v = padding ? 0.f : element(type, table, tokens[blockIdx.x], i, k);
+        if (table2 && !padding) v += element(type2, table2, pass->start + blockIdx.x, i, k);
         out[(u64)blockIdx.x * k + i] = v;
     }
 }
@@ -122,6 +124,7 @@ struct AttendArgs {             // mirrored by prefill.py
 extern "C" __global__ void rotate_rows(const __grid_constant__ AttendArgs A) {
     const Pass P = *A.pass;
     const int t = blockIdx.x, position = P.start + t;
+    if (t >= P.n) return;       // it has no place in the cache
     u16* keys = P.of(P.keys, A.layer);
     u16* values = P.of(P.values, A.layer);
     const float* row = A.table ? A.table + (u64)position * A.n_rot : 0;
@@ -155,6 +158,13 @@ extern "C" __global__ void __launch_bounds__(128) attend_rows(const __grid_const
     const int lane = threadIdx.x & 31, w = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const int head = blockIdx.y, kvh = head / GROUP, first = (gridDim.x - 1 - blockIdx.x) * TILE;
     const Pass P = *A.pass;
+    const int n = P.n;
+    if (first + TILE > n)       // rows of padding
+        for (int i = threadIdx.x; i < TILE * HEAD_DIM; i += 128) {
+            const int r = first + i / HEAD_DIM;
+            if (r >= n && r < A.n) A.out[((u64)r * A.n_head + head) * HEAD_DIM + i % HEAD_DIM] = 0.f;
+        }
+    if (first >= n) return;
     const u16* keys = P.of(P.keys, A.layer) + (u64)kvh * P.capacity * HEAD_DIM;
     const u16* values = P.of(P.values, A.layer) + (u64)kvh * P.capacity * HEAD_DIM;
     u32 q[HEAD_DIM / 16][4];
@@ -163,14 +173,14 @@ extern "C" __global__ void __launch_bounds__(128) attend_rows(const __grid_const
     for (int i = 0; i < HEAD_DIM / 16; ++i)
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-            const int r = min(j & 1 ? r1 : r0, A.n - 1);
+            const int r = min(j & 1 ? r1 : r0, n - 1);
             q[i][j] = *(const u32*)(A.q_half + ((u64)r * A.n_head + head) * HEAD_DIM + i * 16 + (j >> 1) * 8 + 2 * t);
         }
     float out[HEAD_DIM / 8][4], m[2] = {-1e30f, -1e30f}, l[2] = {0.f, 0.f};
 #pragma unroll
     for (int i = 0; i < HEAD_DIM / 8; ++i) out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0.f;
     const int p0 = P.start + r0, p1 = P.start + r1;         // absolute positions of this lane's rows
-    const int end = min(P.start + first + TILE, P.start + A.n);
+    const int end = min(P.start + first + TILE, P.start + n);
     int begin = 0;
     if (A.window > 0) begin = max(0, P.start + first - A.window + 1) / TILE * TILE;
     for (int base = begin; base < end; base += TILE) {
@@ -239,7 +249,7 @@ extern "C" __global__ void __launch_bounds__(128) attend_rows(const __grid_const
             l[e] = fmaf(l[e], f, expf(sink - top));
         }
         const int r = e ? r1 : r0;
-        if (r >= A.n) continue;
+        if (r >= n) continue;
 #pragma unroll
         for (int i = 0; i < HEAD_DIM / 8; ++i)
             *(float2*)(A.out + ((u64)r * A.n_head + head) * HEAD_DIM + i * 8 + 2 * t) =
@@ -260,9 +270,10 @@ extern "C" __global__ void add_rows(const float* x, const float* y, float* out, 
 }
 // Rotation by itself, for whoever watches it. Rows of x are `ld` apart.
 extern "C" __global__ void rope_rows(const float* x, int ld, int width, const float* table, const Pass* pass, int n_rot, int pairing, float* out) {
+    const bool padding = blockIdx.x >= pass->n;
     const float* row = table + (u64)(pass->start + blockIdx.x) * n_rot;
     for (int i = threadIdx.x; i < width; i += blockDim.x)
-        out[(u64)blockIdx.x * width + i] = rotated_at(x + (u64)blockIdx.x * ld + i / HEAD_DIM * HEAD_DIM, i % HEAD_DIM, row, n_rot, pairing);
+        out[(u64)blockIdx.x * width + i] = padding ? 0.f : rotated_at(x + (u64)blockIdx.x * ld + i / HEAD_DIM * HEAD_DIM, i % HEAD_DIM, row, n_rot, pairing);
 }
 
 // The k largest of each row of logits, largest first, ties to the lower index, and their softmax. One warp a token.
