@@ -91,12 +91,13 @@ def _cut(pieces: Sequence[bytes]) -> str:
 
 @judge("M0-W-1361/properties")
 def properties(recording: Recording) -> Iterator[Finding]:
-    """/health knows backend, vocabulary and context; a prompt's end of sequence, said again, ends the job."""
+    """/health knows the vocabulary's size; a prompt's end of sequence, said again, ends the job."""
     promise = recording.facts.get("echo", {})
     for exchange in recording.labelled("health"):
         body = parse_json(exchange.body).value if exchange.status == 200 else None
         if isinstance(body, dict):
-            wanted = {"tokenizer_kind": promise["backend"], "vocab_size": promise["vocab"]}
+            # The file has a vocabulary of its own too: which backend reads it is the worker's choice.
+            wanted = {"vocab_size": promise["vocab"]}
             yield first_broken(
                 exchange,
                 *(
