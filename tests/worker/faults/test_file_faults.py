@@ -13,6 +13,7 @@ from fault_table import fault
 from m0_models import probes
 from m0_worker.gguf import GgufFile
 from unread import run, unread
+from worker_process import narrate_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,9 +171,7 @@ def test_a_recording_that_cannot_be_written(script: Probe, tmp_path: Path) -> No
             path.unlink()
         folder.rmdir()
         assert run(port).last["tokens_out"] == 1
-        assert process.stdout is not None
-        while b'"recording_failed"' not in process.stdout.readline():
-            pass
+        narrate_until(process, "recording_failed")
         assert run(port).last["tokens_out"] == 1
         process.terminate()
         assert process.wait(5) == 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fault_table import fault
 from wire import JSON, ask, connect, eventually, fill, job, post, refused, to_the_end
-from worker_process import ROOT, command, free_port
+from worker_process import ROOT, command, free_port, narrate_until
 
 if TYPE_CHECKING:
     from m0_models.probes import Probe
@@ -91,7 +91,11 @@ import m0_worker.lifecycle as lifecycle
 from m0_worker.devices.cpu.device import CpuDevice
 from m0_worker.__main__ import main
 lifecycle._GIVE_UP_S = 1.0
-CpuDevice.embed = lambda *_: time.sleep(600)
+try_out = lifecycle.try_out
+def then_hang(*words):  # loading tries the model out, and may
+    try_out(*words)
+    CpuDevice.embed = lambda *_: time.sleep(600)
+lifecycle.try_out = then_hang
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -104,13 +108,10 @@ def test_a_step_that_never_returns(script: Probe) -> None:
         [sys.executable, "-P", "-c", HANGING, *words[4:]], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
-        assert process.stdout is not None
-        while b'"ready"' not in process.stdout.readline():
-            pass
+        narrate_until(process, "ready")
         with connect(port) as connection:
             connection.sendall(post("/execute", job(), JSON))
-            while b'"execute_start"' not in process.stdout.readline():
-                pass
+            narrate_until(process, "execute_start")
             before = time.perf_counter()
             process.terminate()
             out, err = process.communicate(timeout=10)
@@ -129,9 +130,7 @@ def test_the_port_is_free_at_once(script: Probe) -> None:
     for _ in range(2):
         process = subprocess.Popen(command(script.path, port), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
-            assert process.stdout is not None
-            while b'"ready"' not in (line := process.stdout.readline()):
-                assert line, "the port is not free"
+            narrate_until(process, "ready")
             assert b"200 OK" in ask(
                 port, post("/execute", job(), JSON)
             )  # the worker closes first: TIME_WAIT is its own

@@ -17,7 +17,7 @@ import pytest
 from fault_table import fault
 from m0_models import probes
 from m0_worker.cli import UsageError, parse
-from worker_process import ROOT, command, free_port
+from worker_process import ROOT, command, free_port, narrate_until
 
 if TYPE_CHECKING:
     from m0_models.probes import Probe
@@ -133,9 +133,7 @@ def test_nohup(script: Probe) -> None:
         ["nohup", *command(script.path, free_port())], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
-        assert process.stdout is not None
-        while b'"ready"' not in process.stdout.readline():
-            pass
+        narrate_until(process, "ready")
         process.send_signal(signal.SIGHUP)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)

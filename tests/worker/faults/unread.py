@@ -7,7 +7,7 @@ import socket
 import subprocess
 from typing import TYPE_CHECKING
 
-from worker_process import ROOT, Stream, command, free_port
+from worker_process import ROOT, Stream, command, free_port, narrate_until
 
 if TYPE_CHECKING:
     from m0_models.probes import Probe
@@ -23,9 +23,7 @@ def unread(script: Probe, which: str, *more: str, **environment: str) -> tuple[s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE if which == "stderr" else subprocess.DEVNULL,
     )
-    assert process.stdout is not None
-    while b'"ready"' not in process.stdout.readline():
-        pass
+    narrate_until(process, "ready")
     return process, port
 
 

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from worker_process import ROOT, Stream, command, free_port
+from worker_process import ROOT, Stream, command, free_port, narrate_until
 
 if TYPE_CHECKING:
     from worker_process import Worker
@@ -258,9 +258,7 @@ def test_a_closed_log_does_not_end_the_worker(script: Any) -> None:
         command(script.path, port), cwd=ROOT, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
-        assert process.stdout is not None
-        while b'"ready"' not in process.stdout.readline():
-            pass
+        narrate_until(process, "ready")
         process.stdout.close()
         for _ in range(2):
             stream = Stream(port, {"job_id": "a", "prompt": "*", "max_tokens": 2})

@@ -31,6 +31,13 @@ def command(model: Path | str, port: int | str, *more: str) -> list[str]:
     return [*base, "--gpu-device", "0", "--port", str(port), "--device", "cpu", *more]
 
 
+def narrate_until(process: subprocess.Popen[bytes], event: str) -> None:
+    """Read a worker's log up to an event; a log that ends before it fails the test instead of holding it up."""
+    assert process.stdout is not None
+    while f'"{event}"'.encode() not in (line := process.stdout.readline()):
+        assert line, f"the worker's log ended before {event}"
+
+
 @dataclass
 class Answer:
     status: int
