@@ -64,9 +64,9 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the unit tests."""
+    """Run the tests, two at a time: most of them wait for a process."""
     install(session, "dev")
-    session.run("python", "-m", "pytest", *(session.posargs or ["tests"]))
+    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "2", "tests"]))
 
 
 @nox.session

@@ -12,6 +12,7 @@ from m0_worker.cli import parse
 from m0_worker.devices.cpu import CpuDevice, library
 from m0_worker.lifecycle import _bring_up
 from m0_worker.narration import Narrator
+from m0_worker.starting import Opening
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ def events(tmp_path: Path) -> Any:
         stream = io.StringIO()
         config = parse([*words, "--port", "8080", "--device", "cpu"])
         device = CpuDevice(dense_budget=budget)
-        _bring_up(config, device, Narrator(config, stream))
+        _bring_up(config, device, Narrator(config, stream), Opening(config))
         device.close()
         return [json.loads(line) for line in stream.getvalue().splitlines()]
 
