@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from m0_worker.devices.cuda import driver
+from m0_worker.devices.cuda.engine import Program
 from m0_worker.devices.cuda.prefill import PASS, Prefill
 from m0_worker.devices.cuda.program import N_TABLES, RING, STATE
 from m0_worker.errors import DeviceError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from m0_worker.devices.cuda.engine import Engine, Program
+    from m0_worker.devices.cuda.engine import Engine
     from m0_worker.devices.cuda.recording import RecordStep
     from m0_worker.devices.interface import Tap
     from m0_worker.sampling import SamplingParams
@@ -136,8 +137,6 @@ class CudaDecoding:
 
     def _one_by_one(self) -> Program:
         if self._program is None:
-            from m0_worker.devices.cuda.engine import Program  # noqa: PLC0415 - engine imports nothing of this module
-
             self._program = self._engine.plain if self._tap is None else Program(self._engine, self._tap)
         return self._program
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from m0_worker.devices.cuda import driver
 from m0_worker.devices.cuda.arena import Arena
 from m0_worker.devices.cuda.passes import Passes
-from m0_worker.devices.cuda.prefill import PASS, PassDone, Prefill, PrefillStep
+from m0_worker.devices.cuda.prefill import PASS, PassDevice, PassDone, Prefill, PrefillStep
 from m0_worker.devices.cuda.program import (
     COPIES,
     DEFINES,
@@ -23,6 +23,7 @@ from m0_worker.devices.cuda.program import (
 )
 from m0_worker.devices.cuda.recording import (
     Addresses,
+    Chip,
     count_heads,
     decode_defines,
     model_defines,
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from m0_worker.devices.cuda.device import CudaDevice
-    from m0_worker.devices.cuda.memory import Buffer
+    from m0_worker.devices.cuda.memory import Buffer, Pool
     from m0_worker.devices.cuda.recorder import Mark
+    from m0_worker.devices.cuda.rotation import CudaRotation
     from m0_worker.devices.interface import Adapter, Tap
 
 THREADS = 32 * (WARPS + 1)  # of a block of the decode launch: one warp looks ahead
@@ -50,6 +51,17 @@ CHUNK = 512  # prompt tokens of one pass
 # Positions whose attention splits the buffer for partial sums holds: splits of 2,048 tokens and more.
 MAX_POSITIONS = 1 << 17
 _SAMPLE_SCRATCH = 12 * 2048 * 8 + 3 * 1024 * 8
+
+
+class EngineDevice(PassDevice, Chip, Protocol):
+    """What an engine needs of the device that it runs on."""
+
+    pool: Pool
+    tables: list[CudaRotation]
+
+    @property
+    def narrow(self) -> bool:
+        """Whether products of up to 64 tokens have blocks of their own."""
 
 
 class Program:
@@ -106,7 +118,7 @@ class Program:
 class Engine:
     """What jobs of one model share. There is one job at a time (M0-W-1301)."""
 
-    def __init__(self, device: CudaDevice, model: Adapter) -> None:
+    def __init__(self, device: EngineDevice, model: Adapter) -> None:
         self.device = device
         self.model = model
         self.n_head = count_heads(device, model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from m0_worker.gguf import GgmlType
 
 if TYPE_CHECKING:
     from m0_worker.devices.cuda.arena import Arena
-    from m0_worker.devices.cuda.engine import Engine
+    from m0_worker.devices.cuda.memory import Buffer
     from m0_worker.devices.cuda.rotation import CudaRotation
     from m0_worker.devices.cuda.weights import Matrix, Part
-    from m0_worker.devices.interface import Tap
+    from m0_worker.devices.interface import Adapter, Tap
 
 _GEMM = np.dtype(
     [
@@ -47,6 +47,29 @@ PASS = np.dtype(
     ],
     align=True,
 )
+
+
+class PassDevice(Protocol):
+    """What a pass needs of the device that it runs on."""
+
+    stream: Any
+    wgmma: bool
+
+    def products(self, kind: GgmlType, tokens: int) -> driver.Kernels:
+        """Matrix products of a storage type by tokens of a block."""
+
+
+class PassModel(Protocol):
+    """What a pass needs of the model that it belongs to."""
+
+    model: Adapter
+    n_head: int
+    passing: Buffer
+    prefill_kernels: driver.Kernels
+
+    @property
+    def device(self) -> PassDevice:
+        """Where it runs."""
 
 
 class PassDone(Exception):  # noqa: N818 - no error: the rest of the pass is the decode program's head
@@ -82,7 +105,7 @@ class Prefill:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: PassModel,
         arena: Arena,
         *,
         n: int,

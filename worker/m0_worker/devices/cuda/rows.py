@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from m0_worker.devices.cuda.program import Norm
 
 if TYPE_CHECKING:
-    from m0_worker.devices.cuda.prefill import Prefill
     from m0_worker.devices.cuda.rotation import CudaRotation
     from m0_worker.devices.cuda.weights import Matrix
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 class Rows:
     """(n, width) float32 on the device, rows ``ld`` floats apart; address 0 while it waits for its consumer."""
 
-    trace: Prefill
+    trace: object  # the pass that it belongs to, and that does the device's operations on it
     width: int
     address: int = 0
     ld: int = 0
