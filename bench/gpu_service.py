@@ -36,7 +36,7 @@ FIRST_TOKEN, ARRIVALS = f"first token, prompt of {PROMPT}", "between arrivals"
 
 
 def prompt_of(path: Path, n: int) -> str:
-    """A text of about n tokens."""
+    """A string of about n tokens."""
     gguf = GgufFile.open(path)
     encode = load_tokenizer(gguf, path.parent).encode
     per_word = len(encode("a " * 64)) / 64

@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """What is built, on what."""
     parser.addoption("--variant", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.addoption(
-        "--base", default=None, help="base image in the place of the Dockerfile's; with buildah `debootstrap` makes one"
+        "--base", default=None, help="base image instead of the Dockerfile's; with buildah `debootstrap` makes one"
     )
     parser.addoption("--built", default=None, metavar="TAG", help="do not build, look at this image")
 

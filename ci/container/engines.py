@@ -28,7 +28,7 @@ class Way:
 
     words: tuple[str, ...]
     user: str | None = None
-    """`uid:gid` in the place of the image's own user."""
+    """`uid:gid` instead of the image's own user."""
     binds: tuple[tuple[Path, str, bool], ...] = ()
     """Host folder or file, where it appears, and whether it may be written."""
     environment: dict[str, str] = field(default_factory=dict)

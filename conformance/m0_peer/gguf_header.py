@@ -79,7 +79,7 @@ class Header:
         return _FILE_TYPES.get(self.number("general.file_type", -1), most)
 
     def number(self, key: str, default: int) -> int:
-        """A whole number of the metadata; `key` may begin with a dot, which stands for the architecture."""
+        """An integer of the metadata; `key` may begin with a dot, which stands for the architecture."""
         value = self.metadata.get(f"{self.architecture}{key}" if key.startswith(".") else key, default)
         return value if isinstance(value, int) else default
 
@@ -164,7 +164,7 @@ def _read(r: _Reader) -> Header:
 def _check_metadata(metadata: dict[str, object]) -> None:
     for key in ("general.architecture", "general.name"):
         if not metadata.get(key) or not isinstance(metadata[key], str):
-            raise LoadError(f"metadata key {key} is missing or no text")
+            raise LoadError(f"metadata key {key} is missing or not a string")
     architecture = metadata["general.architecture"]
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)

@@ -38,7 +38,7 @@ class ExecuteRequest:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What depends on the model and the command line. `stop_tokens` counts the tokens of a text."""
+    """What depends on the model and the command line. `stop_tokens` counts the tokens of a string."""
 
     vocab_size: int
     max_tokens_out: int
@@ -115,7 +115,7 @@ def _number(low: float, high: float) -> Callable[[object], float]:
 def _whole(low: int, high: int) -> Callable[[object], int]:
     def check(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise InvalidFieldError("type(integer)", "must be a whole number, written without a fraction")
+            raise InvalidFieldError("type(integer)", "must be an integer, written without a fraction")
         if not low <= value <= high:
             raise InvalidFieldError(f"range({low}..={high})", f"must be from {low} to {high}")
         return value

@@ -55,7 +55,7 @@ def log(event: str, **facts: object) -> None:
 
 
 def text(value: object) -> bool:
-    """Whether it is a text that can be written as UTF-8, and not empty."""
+    """Whether it is a string that can be written as UTF-8, and not empty."""
     return isinstance(value, str) and bool(value) and not re.search("[\ud800-\udfff]", value)
 
 
@@ -80,7 +80,7 @@ def problems(request: object) -> list[dict]:
         if field not in request:
             wrong(field, "required", f"{field} is missing")
         elif not text(request[field]):
-            wrong(field, "type", f"{field} is a text of at least one character")
+            wrong(field, "type", f"{field} is a string of at least one character")
     if isinstance(request.get("prompt"), str) and len(request["prompt"]) > 32768:
         wrong("prompt", "length", "a prompt has at most 32768 characters")
     for field, (kind, low, high, _) in LIMITS.items():

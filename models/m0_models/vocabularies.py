@@ -102,7 +102,7 @@ def _byte_merges() -> tuple[tuple[str, str], ...]:
 def _border_merges() -> list[tuple[str, str]]:
     """Merges across cuts that trained ones never reach: of ASCII with other characters, of lower case with upper case.
 
-    Whether a rare character counts as a letter decides only where a text is cut. Without these, a wrong character class
+    Whether a rare character counts as a letter decides only where text is cut. Without these, a wrong character class
     or a cut left out would leave the ids as they are.
     """
     firsts = [bytelevel.spell(bytes([byte])) for byte in range(0xC2, 0xF5)]

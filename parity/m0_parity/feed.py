@@ -1,4 +1,4 @@
-"""What both engines are fed: a model's facts first, then token ids, from a seed, a text or another recording."""
+"""What both engines are fed: a model's facts first, then token ids, from a seed, a string or another recording."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def texts_as_work(path: Path, texts: Sequence[str], decode: int) -> list[Work]:
     A single text is fed again from its middle on, so that a second request in the same process is seen too.
 
     Raises:
-        IncomparableError: a text without tokens, or two tokenizers that cut it differently.
+        IncomparableError: a string without tokens, or two tokenizers that cut it differently.
     """
     with llamacpp.Model(path, vocab_only=True) as reference, GgufFile.open(path) as gguf:
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 STRICTER = {
     *("no-name", "version-2"),  # M0-W-1211 requires the name and M0-W-1200 version 3
     *("bos-outside", "eos-outside", "pad-outside"),  # llama.cpp warns and takes another id
-    *("bos-unknown", "no-scores", "scores-nan"),  # it aborts when a text is tokenized, or takes zeros
+    *("bos-unknown", "no-scores", "scores-nan"),  # it aborts when a string is tokenized, or takes zeros
     *("context-zero", "epsilon-nan", "rope-base-zero", "rotated-odd", "rotated-wide"),  # it computes nonsense
     *("key-no-utf8", "model-unknown", "no-query-bias"),  # it does not mind, or supports more
 }

@@ -36,7 +36,7 @@ class ActionRun:
     artifacts: dict[str, Path] = field(default_factory=dict)
 
     def value(self, text: str) -> str:
-        """A text with its expressions put in."""
+        """A string with its expressions put in."""
 
         def one(found: re.Match[str]) -> str:
             match found[1].split("."):

@@ -74,7 +74,7 @@ class Settings:
         path = Path(name)
         count = environment.get("ORCH_LOG_VALUES", str(DEFAULT_VALUES))
         if not count.isascii() or not count.isdigit() or len(count) > 9:
-            raise ValueError(f"ORCH_LOG_VALUES is {count!r}; give a whole number of values per line")
+            raise ValueError(f"ORCH_LOG_VALUES is {count!r}; give an integer: values per line")
         rows = environment.get("ORCH_LOG_ROWS", "last")
         if rows not in {"last", "all"}:
             raise ValueError(f"ORCH_LOG_ROWS is {rows!r}; give 'last' or 'all'")

@@ -35,7 +35,7 @@ class UsageError(Exception):
 
 
 def without_credentials(text: str) -> str:
-    """A text whose URLs have lost user, password and the values of their queries."""
+    """A string whose URLs have lost user, password and the values of their queries."""
     text = re.sub(r"//[^/?#\s]*@", "//***@", text)
     return re.sub(r"([?&;][^=&;#\s]*=)[^&;#\s]*", r"\1***", text)
 
@@ -77,7 +77,7 @@ def _integer(argument: str, low: int, high: int | None, cure: str = "") -> Calla
 
     def parse(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or not low <= int(text) <= (high if high is not None else 2**62):
-            _refuse(argument, text, f"give a whole number {span}{cure}")
+            _refuse(argument, text, f"give an integer {span}{cure}")
         return int(text)
 
     return parse

@@ -127,6 +127,6 @@ def _context_length(gguf: GgufFile) -> int:
         what = f"required metadata key {key} is missing"
         raise ModelError("missing-key", what, where=str(gguf.path), cure="convert the model again")
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 31:
-        what = f"key {key} must be a positive whole number, not {value!r:.60}"
+        what = f"key {key} must be a positive integer, not {value!r:.60}"
         raise ModelError("bad-value", what, where=str(gguf.path), cure="convert the model again")
     return value

@@ -36,7 +36,7 @@ class Tokenizer(Protocol):
         ...
 
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
-        """Token IDs of a text."""
+        """Token IDs of a string."""
         ...
 
     def token_bytes(self, token: int) -> bytes:

@@ -26,7 +26,7 @@ def timestamp() -> str:
 
 
 def fingerprint(name: str, text: str) -> dict[str, object]:
-    """Fields that identify a text without telling it: its length in code points and its SHA-256."""
+    """Fields that identify a string without telling it: its length in code points and its SHA-256."""
     return {f"{name}_length": len(text), f"{name}_sha256": sha256(text.encode()).hexdigest()}
 
 

@@ -1,4 +1,4 @@
-"""The script probe: the next token is a function of the current token, so the prompt's last token selects a text.
+"""The script probe: the next token is a function of the current token, so the prompt's last token selects a string.
 
 Each state has a row of a Hadamard matrix as embedding; all layer weights are zero, so the residual stream arrives
 unchanged but for the signs of the output norm at the output, whose row j is the scaled sum of the rows of j's
@@ -33,7 +33,7 @@ LEADERS: Final = 7
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A text that starts after the single-byte token ``trigger``; ``then`` is "words" or "eos"."""
+    """A string that starts after the single-byte token ``trigger``; ``then`` is "words" or "eos"."""
 
     name: str
     trigger: str
@@ -89,7 +89,7 @@ def script(
 
     facts: ``scripts`` {prompt: {name, tokens (hex), text, cycle (hex), ends, note}}, ``prompts`` {name: prompt},
     ``default`` (the prompt whose script follows every token that has none), ``logit``, ``margin``, ``eos``, ``vocab``.
-    A text is tokens, then cycle over and over when ends is "never", or the end of sequence when it is "eos".
+    A string is tokens, then cycle over and over when ends is "never", or the end of sequence when it is "eos".
     """
     vocabulary = Vocabulary(pre="llama-bpe" if form == "llama" else "qwen2")
     for left, right in ((b"t", b"h"), (b"th", b"e"), (b"a", b"n"), (b"an", b"d"), (b"i", b"n"), (b" ", b"the")):

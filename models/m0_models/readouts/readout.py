@@ -271,15 +271,15 @@ def _cosine(a: Array, b: Array) -> float:
 
 
 def _misreadings(tensors: Sequence[Tensor]) -> dict[str, Mistake]:
-    """The ways to misread the stored blocks of these tensors, as mistakes."""
+    """The ways to decode the stored blocks of these tensors incorrectly, as mistakes."""
     found: dict[str, Mistake] = {}
     for kind in {tensor.type for tensor in tensors} & set(storage.TYPES):
         for name, misreading in storage.of(kind).items():
-            found[name] = Mistake(name, misreading.about, (), edit=_misread(tensors, kind, misreading))
+            found[name] = Mistake(name, misreading.about, (), edit=_decoded_incorrectly(tensors, kind, misreading))
     return found
 
 
-def _misread(tensors: Sequence[Tensor], kind: str, misreading: storage.Misreading) -> Edit:
+def _decoded_incorrectly(tensors: Sequence[Tensor], kind: str, misreading: storage.Misreading) -> Edit:
     def edit(network: Network) -> Network:
         misread = {
             t.name: storage.values(misreading.change(storage.parts(t.raw, kind))).reshape(network.tensors[t.name].shape)

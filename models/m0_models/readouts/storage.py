@@ -1,4 +1,4 @@
-"""How engines misread stored blocks: each storage type taken apart into its fields, put together wrongly in known ways.
+"""Ways to decode stored blocks incorrectly: each storage type taken apart into its fields, put together wrongly.
 
 A block's values are scale * number - minimum, spelt out in `parts` and put together in `values`; a mistake changes the
 parts. Layouts: the GGUF format's block types (ggml-common.h); MXFP4: OCP Microscaling Formats 1.0.
@@ -269,5 +269,5 @@ MISREADINGS: Final = (
 
 
 def of(kind: str) -> dict[str, Misreading]:
-    """The ways to misread blocks of ``kind``, by name."""
+    """The ways to decode blocks of ``kind`` incorrectly, by name."""
     return {misreading.name: misreading for misreading in MISREADINGS if kind in misreading.kinds}

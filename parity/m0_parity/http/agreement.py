@@ -64,9 +64,9 @@ class Oracle:
         self._pieces = [self._model.piece(token) for token in range(self._model.n_vocab)]
 
     def margin(self, prompt: str, common: Sequence[str], part: Parting) -> Margin | None:
-        """The margin after `common`, what both said before they parted; None where no token has such a text.
+        """The margin after `common`, what both said before they parted; None where no token has such a string.
 
-        A text is put down to the likeliest token that lets it out, given the bytes that wait for their character.
+        A string is put down to the likeliest token that lets it out, given the bytes that wait for their character.
         """
         tokens = self._model.tokenize(prompt, add_special=True)
         waiting = b""

@@ -48,7 +48,7 @@ def read_prompts(path: Path) -> list[str]:
     if path.suffix == ".jsonl":
         prompts = [json.loads(line) for line in prompts]
     if not prompts or not all(isinstance(prompt, str) and prompt for prompt in prompts):
-        raise ValueError(f"{path}: no prompts in it; give a text a line, or a JSON string a line in a .jsonl")
+        raise ValueError(f"{path}: no prompts in it; give a string a line, or a JSON string a line in a .jsonl")
     return prompts
 
 

@@ -1,6 +1,6 @@
 """Float32 twins of single layers: GGUF files that llama.cpp takes for whole models.
 
-A layer needs nothing from the others but their output, and llama.cpp accepts embeddings in the place of tokens: fed
+A layer needs nothing from the others but their output, and llama.cpp accepts embeddings instead of tokens: fed
 with what the layer before it gave, a model of one layer computes what that layer computes inside the whole model, by
 the same kernels. So the twin of a model of any size takes the disk and memory of its largest layer.
 

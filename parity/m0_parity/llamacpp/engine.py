@@ -187,7 +187,7 @@ class Context:
         return self._decode(len(tokens), every=every, tokens=tokens)
 
     def decode_embeddings(self, values: Floats) -> Floats:
-        """Append input vectors in the place of tokens, (n, width), and return their logits, (n, vocabulary).
+        """Append input vectors instead of tokens, (n, width), and return their logits, (n, vocabulary).
 
         Raises:
             ReferenceUnavailableError: llama_decode reported an error.

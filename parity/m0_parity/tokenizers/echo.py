@@ -41,7 +41,7 @@ def build(name: str) -> Json:
     """The vectors of one vocabulary, those of too many tokens left out.
 
     Raises:
-        ValueError: the two libraries disagree on a text.
+        ValueError: the two libraries disagree on a string.
     """
     made = vocabularies.make(name)
     with tempfile.TemporaryDirectory() as folder:

@@ -143,7 +143,7 @@ def both(pair: Pair, case: Case, text: str) -> tuple[list[int], list[int]]:
 
 
 def differs(pair: Pair, case: Case, text: str) -> bool:
-    """Whether the ids differ, or a text that must come back does not."""
+    """Whether the ids differ, or a string that must come back does not."""
     ours, reference = both(pair, case, text)
     return ours != reference or not comes_back(pair, case, text, ours)
 

@@ -152,7 +152,7 @@ def lines(label: str, *new: LogLine) -> Spoil:
 
 
 def replaced(label: str, old: str, new: str) -> Spoil:
-    """Replace a text in every line of a launch."""
+    """Replace a string in every line of a launch."""
 
     def spoil(recording: Recording) -> None:
         launch = recording.launch(label)

@@ -50,6 +50,7 @@ def test_a_character_appears_with_its_last_byte(text: str) -> None:
         (b"\xed\xa0\x80\xed\xbf\xbf\xed\xafA", "\ufffd" * 8 + "A"),
         (b"\xf4\x91\x92\x93\xff\x41\x80\xbf\x42", "\ufffd" * 5 + "A\ufffd\ufffdB"),
         (b"\xe2\x82 after", "\ufffd after"),
+        (b"\xed\xa0", "\ufffd\ufffd"),  # no character, whatever follows
     ],
 )
 def test_invalid_bytes_become_one_replacement_for_each_maximal_subpart(data: bytes, text: str) -> None:

@@ -64,7 +64,7 @@ def test_tokens_that_look_like_control_tokens_become_such() -> None:
         ({"tokens": "abc"}, "no array of strings"),
         ({"tokens": ["a", "b", "a"]}, "'a' is both token 0 and token 2"),
         ({"token_type": [1]}, "holds 1 numbers for 2 tokens"),
-        ({"token_type": "normal"}, "not an array of whole numbers"),
+        ({"token_type": "normal"}, "not an array of integers"),
         ({"bos_token_id": 2}, r"bos_token_id = 2 is no id of the vocabulary's 2 tokens"),
         ({"eos_token_id": -1}, "eos_token_id = -1"),
         ({"eot_token_id": "b"}, "eot_token_id = 'b'"),

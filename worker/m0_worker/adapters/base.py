@@ -85,11 +85,11 @@ class Loader:
         )
 
     def count(self, key: str, default: int | None = None, *, at_most: int = 1 << 24) -> int:
-        """A positive whole number."""
+        """A positive integer."""
         key = f"{self.architecture}.{key}"
         value = self._value(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= at_most:
-            raise self.fail("bad-value", f"key {key} must be a whole number from 1 to {at_most}, not {value!r:.60}")
+            raise self.fail("bad-value", f"key {key} must be an integer from 1 to {at_most}, not {value!r:.60}")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -200,7 +200,7 @@ class Loader:
         if left:
             names = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
             raise self.fail(
-                "unused-tensor", f"architecture {self.architecture!r} has no use for {len(left)} tensors: {names}"
+                "unused-tensor", f"architecture {self.architecture!r} has {len(left)} unexpected tensors: {names}"
             )
 
     def rotation(self, rope: Rope) -> Table:

@@ -83,7 +83,7 @@ class ExecuteRequest(BaseModel):
 
 
 def _tokens(text: str, limit: int, encode: Callable[[str], list[int]]) -> tuple[int, ...]:
-    """The tokens of a text.
+    """The tokens of a string.
 
     Raises:
         PydanticCustomError: more than `limit`, or the vocabulary has no token for a part of it.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from m0_worker.service import Service
 
 # How long the terminal event may wait for a client that stopped reading, while other jobs wait for this one.
-_PARTING_S = 1.0
+_LAST_EVENTS_S = 1.0
 
 # How each way of ending a job from outside is told to its client.
 _ABORTS = {
@@ -102,7 +102,7 @@ class JobStream(Response):
             result, detail = "success", ending.reason.value
             terminal = sse.end(len(texts), round(outcome.duration_ms()), detail, ending.stop)
         try:
-            async with asyncio.timeout(_PARTING_S):
+            async with asyncio.timeout(_LAST_EVENTS_S):
                 if not started:  # ended in the line: its stream, and its log, are well-formed all the same
                     await begin()
                 await send({"type": "http.response.body", "body": terminal})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 
 _DECODER = codecs.getincrementaldecoder("utf-8")
+_FIRST_SURROGATE = b"\xed\xa0"
 
 
 class Utf8Buffer:
@@ -16,8 +17,14 @@ class Utf8Buffer:
     """
 
     def __init__(self) -> None:
-        self._decode = _DECODER(errors="replace").decode
+        self._decoder = _DECODER(errors="replace")
 
     def feed(self, data: bytes) -> str:
         """The characters that `data` completes; "" while one is still incomplete."""
-        return self._decode(data)
+        text = self._decoder.decode(data)
+        waiting = self._decoder.getstate()[0]
+        # Python waits for the third byte of a surrogate, which can be no character whatever follows.
+        if waiting[:1] == b"\xed" and waiting >= _FIRST_SURROGATE:
+            self._decoder.reset()
+            text += waiting.decode(errors="replace")
+        return text

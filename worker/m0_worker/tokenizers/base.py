@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class TokenizerError(ValueError):
-    """The vocabulary cannot be used, or a text cannot be encoded; the message names the metadata key and the cure."""
+    """The vocabulary cannot be used, or a string cannot be encoded; the message names the metadata key and the cure."""
 
 
 class VocabularySource(Protocol):

@@ -1,6 +1,6 @@
 """Byte-level byte-pair encoding from a GGUF file's tokens and merges (`tokenizer.ggml.model = "gpt2"`).
 
-A text is cut into pieces by the pre-tokenizer, each piece is spelt in the byte alphabet, and the pair of neighbours
+A string is cut into pieces by the pre-tokenizer, each piece is spelt in the byte alphabet, and the pair of neighbours
 with the lowest merge rank is joined until none is left. (Sennrich et al. 2016; Radford et al. 2019; M0-W-1362.)
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from m0_worker.tokenizers.base import VocabularySource
 
-# Pieces repeat: most of a text is a few thousand words. Longer pieces are rarely met twice.
+# Pieces repeat: most of a string is a few thousand words. Longer pieces are rarely met twice.
 _CACHE_ENTRIES: Final = 16_384
 _CACHE_PIECE: Final = 64
 

@@ -18,7 +18,7 @@ BYTE_OF_CHARACTER: Final = {character: byte for byte, character in CHARACTER_OF_
 
 
 def to_alphabet(text: str) -> str:
-    """Spell a text's UTF-8 bytes in the alphabet."""
+    """Spell a string's UTF-8 bytes in the alphabet."""
     return text.encode("utf-8").decode("latin-1").translate(CHARACTER_OF_BYTE)
 
 

@@ -1,4 +1,4 @@
-"""What the two tokenizers read from a GGUF file have in common: special tokens, and the order of a text's fragments."""
+"""What the two tokenizers read from a GGUF file have in common: special tokens, and the order of fragments."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class GgufTokenizer(Tokenizer):
 
     @abstractmethod
     def _encode_text(self, text: str, after_special: bool) -> Iterable[int]:
-        """Ids of a text without special tokens; `after_special` tells whether it begins the text or follows one."""
+        """Ids of a string without special tokens; `after_special` tells whether it begins the text or follows one."""
 
     @abstractmethod
     def _text_bytes(self, spelling: str) -> bytes:

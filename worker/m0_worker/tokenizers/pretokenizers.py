@@ -1,4 +1,4 @@
-"""Pre-tokenizers: how a text is cut into the pieces that byte-pair merges stay within.
+"""Pre-tokenizers: how a string is cut into the pieces that byte-pair merges stay within.
 
 Each `tokenizer.ggml.pre` name stands for a cascade of patterns (see `patterns`); a pattern cuts every piece left by the
 one before it into its matches and the gaps between them.

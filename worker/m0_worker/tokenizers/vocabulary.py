@@ -1,4 +1,4 @@
-"""The token list of a GGUF file: spellings, types and special ids; and finding special tokens in a text."""
+"""The token list of a GGUF file: spellings, types and special ids; and finding special tokens in a string."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Vocabulary:
         return value
 
     def _types(self, metadata: Mapping[str, object]) -> dict[int, TokenType]:
-        types = number_list(metadata, "tokenizer.ggml.token_type", len(self.spellings), whole=True)
+        types = number_list(metadata, "tokenizer.ggml.token_type", len(self.spellings), integers=True)
         if types is None:
             return {}
         known = {int(member): member for member in TokenType}
@@ -128,7 +128,7 @@ class Vocabulary:
         return tuple(sorted(tokens, key=lambda token: (-len(utf8(token.spelling)), token.id)))
 
     def partition(self, text: str, *, parse_special: bool) -> list[str | int]:
-        """Cut the special tokens out of a text: a list of ids and the texts between them.
+        """Cut the special tokens out of a string: a list of ids and the texts between them.
 
         The longest spelling is looked for first, in the whole text: not the same as the longest at each place.
         """
@@ -178,9 +178,9 @@ def _duplicate(spellings: Sequence[str]) -> str:
 
 
 def number_list(
-    metadata: Mapping[str, object], key: str, length: int, *, whole: bool = False
+    metadata: Mapping[str, object], key: str, length: int, *, integers: bool = False
 ) -> Sequence[float] | None:
-    """An optional array of numbers, at least `length` long; `whole` ones have no fraction.
+    """An optional array of numbers, at least `length` long; `integers` have no fraction.
 
     Raises:
         TokenizerError: the key holds something else, or too few numbers, or one that is not a number.
@@ -190,11 +190,11 @@ def number_list(
         return None
     # All elements of an array in a GGUF file are of one type.
     first = value[0] if isinstance(value, list) and value else None
-    if isinstance(first, bool) or not isinstance(first, int if whole else int | float):
-        raise TokenizerError(f"{key} is {value!r:.60}, not an array of {'whole ' if whole else ''}numbers")
+    if isinstance(first, bool) or not isinstance(first, int if integers else int | float):
+        raise TokenizerError(f"{key} is {value!r:.60}, not an array of {'integers' if integers else 'numbers'}")
     numbers = cast("Sequence[float]", value)
     if len(numbers) < length:
         raise TokenizerError(f"{key} holds {len(numbers)} numbers for {length} tokens")
-    if not whole and any(map(math.isnan, numbers)):
+    if not integers and any(map(math.isnan, numbers)):
         raise TokenizerError(f"{key} holds a NaN for token {next(i for i, x in enumerate(numbers) if math.isnan(x))}")
     return numbers
