@@ -6,7 +6,7 @@ Source: the tensor lists and key lists of llama.cpp's src/models/{llama,qwen2,ph
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 Role = Literal[
     "embedding", "position", "output", "matrix", "experts", "router", "norm", "bias", "sink", "factors", "expert-bias"
 ]
+
+
+LAYER_NORM: Final = {"gpt2"}
+"""Architectures whose norms subtract the mean and have a bias; the others have RMSNorm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ def specs(shape: Shape) -> Iterator[Spec]:
         for short, dims, role in _layer(s):
             yield Spec(f"blk.{layer}.{short}", dims, role, layer)
     yield Spec("output_norm.weight", (s.width,), "norm")
-    if gpt2:
+    if s.architecture in LAYER_NORM:
         yield Spec("output_norm.bias", (s.width,), "bias")
     if not s.tied:
         yield Spec("output.weight", (s.vocabulary, s.width), "output")
@@ -83,7 +87,7 @@ def _layer(s: Shape) -> Iterator[tuple[str, tuple[int, ...], Role]]:
 
 def _norm(short: str, s: Shape) -> Iterator[tuple[str, tuple[int, ...], Role]]:
     yield f"{short}.weight", (s.width,), "norm"
-    if s.architecture == "gpt2":
+    if s.architecture in LAYER_NORM:
         yield f"{short}.bias", (s.width,), "bias"
 
 
@@ -109,11 +113,9 @@ def metadata(shape: Shape) -> dict[str, object]:
         "attention.head_count_kv": s.kv_heads,
         "vocab_size": s.vocabulary,
     }
-    if a == "gpt2":
-        keys["attention.layer_norm_epsilon"] = s.epsilon
-    else:
+    keys[f"attention.layer_norm_{'' if a in LAYER_NORM else 'rms_'}epsilon"] = s.epsilon
+    if a != "gpt2":
         keys |= {
-            "attention.layer_norm_rms_epsilon": s.epsilon,
             "rope.dimension_count": s.rotated,
             "rope.freq_base": s.rope_base,
         }

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from m0_models.miniatures import Recipe
-from m0_models.shapes import ARCHITECTURES
 
 from m0_parity import llamacpp
 from m0_parity.capture import Work, record_llamacpp, record_worker, sha256, workload
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
+    from m0_models.shapes import Architecture
 
     from m0_parity.recording import Recording
 
@@ -39,13 +39,19 @@ if TYPE_CHECKING:
 SCHEMA: Final = 1
 PROJECTIONS: Final = 4
 _SEED: Final = 20_081
-_QUANTS: Final = {"llama": "Q4_K_M", "qwen2": "Q4_0", "phi3": "Q8_0", "gpt2": "Q5_0", "gpt-oss": "MXFP4"}
+_QUANTS: Final[dict[Architecture, str]] = {
+    "llama": "Q4_K_M",
+    "qwen2": "Q4_0",
+    "phi3": "Q8_0",
+    "gpt2": "Q5_0",
+    "gpt-oss": "MXFP4",
+}
 
 
 def recipes() -> Iterator[Recipe]:
     """The files that have goldens: each architecture in F32 and in one quantized recipe."""
-    for architecture in ARCHITECTURES:
-        for quant in ("F32", _QUANTS[architecture]):
+    for architecture, quantized in _QUANTS.items():
+        for quant in ("F32", quantized):
             yield Recipe(f"{architecture}-{quant}".lower(), architecture, quant)
 
 

@@ -86,11 +86,15 @@ def _filled(bits: npt.NDArray[np.uint32]) -> Iterator[tuple[int, int, float]]:
 
 
 def _pointer_like(bits: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-    """Columns where three of four rows share the high 16 bits and differ by multiples of 16."""
+    """Columns where three of four rows share the high 16 bits and differ by multiples of 16.
+
+    Weights of a type with few levels have such columns too, but of zeros, or of FP16 numbers, whose low 13 bits are 0.
+    """
     high = bits >> 16
     common = np.sort(high, axis=0)[len(bits) // 2]
-    share = (high == common).mean(axis=0)
+    share = ((high == common) & (bits << 1 != 0)).mean(axis=0)
     aligned = (((bits - bits[0]) & 15) == 0).mean(axis=0)
     distinct = (bits != bits[0]).mean(axis=0)
-    suspect: npt.NDArray[np.bool_] = (share >= 0.75) & (aligned >= 0.75) & (distinct >= 0.5)
+    halves = ((bits & 0x1FFF) == 0).all(axis=0)
+    suspect: npt.NDArray[np.bool_] = (share >= 0.75) & (aligned >= 0.75) & (distinct >= 0.5) & ~halves
     return suspect

@@ -227,6 +227,15 @@ def test_a_damaged_reference_is_suspect(damage: object, word: str) -> None:
     assert any(word in problem and "l_out of layer 1" in problem for problem in suspicions(suspect))
 
 
+def test_the_few_levels_of_ternary_weights_are_no_damage() -> None:
+    sound = recording()
+    rows = sound.requests["first"].rows
+    words = rows[1, "l_out"].values.view(np.uint32)
+    words[:, 3] = 0x3C400000 + 0x2000 * (np.arange(TOKENS) % 7)  # FP16 scales that are near each other
+    words[:, 4] = np.where(np.arange(TOKENS) % 5 == 0, 0x3E000000, 0)  # a level of zero, normed
+    assert suspicions(sound) == []
+
+
 def test_massive_activations_are_no_damage() -> None:
     """A trained model's first position holds values of ten thousand times the median."""
     sound = recording()

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from m0_models.readouts import arithmetic, edits, mistakes, storage
-from m0_models.readouts.readout import Readout
-from m0_models.shapes import ARCHITECTURES
+from m0_models.readouts.readout import PRE, Readout
 
 if TYPE_CHECKING:
     from m0_models.layout import Spec
@@ -91,8 +90,8 @@ def _loud_experts(spec: Spec, values: Array) -> Array:
 @cache
 def readouts() -> dict[str, Readout]:
     """Every read-out probe."""
-    made = [_coarse(architecture) for architecture in ARCHITECTURES]
-    made += [_norms(architecture) for architecture in ARCHITECTURES]
+    made = [_coarse(architecture) for architecture in PRE]
+    made += [_norms(architecture) for architecture in PRE]
     made += [
         Readout(
             "gpt2-layernorm",

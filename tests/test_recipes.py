@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md, followed word for word in a copy of the suite."""
+"""CONTRIBUTING.md, followed word for word in a copy of the packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import m0_conformance
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^ {3}```(\w+)(?: ([^\n]+))?\n(.*?)^ {3}```$", re.MULTILINE | re.DOTALL)
 
 
@@ -125,3 +125,91 @@ def test_a_report_format(copy: Copy) -> None:
     assert written.stdout.strip() == "reports/conformance/report.csv", written.stderr
     rows = (copy.folder / "reports/conformance/report.csv").read_text(encoding="utf-8").splitlines()
     assert "M0-W-1320/status,MUST,PASS" in rows
+
+
+class Packages:
+    """A copy of worker, models and parity toolkit that runs instead of the installed ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.roots = [folder / room for room in ("worker", "models", "parity")]
+        for root in self.roots:
+            package = f"m0_{root.name}"
+            shutil.copytree(
+                ROOT / root.name / package, root / package, ignore=shutil.ignore_patterns("__pycache__", "golden")
+            )
+
+    def follow(self, where: dict[str, str], text: str) -> None:
+        """Append a block to its file, or put each run of `+` lines where the run of `-` lines before it stands."""
+        path = self.folder / (where.get("append") or where["file"])
+        old = path.read_text(encoding="utf-8")
+        if "append" in where:
+            path.write_text(old.rstrip("\n") + "\n\n\n" + text, encoding="utf-8")
+            return
+        for change in re.findall(r"(?:^-.*\n)+(?:^\+.*\n)*", text, re.MULTILINE):
+            out, put = ("".join(line[1:] + "\n" for line in change.splitlines() if line[0] == sign) for sign in "-+")
+            assert old.count(out) == 1, f"{path} has {old.count(out)} times\n{out}"
+            old = old.replace(out, put)
+        path.write_text(old, encoding="utf-8")
+
+    def run(self, line: str) -> subprocess.CompletedProcess[str]:
+        """A command of a recipe, in the folder of the copy."""
+        program, *words = line.split()
+        return subprocess.run(
+            [sys.executable, "-P", "-m", program.replace("-", "_"), *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.fspath, self.roots))},
+        )
+
+    def follow_all(self, title: str) -> list[str]:
+        """Do what a recipe says up to its commands, which must fail before and are returned."""
+        blocks = recipe(title)
+        commands = [line for where, text in blocks if not where for line in text.splitlines()]
+        for where, text in blocks:
+            if where:
+                self.follow(where, text)
+        return commands
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Packages:
+    return Packages(tmp_path)
+
+
+def test_an_architecture(packages: Packages) -> None:
+    adapters = packages.folder / "worker" / "m0_worker" / "adapters"
+    assert "`cp worker/m0_worker/adapters/llama.py worker/m0_worker/adapters/orion.py`" in (
+        ROOT / "CONTRIBUTING.md"
+    ).read_text(encoding="utf-8")
+    shutil.copy(adapters / "llama.py", adapters / "orion.py")
+    write, compare = packages.follow_all("Add an architecture")
+    written = packages.run(write)
+    assert written.returncode == 0, written.stderr
+    done = packages.run(compare)
+    assert "equal within every bound" in done.stdout, done.stdout + done.stderr
+    source = (adapters / "orion.py").read_text(encoding="utf-8")
+    (adapters / "orion.py").write_text(source.replace('rope("neox"', 'rope("norm"'), encoding="utf-8")
+    wrong = packages.run(compare)
+    assert wrong.returncode == 1
+    assert "first divergence: Qcur of layer 0" in wrong.stdout
+    assert "RoPE pairing" in wrong.stdout
+
+
+def test_a_storage_type(packages: Packages) -> None:
+    bitwise, write, compare = packages.follow_all("Add a storage type")
+    done = packages.run(bitwise)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "TQ2_0" in done.stdout
+    assert packages.run(write).returncode == 0
+    done = packages.run(compare)
+    assert "equal within every bound" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_pre_tokenizer(packages: Packages) -> None:
+    (compare,) = packages.follow_all("Add a pre-tokenizer")
+    done = packages.run(f"{compare} --count 500")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "a.x-4.0" in done.stdout
