@@ -17,7 +17,8 @@ from typing import Any
 PACKAGE = Path(__file__).parent.parent
 DECIDING = (
     "areas/**/*.py", "areas/**/*.toml", "judging/**/*.py", "recording/**/*.py", "contract/**/*.py",
-    "contract/**/*.json", "targets/**/*.py", "conditions/**/*.py", "run/**/*.py", "saboteur/**/*.py", "saboteur/**/*.toml", "spec/*.toml",
+    "contract/**/*.json", "targets/**/*.py", "conditions/**/*.py", "run/**/*.py", "saboteur/**/*.py",
+    "saboteur/**/*.toml", "spec/*.toml",
     "spec/registry.py", "spec/requirements.py", "spec/tables.py", "spec/check_sets.py",
 )  # fmt: skip
 """Demands, what drives a worker, what records, what judges, and the lies that prove it; not what only shows."""
