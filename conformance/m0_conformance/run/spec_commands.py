@@ -13,6 +13,7 @@ from m0_conformance.spec.check_sets import ANY, Check, freeze, frozen_checks, me
 from m0_conformance.spec.coverage import coverage
 from m0_conformance.spec.drift import check_file
 from m0_conformance.spec.kill_matrix import publish as write_matrix
+from m0_conformance.spec.kill_matrix import recorded, with_record
 from m0_conformance.spec.registry import load_registry
 from m0_conformance.spec.seal import files, seal
 
@@ -70,7 +71,7 @@ def publish(checks: Mapping[str, Check], result: Path) -> int:
     if refusal:
         say(f"not sealed: {refusal}; until then reports say that the suite is unverified")
         return 1
-    write_matrix(value["matrix"], seal(now))
+    write_matrix(with_record(value["matrix"], recorded()), seal(now))
     say("sealed: the next reports carry this kill matrix")
     return 0
 
@@ -84,6 +85,9 @@ def sealable(result: Path, now: Mapping[str, str]) -> tuple[dict[str, Any], str]
     matrix, then = value["matrix"], value["files"]
     if value["only"]:
         return value, f"{result} is of {len(value['only'])} defects only; {again}"
+    if value["shard"] != [1, 1]:
+        which = "/".join(map(str, value["shard"]))
+        return value, f"{result} is shard {which} of a run; `selftest --merge` all of them, then `spec publish`"
     if changed := sorted(name for name in {*then, *now} if then.get(name) != now.get(name)):
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         return value, f"since that self-test {', '.join(changed[:3])}{more} changed; {again}"

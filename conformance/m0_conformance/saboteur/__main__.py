@@ -16,10 +16,13 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from m0_conformance.recording import client
 from m0_conformance.saboteur.catalogue import catalogue, find
+from m0_conformance.saboteur.conditional import Conditional
 from m0_conformance.saboteur.defect import Defect, Exit
+from m0_conformance.saboteur.pairs import find_conditional
 from m0_conformance.saboteur.proxy import LyingProxy
 from m0_conformance.targets.host import free_port
 
@@ -140,17 +143,41 @@ def _with_port(argv: list[str], port: int) -> list[str]:
     return changed
 
 
+@dataclass(slots=True)
+class Tally:
+    """Writes down what a conditional defect did, each thing once a process."""
+
+    path: Path
+    said: set[str] = field(default_factory=set)
+
+    def __call__(self, what: str) -> None:
+        """Note it, if that is news."""
+        if what not in self.said:
+            self.said.add(what)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(what + "\n")
+
+
 def main() -> int:
     """Entry point; the exit code is the worker's, or what the defect makes of it."""
     parser = argparse.ArgumentParser(prog="python -m m0_conformance.saboteur", allow_abbrev=False)
     parser.add_argument("--defect", default="truth", help="a defect or an oddity; `truth` lies about nothing")
     parser.add_argument("--worker", required=True, help="command of the real worker")
+    parser.add_argument(
+        "--tally", type=Path, help="a conditional defect notes here that it was asked, and that it lied"
+    )
     options, arguments = parser.parse_known_args()
-    kind = find(options.defect)
+    try:
+        kind = find_conditional(options.defect) or find(options.defect)
+    except KeyError as error:
+        parser.error(str(error.args[0]))
     if kind is None:
         parser.error(f"no defect {options.defect!r}; known: {', '.join(sorted(catalogue()))}")
+    defect = kind()
+    if options.tally is not None and isinstance(defect, Conditional):
+        defect.tally = Tally(options.tally)
     try:
-        code = asyncio.run(perform(kind(), shlex.split(options.worker), arguments))
+        code = asyncio.run(perform(defect, shlex.split(options.worker), arguments))
     except Exit as wish:
         for line in wish.lines:
             sys.stderr.write(line + "\n")

@@ -91,7 +91,7 @@ def catalogue() -> dict[str, type[Defect]]:
         load(path)
     found: dict[str, type[Defect]] = {}
     for kind in _below(Defect):
-        if not kind.name:
+        if not kind.name or kind.condition:
             continue
         if kind.name in found:
             raise ValueError(f"two defects are called {kind.name!r}")

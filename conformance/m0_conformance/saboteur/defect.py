@@ -100,6 +100,10 @@ class Defect:
     """Unusual but conforming: nothing may be red."""
     crashes: ClassVar[bool] = False
     """The defect is a crash; otherwise a worker that dies is not a catch."""
+    condition: ClassVar[str] = ""
+    """Of a conditional defect: `dimension=level`, where alone it lies."""
+    of_condition: ClassVar[tuple[str, ...]] = ()
+    """Of a conditional defect: clauses about the condition itself, which such a worker breaks as well."""
     workers: ClassVar[int] = 1
     """Two workers behind one port interleave for real."""
 

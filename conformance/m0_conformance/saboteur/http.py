@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 HEAD_LIMIT = 64 << 10
+PIECES_APART_S = 0.01
+"""Parts of a body that come closer to each other than this are one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,10 @@ class Request:
     target: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    pieces: int = 1
+    """Parts of it that came with time between them."""
+    on_connection: int = 1
+    """1 for the first request of its connection."""
 
     @property
     def path(self) -> str:
@@ -150,16 +157,24 @@ async def body_of(reader: StreamReader, headers: list[tuple[str, str]], *, reque
         yield data
 
 
-async def read_request(reader: StreamReader) -> Request | None:
-    """One whole request; None at the end of the connection. Raises ValueError on what is no HTTP."""
+async def read_request(reader: StreamReader, number: int = 1) -> Request | None:
+    """One whole request, the so-manieth of its connection; None at the connection's end.
+
+    Raises:
+        ValueError: it is no HTTP.
+    """
     found = await read_head(reader)
     if found is None:
         return None
     first, headers = found
     method, _, rest = first.partition(" ")
     target, _, _ = rest.rpartition(" ")
-    body = b"".join([piece async for piece in body_of(reader, headers, request=True)])
-    return Request(method, target or "/", tuple(headers), body)
+    body, pieces, before = b"", 1, time.monotonic()
+    async for piece in body_of(reader, headers, request=True):
+        body += piece
+        pieces += time.monotonic() - before > PIECES_APART_S
+        before = time.monotonic()
+    return Request(method, target or "/", tuple(headers), body, pieces, number)
 
 
 async def read_answer_head(reader: StreamReader) -> Head | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import math
 import sys
@@ -87,9 +88,9 @@ class LyingProxy:
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """One client connection."""
         try:
-            while True:
+            for number in itertools.count(1):
                 try:
-                    request = await read_request(reader)
+                    request = await read_request(reader, number)
                 except ValueError:  # no request that could be passed on: answered as any server does
                     await self._send(writer, _NOTHING, _NO_HTTP)
                     return

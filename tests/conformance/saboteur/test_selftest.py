@@ -13,14 +13,8 @@ from m0_conformance.saboteur import runner
 from m0_conformance.saboteur.catalogue import catalogue
 from m0_conformance.saboteur.defect import Defect
 from m0_conformance.saboteur.proxy import FAULT
-from m0_conformance.saboteur.selftest import (
-    SENTINELS,
-    Result,
-    ended_by_itself,
-    gaps,
-    options_of,
-    trouble,
-)
+from m0_conformance.saboteur.result import Result, ended_by_itself, trouble
+from m0_conformance.saboteur.selftest import SENTINELS, gaps, options_of
 from m0_conformance.spec import kill_matrix as matrix
 from m0_conformance.spec.registry import load_registry
 from m0_conformance.spec.seal import suite_seal
@@ -160,7 +154,15 @@ def test_a_matrix_of_another_suite_is_not_published(tmp_path: Path, monkeypatch:
 
 
 def test_counts() -> None:
-    assert matrix.counts(MATRIX) == {"killed": 1, "defects": 2, "benign_flagged": 1, "benign": 3}
+    none = {"conditional_caught": 0, "conditional_drawn": 0, "conditional_catalogue": 0}
+    assert matrix.counts(MATRIX) == {"killed": 1, "defects": 2, "benign_flagged": 1, "benign": 3, **none}
+    rows = [
+        {"caught": True, "invisible": None},
+        {"caught": False, "invisible": None},
+        {"caught": False, "invisible": "why"},
+    ]
+    found = matrix.counts({**MATRIX, "conditional": {"catalogue": 1000, "drawn": rows}})
+    assert (found["conditional_caught"], found["conditional_drawn"], found["conditional_catalogue"]) == (1, 2, 1000)
 
 
 # ---- the runner ---------------------------------------------------------------------------------------------------

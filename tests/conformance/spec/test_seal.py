@@ -71,7 +71,7 @@ def test_whatever_decides_a_verdict_breaks_the_seal(package: Path, name: str, ol
 
 def stored(tmp_path: Path, now: dict[str, str], **changes: Any) -> Path:
     path = tmp_path / "kill_matrix.json"
-    path.write_text(json.dumps({"matrix": CLEAN, "only": [], "files": now, **changes}))
+    path.write_text(json.dumps({"matrix": CLEAN, "only": [], "shard": [1, 1], "files": now, **changes}))
     return path
 
 
@@ -85,6 +85,7 @@ def test_a_clean_result_of_this_suite_can_be_sealed(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"only": ["index-gap"]}, "is of 1 defects only; run `m0-conformance selftest`"),
+        ({"shard": [1, 2]}, "is shard 1/2 of a run; `selftest --merge` all of them"),
         ({"files": {"a": "0"}}, "since that self-test a changed; run `m0-conformance selftest`"),
         (
             {"matrix": {**CLEAN, "defects": [{"id": "a", "caught": False}]}},
