@@ -4,7 +4,8 @@ A check that sends many small variants of a job notes under the fact "cases" wha
 
     {"max_tokens 0": {"clause": "M0-W-1300/max-tokens-range", "want": "refuse", "kind": "value", "field": "max_tokens"}}
 
-`want` is "accept", "refuse" or "any" (any answer but a server error); `kind` says why it should be refused: "value"
+`want` is "accept", "refuse", "any" (any answer but a server error) or "edge" (illegal, but in single precision the
+limit itself); `kind` says why it should be refused: "value"
 (missing, out of range), "type" (wrong JSON type), "number" (not finite), "body" (no JSON object).
 """
 
@@ -33,7 +34,7 @@ class Case:
 
     exchange: Exchange
     clause: str
-    want: Literal["accept", "refuse", "any"]
+    want: Literal["accept", "refuse", "any", "edge"]
     kind: str
     field: str
     taken: Taken

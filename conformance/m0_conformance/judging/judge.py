@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from m0_conformance.judging.finding import Finding, Place, Status
 from m0_conformance.judging.launches import how_it_went
+from m0_conformance.judging.silence import seen_instead
 from m0_conformance.judging.streams import Event, Stream, describe, parsed_once, streams
 from m0_conformance.recording.transcript import Exchange, Launch, Recording
 
@@ -243,7 +244,7 @@ def evaluate(recording: Recording) -> list[Finding]:
     sha = recording.sha
     findings: list[Finding] = []
     named = frozenset(recording.clauses)
-    with parsed_once():
+    with parsed_once(recording):
         if recording.outcome == "completed":
             for entry in JUDGES:
                 if named.intersection(entry.clauses):
@@ -284,6 +285,8 @@ def _run(entry: Judge, calls: Iterable[tuple[object, ...]]) -> Iterator[Finding]
             )
 
 
+SILENT = "nothing-observed"
+"""Key of the finding about a clause that a completed check names and no judge spoke about."""
 _SILENT = {
     "not-exercised": (Status.NOT_TESTED, "not-exercised"),
     "out-of-reach": (Status.NOT_TESTED, "out-of-reach"),
@@ -293,8 +296,8 @@ _SILENT = {
 
 
 def _silence(clause: str, recording: Recording) -> Finding:
-    status, key = _SILENT.get(recording.outcome, (Status.NOT_TESTED, "nothing-observed"))
-    return Finding(clause, status, key, recording.note or "the check ran, but saw nothing that decides this clause")
+    status, key = _SILENT.get(recording.outcome, (Status.NOT_TESTED, SILENT))
+    return Finding(clause, status, key, recording.note or seen_instead(recording))
 
 
 def _merge(findings: list[Finding]) -> list[Finding]:

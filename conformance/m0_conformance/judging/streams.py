@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from m0_conformance.contract.strict_json import ParsedJson, parse_json
+from m0_conformance.judging.rendering import read_back, rendering_of
 from m0_conformance.recording.sse import SseEvent, SseParse, parse_sse
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from m0_conformance.recording.transcript import Exchange, Json, Recording
 
 _MEMO: ContextVar[dict[int, tuple[SseParse, list[Event]]] | None] = ContextVar("parsed streams", default=None)
+_JUDGED: ContextVar[Recording | None] = ContextVar("the recording that is being judged", default=None)
 TERMINAL = frozenset({"end", "error"})
 KINDS = frozenset({"started", "token", "metrics", "end", "error"})
 Dialect: TypeAlias = Literal["named", "json-type", "unnamed", "silent"]
@@ -105,9 +107,14 @@ class Stream:
         return next(iter(self.terminals), None)
 
     @property
-    def pieces(self) -> list[str]:
+    def sent(self) -> list[str]:
         """`t` of every token event, "" where it is no string."""
         return [t if isinstance(t := event.data.get("t"), str) else "" for event in self.tokens]
+
+    @property
+    def pieces(self) -> list[str]:
+        """What the tokens spell: `t` of every token event, read back where this worker writes them another way."""
+        return read_back(self.sent, rendering_of(self.recording or _JUDGED.get()))
 
     @property
     def text(self) -> str:
@@ -162,13 +169,17 @@ def stream_of(exchange: Exchange, recording: Recording | None = None) -> Stream:
 
 
 @contextmanager
-def parsed_once() -> Iterator[None]:
-    """Inside, each exchange is parsed once however many judges look at it; none of them may grow meanwhile."""
-    token = _MEMO.set({})
+def parsed_once(recording: Recording) -> Iterator[None]:
+    """Inside, each exchange is parsed once however many judges look at it; none of them may grow meanwhile.
+
+    A stream is read as the worker of this recording writes its text, whichever way a judge came by it.
+    """
+    token, judged = _MEMO.set({}), _JUDGED.set(recording)
     try:
         yield
     finally:
         _MEMO.reset(token)
+        _JUDGED.reset(judged)
 
 
 def is_execute(exchange: Exchange) -> bool:
@@ -216,6 +227,51 @@ def written_after(stream: Stream, moment: float, at: float, *, in_flight: int = 
     reads = sorted({chunk.at for chunk in stream.exchange.chunks if moment < chunk.at <= at})
     near = stream.exchange.host.startswith(("127.", "localhost:", "[::1]:"))
     return len(reads) > READS_OF_THE_PAST + in_flight and (near or at > moment + CROSSING_S)
+
+
+def together(recording: Recording | None) -> bool:
+    """This worker sends all tokens at the end of a job, as the doctor saw: when they came tells nothing."""
+    return pace(recording).get("together") is True
+
+
+def pace(recording: Recording | None) -> dict[str, Json]:
+    """What the doctor measured of the worker of a recording."""
+    value = None if recording is None else recording.settings.get("pace")
+    return value if isinstance(value, dict) else {}
+
+
+def alone_s(stream: Stream) -> float:
+    """How long the same job takes alone: as this recording shows it, else by the worker's pace; 0.0 when unknown."""
+    recording, wanted = stream.recording, {**stream.request, "job_id": None}
+    if recording is None:
+        return 0.0
+    seen = [
+        other.terminal.at - (other.exchange.sent_at or 0.0)
+        for other in streams(recording)
+        if other.exchange is not stream.exchange
+        and {**other.request, "job_id": None} == wanted
+        and other.terminal is not None
+        and other.terminal.kind == "end"
+    ]
+    if seen:
+        return min(seen)
+    asked, each = stream.request.get("max_tokens"), pace(recording).get("token_s")
+    return asked * each if isinstance(asked, int) and isinstance(each, float) else 0.0
+
+
+SURELY_BEGUN, SURELY_NOT_OVER = 0.1, 0.7
+"""Shares of the time that a job takes alone, between which it surely runs although none of its tokens has come."""
+
+
+def runs_at(stream: Stream, at: float) -> bool:
+    """Whether a job surely ran at a moment on its own clock: its tokens say so, or how long it takes alone."""
+    terminal = stream.terminal
+    if terminal is not None and terminal.at <= at:
+        return False
+    if not together(stream.recording):
+        return any(token.at < at for token in stream.tokens)
+    whole, since = alone_s(stream), at - (stream.exchange.sent_at or 0.0)
+    return SURELY_BEGUN * whole < since < SURELY_NOT_OVER * whole
 
 
 def describe(exchange: Exchange) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from m0_conformance.recording.transcript import Json, Recording
+from m0_conformance.judging.judge import SILENT
 from m0_conformance.judging.outcome import ClauseResult, Outcome, RunFacts, Verdict
 from m0_conformance.judging.report_json import report_of
 
@@ -55,7 +56,7 @@ def _judge_clause(clause: Clause, findings: Sequence[Finding], device: str | Non
         return result
     saw = [finding for finding in levelled if finding.key != "out-of-reach" and finding.status is not Status.INFO]
     if clause.status is Disposition.DEFERRED and any(finding.status is Status.INFO for finding in levelled):
-        saw = [finding for finding in saw if finding.key != "nothing-observed"]  # what it saw is told for information
+        saw = [finding for finding in saw if finding.key != SILENT]  # what it saw is told for information
     if clause.status is Disposition.DISPUTED:
         result.status = Status.INFO if others or passes else Status.NOT_TESTED
         result.reason = clause.reason
@@ -69,10 +70,17 @@ def _judge_clause(clause: Clause, findings: Sequence[Finding], device: str | Non
         result.status = Status.NOT_TESTED
         result.reason = f"seen {len(rests_on)} times, {clause.min_evidence} are needed for a PASS"
     elif result.status is not Status.PASS:
-        result.reason = others[0].message if others else silence
+        result.reason = _reason(clause, others[0]) if others else silence
     if clause.status is Disposition.DEFERRED and not saw:
         result.reason = clause.reason
     return result
+
+
+def _reason(clause: Clause, finding: Finding) -> str:
+    """The finding's words; where a check saw nothing that decides, what it would have taken and what there was."""
+    if finding.key != SILENT:
+        return finding.message
+    return f"undecided: it takes {clause.takes or 'a situation that did not come about'}; {finding.message}"
 
 
 def _evidence(findings: Sequence[Finding]) -> dict[str, Json]:
@@ -93,7 +101,8 @@ def _block(results: dict[str, ClauseResult]) -> None:
     while changed:
         changed = False
         for result in results.values():
-            if result.status is not Status.FAIL:
+            silent = result.status is Status.NOT_TESTED and any(finding.key == SILENT for finding in result.findings)
+            if result.status is not Status.FAIL and not silent:
                 continue
             cause = next((name for name in result.clause.depends_on if _bad(results, name)), None)
             failures = [finding for finding in result.findings if finding.status is Status.FAIL]

@@ -38,7 +38,8 @@ class Cases:
         fields.setdefault("max_tokens", 1)
         fields.setdefault("prompt", self.situation.prompt("eos"))
         if "job_id" in fields or fields["prompt"] is OMIT:  # `start` would put its own instead of a missing one
-            body = {key: value for key, value in {"job_id": "by hand", **fields}.items() if value is not OMIT}
+            body = {"job_id": "by hand", **self.situation.pace.form, **fields}
+            body = {key: value for key, value in body.items() if value is not OMIT}
             await self.situation.post(label, "/execute", body)
             return
         live = self.situation.start(label, **fields)
@@ -54,9 +55,19 @@ class Cases:
         self.expect(label, clause, want, kind, name)
         await self.situation.post(label, "/execute", body=body, headers=[JSON_TYPE])
 
-    async def sides(self, name: str, clause: str, *, legal: Sequence[Any] = (), illegal: Sequence[Any] = ()) -> None:
-        """Values of one field on both sides of its limits."""
+    async def sides(
+        self,
+        name: str,
+        clause: str,
+        *,
+        legal: Sequence[Any] = (),
+        illegal: Sequence[Any] = (),
+        edge: Sequence[Any] = (),
+    ) -> None:
+        """Values of one field on both sides of its limits; `edge`: illegal, in single precision the limit itself."""
         for value in legal:
             await self.job(f"{name} {value}", clause, "accept", name=name, **{name: value})
         for value in illegal:
             await self.job(f"{name} {value}", clause, "refuse", name=name, **{name: value})
+        for value in edge:
+            await self.job(f"{name} {value}", clause, "edge", name=name, **{name: value})

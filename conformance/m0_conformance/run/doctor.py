@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m0_conformance.contract import parse_json
 from m0_conformance.judging.streams import KINDS, Stream, stream_of
-from m0_conformance.run.situation import Request, Situation
+from m0_conformance.run.calibration import FORMS, TOKENS
+from m0_conformance.run.situation import LiveStream, Request, Situation
+from m0_conformance.targets.host import nvidia_device
+from m0_conformance.targets.nvidia import device_of
 from m0_conformance.targets.target import Blocked, HarnessError
 
 if TYPE_CHECKING:
@@ -25,6 +29,12 @@ HEALTH_S = 8.0
 """A worker that needs longer for its first /health is told from one that never answers by --timing-scale."""
 EXECUTE_S = 20.0
 """Longest wait for a first event. Not scaled down, so that a slow machine is not called broken."""
+
+
+LASTS_S = 0.4
+"""Of a job that shows whether tokens come one by one."""
+LONGEST = 2048
+LOOKS = 3
 
 
 @dataclass(slots=True)
@@ -95,12 +105,31 @@ async def _look(harness: Harness, situation: Situation, diagnosis: Diagnosis) ->
     sound = isinstance(body, dict) and bool(body)
     if isinstance(body, dict):
         harness.identity = body
-        harness.device = _device(body)
+    harness.device = await _device(harness, situation, body if isinstance(body, dict) else {})
     diagnosis.add(sound, _health_words(health, body))
-    live = situation.start("execute", max_tokens=4, temperature=0.0)
+    for form in FORMS:
+        harness.calibration.form = form
+        live = await _first_job(situation)
+        if live.exchange.status not in {400, 422}:
+            break
+    stream = stream_of(live.exchange)
+    if live.exchange.status != 200 or not any(event.kind in KINDS | {"[DONE]"} for event in stream.events):
+        diagnosis.give_up(_no_stream_words(where, live.exchange, worker_like=sound), refused=not sound)
+        return
+    nothing = await situation.post("cancel of nothing", "/cancel", {}, within=HEALTH_S)
+    harness.calibration.cancels = nothing.status not in {404, 405, 501}
+    await _calibrate(harness, situation, stream)
+    diagnosis.add(fine=True, sentence=f"POST /execute streams: {len(stream.tokens)} tokens, {_ending(stream)}")
+    diagnosis.add(stream.dialect == "named", _dialect_words(stream))
+    diagnosis.add(fine=True, sentence=f"the harness itself takes {harness.floor_us or 0:.0f} µs a round trip")
+    diagnosis.usable = True
+
+
+async def _first_job(situation: Situation) -> LiveStream:
+    """A short greedy job; one that shows nothing for too long is left."""
+    live = situation.start("execute", max_tokens=TOKENS, temperature=0.0)
     await live.live.wait(lambda: live.count("started", "token", "end", "error") > 0, EXECUTE_S)
-    first_answer = live.exchange.status
-    if live.events or first_answer not in {None, 200}:
+    if live.events or live.exchange.status not in {None, 200}:
         try:
             async with asyncio.timeout(EXECUTE_S):
                 await live.done()
@@ -108,18 +137,35 @@ async def _look(harness: Harness, situation: Situation, diagnosis: Diagnosis) ->
             await live.hang_up()
     else:
         await live.hang_up()
-    stream = stream_of(live.exchange)
-    if live.exchange.status != 200 or not any(event.kind in KINDS | {"[DONE]"} for event in stream.events):
-        diagnosis.give_up(_no_stream_words(where, live.exchange, worker_like=sound), refused=not sound)
-        return
-    diagnosis.add(fine=True, sentence=f"POST /execute streams: {len(stream.tokens)} tokens, {_ending(stream)}")
-    diagnosis.add(stream.dialect == "named", _dialect_words(stream))
-    diagnosis.add(fine=True, sentence=f"the harness itself takes {harness.floor_us or 0:.0f} µs a round trip")
-    diagnosis.usable = True
+    return live
 
 
-def _device(body: dict[str, Json]) -> str | None:
-    """What /health tells about where the weights are."""
+async def _calibrate(harness: Harness, situation: Situation, stream: Stream) -> None:
+    """The pace by the first job, and of a fast worker by one that takes a while: a few tokens come in one piece."""
+    calibration, target = harness.calibration, situation.target
+    calibration.load_s = None if target.process is None else target.process.launch.ready_at
+    calibration.read(stream, str(stream.request.get("prompt")), target.probe)
+    calibration.measure(stream)
+    for _ in range(LOOKS):
+        if calibration.settled:
+            break
+        length = max(TOKENS, min(LONGEST, calibration.tokens_in(LASTS_S)))
+        calibration.measure(await situation.execute("pace", max_tokens=length, temperature=0.0, within=EXECUTE_S))
+    situation.recording.settings |= harness.settings()  # what was learned counts for this recording, too
+
+
+async def _device(harness: Harness, situation: Situation, body: dict[str, Json]) -> str | None:
+    """Where the weights are: asked of the driver, or where there is no device the processor; of a URL, its own word."""
+    process = situation.target.process
+    if process is not None:
+        if nvidia_device() is None:
+            return "cpu"
+        path, _ = await harness.model(situation.target.model)
+        weights = Path(path).stat().st_size  # noqa: ASYNC240 - a file of ours, on this host
+        before = harness.device_memory_before
+        told = await asyncio.to_thread(device_of, process.pid, harness.options.gpu_device, before, weights)
+        if told is not None:
+            return told
     resident = body.get("resident")
     return None if not isinstance(resident, bool) else "cuda" if resident else "cpu"
 

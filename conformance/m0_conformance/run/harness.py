@@ -15,7 +15,9 @@ from m0_conformance.judging.judge import evaluate
 from m0_conformance.recording.floor import measure_floor
 from m0_conformance.recording.store import RunStore, cleaned
 from m0_conformance.recording.transcript import Recording
-from m0_conformance.targets.host import free_port
+from m0_conformance.run.calibration import Calibration
+from m0_conformance.targets.host import free_port, nvidia_device
+from m0_conformance.targets.nvidia import used_now
 from m0_conformance.targets.process import WorkerProcess
 from m0_conformance.targets.target import Blocked, HarnessError, OutOfReach, Target, Worker
 
@@ -44,6 +46,9 @@ class Harness:
         self.address = address
         self.identity: dict[str, Json] = {}
         self.device: str | None = None
+        self.calibration = Calibration()
+        asked = command is not None and nvidia_device() is not None
+        self.device_memory_before = used_now(options.gpu_device) if asked else None
         self.floor: list[float] = []
         self.recordings: dict[str, Recording] = {}
         self.findings: list[Finding] = []
@@ -80,6 +85,8 @@ class Harness:
             "floor_us": self.floor_us,
             "timing_scale": self.options.timing_scale,
             "disputes": self.options.disputes,
+            "rendering": self.calibration.rendering.as_json(),
+            "pace": self.calibration.as_json(),
             "probe": None,
         }
 

@@ -157,9 +157,9 @@ class Run:
         identity = self.harness.identity if self.harness is not None else {}
         device = self.harness.device if self.harness is not None else None
         notes = {
-            "cpu": "The worker says that its weights are not resident in VRAM: no VRAM requirement can pass here.",
-            "cuda": "The worker says that its weights are resident in VRAM.",
-            None: "The worker did not say where its weights are.",
+            "cpu": "The weights are not in an NVIDIA device's memory: no VRAM requirement can pass here.",
+            "cuda": "The weights are in an NVIDIA device's memory.",
+            None: "The worker did not say where its weights are, and its host cannot be asked.",
         }
         return {
             "kind": "url" if self.command is None else "command",

@@ -11,6 +11,7 @@ from m0_conformance.recording.client import Clock, Live, start
 from m0_conformance.recording.request import Request, json_request
 from m0_conformance.recording.sse import SseParser
 from m0_conformance.recording.transcript import Recording
+from m0_conformance.run.calibration import FORMS
 from m0_conformance.run.marks import alone, launch, needs, requirement
 from m0_conformance.targets.target import HarnessError, NotExercised, OutOfReach, Target, Worker
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from m0_conformance.recording.transcript import Exchange, Json
+    from m0_conformance.run.calibration import Calibration
     from m0_conformance.run.harness import Harness
 
 __all__ = [
+    "NUMBERS",
     "OMIT",
     "HarnessError",
     "LiveStream",
@@ -39,6 +42,8 @@ __all__ = [
 
 OMIT: Any = object()
 """As a field's value: leave the field out of the body."""
+NUMBERS: dict[str, Any] = dict.fromkeys(FORMS[0], OMIT)
+"""As fields: none of the numbers is sent, so that their defaults show."""
 Wait: TypeAlias = Literal["ready", "exit", "listening", "no"]
 AFTER_TERMINAL_S = 2.0
 """Silence after a terminal event that ends our waiting for the end of the body."""
@@ -56,8 +61,9 @@ NATURAL_PROMPTS = {
 class LiveStream:
     """A POST /execute in flight."""
 
-    def __init__(self, live: Live, job_id: str, scale: float = 1.0) -> None:
+    def __init__(self, live: Live, job_id: str, scale: float = 1.0, recording: Recording | None = None) -> None:
         self.live = live
+        self._recording = recording
         self.job_id = job_id
         self._patience = AFTER_TERMINAL_S * scale
         self.events: list[Event] = []
@@ -102,11 +108,11 @@ class LiveStream:
             await self.live.wait(lambda: False, self._patience)
             if not self.live.ended and len(self.exchange.chunks) == seen and self.count("end", "error"):
                 return await self.hang_up()
-        return stream_of(await self.live.done())
+        return stream_of(await self.live.done(), self._recording)
 
     async def hang_up(self, *, reset: bool = False) -> Stream:
         """Leave: close the connection, with RST when `reset`."""
-        return stream_of(await self.live.hang_up(reset=reset))
+        return stream_of(await self.live.hang_up(reset=reset), self._recording)
 
 
 class Situation:
@@ -181,6 +187,11 @@ class Situation:
     def health_identity(self) -> dict[str, Json]:
         """The /health body the doctor saw; empty without one. For building requests (vocab_size), never for judging."""
         return self._harness.identity
+
+    @property
+    def pace(self) -> Calibration:
+        """How fast this worker is, and in which form it takes requests."""
+        return self._harness.calibration
 
     def fact(self, name: str, value: Json) -> None:
         """Note something the judges need (any JSON value)."""
@@ -258,13 +269,29 @@ class Situation:
     ) -> LiveStream:
         """POST /execute and go on at once.
 
-        A job_id of its own and the prompt "words" unless given; OMIT leaves a field out.
+        A job_id of its own, the prompt "words" and the numbers that this worker takes unless given; OMIT leaves a field
+        out.
         """
         job = self._harness.job_id() if job_id is OMIT else job_id
         text = self.prompt() if prompt is OMIT else prompt
-        value = {k: v for k, v in {"job_id": job, "prompt": text, **body}.items() if v is not OMIT}
+        fields = {"job_id": job, "prompt": text, **self._harness.calibration.form, **body}
+        value = {k: v for k, v in fields.items() if v is not OMIT}
         live = self.open(label, json_request("POST", "/execute", value, headers), on=on, within=within)
-        return LiveStream(live, job, self.scale)
+        return LiveStream(live, job, self.scale, self.recording)
+
+    async def under_way(self, live: LiveStream, tokens: int, alone: Stream | None = None) -> bool:
+        """Wait until a job surely runs: so many tokens have come, or, where all come at the end, a third of its time.
+
+        `alone`: the same job when it had the worker for itself, for that time. False when it is over before.
+        """
+        if not self.pace.together:
+            return await live.tokens(tokens)
+        asked = stream_of(live.exchange).request.get("max_tokens")
+        whole = self.pace.seconds(asked if isinstance(asked, int) else 0)
+        if alone is not None and alone.terminal is not None:
+            whole = alone.terminal.at
+        await live.live.wait(lambda: live.count("token", "end", "error") > 0, whole / 3)
+        return not live.live.ended
 
     async def execute(self, label: str, **fields: Any) -> Stream:
         """POST /execute, to its end; the same arguments as `start`."""

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from m0_conformance.recording import client
-from m0_conformance.saboteur.catalogue import catalogue, find
+from m0_conformance.saboteur.catalogue import catalogue
 from m0_conformance.saboteur.conditional import Conditional
 from m0_conformance.saboteur.defect import Defect, Exit
 from m0_conformance.saboteur.pairs import find_conditional
+from m0_conformance.saboteur.personas import find
 from m0_conformance.saboteur.proxy import LyingProxy
 from m0_conformance.targets.host import free_port
 

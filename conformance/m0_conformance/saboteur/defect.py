@@ -107,6 +107,9 @@ class Defect:
     workers: ClassVar[int] = 1
     """Two workers behind one port interleave for real."""
 
+    holds_head: bool = False
+    """The head of a stream waits for the first of its bytes."""
+
     file: ClassVar[str] = ""
     """Where it is declared, when it is data."""
 

@@ -189,10 +189,12 @@ class LyingProxy:
         head.headers += [("transfer-encoding", "chunked"), ("connection", "close")]
         head = self.defect.stream_head(request, head)
         chunked = head.header("transfer-encoding") == "chunked"
-        writer.write(head.encode())
+        if not self.defect.holds_head:
+            writer.write(head.encode())
         watch = asyncio.create_task(_until_closed(reader))
         pieces = self.defect.encode(request, self.defect.events(request, _events(body), self)).__aiter__()
         step = asyncio.ensure_future(anext(pieces))
+        said = not self.defect.holds_head
         try:
             while True:
                 await asyncio.wait({step, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -202,6 +204,9 @@ class LyingProxy:
                         piece = step.result()
                     except StopAsyncIteration:
                         break
+                    if not said:
+                        writer.write(head.encode())
+                        said = True
                     left = not await _written(writer, piece, chunked=chunked)
                     step = asyncio.ensure_future(anext(pieces))
                 if left:

@@ -142,6 +142,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `m0-conformance selftest`."""
     parser.add_argument("--worker", default=None, help="command of the worker to lie about; default: the bundled one")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="just these; repeatable")
+    parser.add_argument("--personas", action="store_true", help="whole workers with many deviations at once instead")
     parser.add_argument("--full", action="store_true", help="every check for every defect (slow)")
     processors = os.cpu_count() or 2
     # A run waits now and then, so one more than processors; many more, and jobs that should meet may not be seen to.
@@ -176,4 +177,8 @@ def main(options: argparse.Namespace) -> int:
         options.seed = published_seed()
     if options.worker is None:
         options.worker = shlex.join([sys.executable, "-P", "-m", "m0_worker", "--device", "cpu"])
+    if options.personas:
+        from m0_conformance.saboteur.persona_run import perform as judge_personas  # noqa: PLC0415 - only for them
+
+        return judge_personas(options)
     return perform(options)

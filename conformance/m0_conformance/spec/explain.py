@@ -146,6 +146,8 @@ def _clause(registry: Registry, clause: Clause, proof: Proof | None) -> str:
         f"observable  {clause.observable}: {_SEEN[clause.observable]}",
         f"profile     {clause.profile}",
     ]
+    if clause.takes:
+        parts.append(_paragraph("takes", clause.takes))
     if clause.min_evidence > 1:
         parts.append(f"evidence    a PASS rests on at least {clause.min_evidence} observations")
     if clause.depends_on:

@@ -101,6 +101,8 @@ class Clause:
     readings: tuple[str, ...] = ()
     """Names of the disputed points that decide how the clause is read."""
     note: str | None = None
+    takes: str | None = None
+    """What must be seen for a verdict; said where it was not."""
     no_defect: str | None = None
     """Why no seeded defect can turn it red; None where one must."""
     area: str = ""

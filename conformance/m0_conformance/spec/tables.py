@@ -140,6 +140,7 @@ class TableReader:
             min_evidence=table.get("min_evidence", 1),
             readings=tuple(table.get("readings", ())),
             note=text(table, "note"),
+            takes=text(table, "takes"),
             no_defect=text(table, "no_defect"),
             area=area,
         )

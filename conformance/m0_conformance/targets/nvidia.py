@@ -116,6 +116,37 @@ def opens_device(pid: int) -> bool:
     return False
 
 
+def device_of(pid: int, index: int, used_before: int | None, weights: int) -> str | None:
+    """Where a worker's weights are, by the driver: "cuda", "cpu", or None where the driver cannot be asked.
+
+    By its process list; where that hides processes, by the device file that a context needs; else by whether the
+    memory in use has grown by half the weights (bytes) since `used_before`.
+    """
+    try:
+        driver = Nvml(index)
+    except NvmlUnavailableError:
+        return None
+    try:
+        tree = {process.pid for process in _tree(pid)}
+        listed, grown = driver.processes(), driver.used() - (used_before or 0)
+        shown = tree & set(listed) or opens_device(pid)
+        return "cuda" if shown or (used_before is not None and grown >= weights / 2 > 0 and not listed) else "cpu"
+    finally:
+        driver.close()
+
+
+def used_now(index: int) -> int | None:
+    """Bytes in use on a device; None where the driver cannot be asked."""
+    try:
+        driver = Nvml(index)
+    except NvmlUnavailableError:
+        return None
+    try:
+        return driver.used()
+    finally:
+        driver.close()
+
+
 def _tree(pid: int) -> list[psutil.Process]:
     try:
         root = psutil.Process(pid)

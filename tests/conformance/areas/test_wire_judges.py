@@ -225,7 +225,7 @@ def test_max_tokens_bound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("clause", "label"), [("M0-W-1300/max-tokens-reached", "endless"), ("M0-W-1300/max-tokens-default", "long")]
+    ("clause", "label"), [("M0-W-1300/max-tokens-reached", "endless"), ("M0-W-1300/max-tokens-default", "default")]
 )
 def test_max_tokens_reached(clause: str, label: str) -> None:
     facts = {"endless": True}

@@ -23,7 +23,7 @@ from m0_conformance.judging import (
     unsure,
 )
 from m0_conformance.judging.answers import broken, job_of, unanswered
-from m0_conformance.judging.streams import written_after
+from m0_conformance.judging.streams import pace, runs_at, together, written_after
 from m0_conformance.judging.timing import MIN_SAMPLES, quantile
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ STEP = 2
 """The step that runs when a cancel comes may still be sent: a token, a terminal event."""
 REFUSALS = frozenset({409, 429, 503})
 """A worker may refuse the second job instead of letting it wait (E-2ND)."""
+
+
+def no_endpoint(recording: Recording) -> bool:
+    """There is no POST /cancel at all: its 404 says nothing about a job."""
+    return pace(recording).get("cancels") is False
 
 
 def _cancels(recording: Recording, stream: Stream) -> list[Exchange]:
@@ -81,8 +86,10 @@ def met(stream: Stream, cancels: Iterable[Exchange], known: int = 0) -> float | 
             continue
         at = cancel.t0 + cancel.sent_at - stream.exchange.t0
         terminal = stream.terminal
-        if not any(token.at < at for token in stream.tokens) or (terminal is not None and terminal.at <= at):
+        if not runs_at(stream, at):
             continue
+        if together(stream.recording):
+            return at
         answered = at if cancel.head_at is None else cancel.t0 + cancel.head_at - stream.exchange.t0
         late = terminal is not None and written_after(stream, answered, terminal.at, in_flight=STEP)
         if terminal is not None and not late and _whole(stream, known):
@@ -109,10 +116,15 @@ def accepts(recording: Recording) -> Findings:
         if first.status == 202 and not broken(first):
             yield ok(first)
         else:
+            missing = no_endpoint(recording)
             yield fail(
-                first, "cancel-not-202", "cancelling a running job is not answered with 202", expected="HTTP 202",
-                actual=describe(first),
-            )  # fmt: skip
+                first,
+                "no-cancel-endpoint" if missing else "cancel-not-202",
+                "there is no POST /cancel: whatever is sent is answered alike"
+                if missing
+                else "cancelling a running job is not answered with 202",
+                expected="HTTP 202",
+            )
 
 
 @invariant("M0-W-1330/cancelled-event", on="recording")
@@ -183,10 +195,12 @@ def idempotent(recording: Recording) -> Findings:
 def unknown_job(recording: Recording) -> Findings:
     """202 or 404 for a job that never existed."""
     for exchange in recording.labelled("cancel of nobody"):
-        yield from _accepted_or_unknown(exchange, "unknown-job-answer", "a job that never existed")
+        yield from _accepted_or_unknown(recording, exchange, "unknown-job-answer", "a job that never existed")
 
 
-def _accepted_or_unknown(exchange: Exchange, key: str, whom: str) -> Findings:
+def _accepted_or_unknown(recording: Recording, exchange: Exchange, key: str, whom: str) -> Findings:
+    if exchange.status == 404 and no_endpoint(recording):
+        return
     if exchange.status in (202, 404):
         yield ok(exchange)
         yield note(exchange, "unknown-job", f"cancelling {whom}", reading=("E-CANCEL1", str(exchange.status)))
@@ -198,7 +212,7 @@ def _accepted_or_unknown(exchange: Exchange, key: str, whom: str) -> Findings:
 def finished_job(recording: Recording) -> Findings:
     """202 or 404, and nobody else is hit by it."""
     for exchange in recording.labelled("late cancel"):
-        yield from _accepted_or_unknown(exchange, "finished-job-answer", "a job that has ended")
+        yield from _accepted_or_unknown(recording, exchange, "finished-job-answer", "a job that has ended")
     for stream in streams(recording, "next"):
         if stream.terminal is not None and stream.terminal.data.get("code") == "CANCELLED":
             yield fail(
@@ -214,6 +228,8 @@ def finished_job(recording: Recording) -> Findings:
 @judge("M0-W-1330/only-named-job")
 def only_named_job(recording: Recording) -> Findings:
     """The running job does not end by a cancel that names another."""
+    if no_endpoint(recording):
+        return
     for stream in streams(recording, "bystander"):
         terminal = stream.terminal
         if terminal is None:
@@ -240,7 +256,8 @@ def cancelled_in_time(recording: Recording, waiting: Stream) -> bool:
         if running.started is None or running.terminal is None:
             continue
         begin, end = (running.exchange.t0 + event.at for event in (running.started, running.terminal))
-        if begin < asked and any(answered < end for answered in answers):
+        before = runs_at(running, asked - running.exchange.t0) if together(recording) else begin < asked
+        if before and any(answered < end for answered in answers):
             return True
     return False
 
@@ -280,6 +297,7 @@ def validates_body(recording: Recording) -> Findings:
             "malformed-cancel-accepted",
             "a cancel without a usable job_id is not refused with 400",
             expected="HTTP 400",
+            caused_by="M0-W-1330/accepts" if no_endpoint(recording) else None,
         )
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from m0_conformance.run.situation import OMIT, Situation, launch, requirement
+from m0_conformance.run.situation import OMIT, OutOfReach, Situation, launch, requirement
 
 LONG = 2048
 POLLS = 40
+SHORTEST = 100
+LASTS_S = 8.0
+"""Of a slow worker's long job."""
 
 
 @requirement("M0-W-1300/max-tokens-bound", "M0-W-1300/max-tokens-prefix", "M0-SYS-6.3.1/valid-job-ends")
@@ -28,23 +31,30 @@ async def test_exact_lengths(situation: Situation) -> None:
     await situation.execute("ends at once", prompt=situation.prompt("empty"), max_tokens=16, temperature=0.0)
 
 
-@requirement("M0-SYS-6.3.1/incremental", "M0-W-1320/while-generating", "M0-W-1300/max-tokens-default")
+@requirement("M0-SYS-6.3.1/incremental", "M0-W-1320/while-generating")
 async def test_long_generation(situation: Situation) -> None:
-    """The longest job there is, and /health again and again while it runs.
-
-    A probe never ends by itself, so there max_tokens is left out and its default shows.
-    """
-    endless = situation.probe is not None
-    situation.fact("endless", endless)
-    live = situation.start("long", max_tokens=OMIT if endless else LONG, temperature=0.0)
-    if not await live.tokens(2):
-        situation.not_exercised("the long job yielded no two tokens")
+    """A long job, and /health again and again while it runs."""
+    length = max(SHORTEST, min(LONG, situation.pace.tokens_in(LASTS_S)))
+    live = situation.start("long", max_tokens=length, temperature=0.0)
+    await situation.under_way(live, 2)
     for _ in range(POLLS):
         if live.live.ended:
             break
         await situation.get("meanwhile", "/health")
         await asyncio.sleep(0.02)
     if not await live.terminal(60.0 * situation.scale):
+        await live.hang_up()
+
+
+@requirement("M0-W-1300/max-tokens-default")
+async def test_length_that_nobody_asked_for(situation: Situation) -> None:
+    """A job without max_tokens, of a model that never ends by itself."""
+    if situation.probe is None:
+        raise OutOfReach("the model may end by itself before the default is reached; needs --worker-command")
+    situation.fact("endless", value=True)
+    patience = 2.0 * situation.pace.seconds(LONG) + 30.0
+    live = situation.start("default", max_tokens=OMIT, temperature=0.0, within=patience)
+    if not await live.terminal(patience * situation.scale):
         await live.hang_up()
 
 

@@ -19,6 +19,14 @@ ATTEMPTS = (MEETING, MEETING, MEETING, 2 * MEETING, 4 * MEETING, 6 * MEETING)
 """Tokens of the first job, one attempt after the other to let two meet: a fast worker on a busy machine may be ready
 with the first before the second is sent."""
 RETRIES = 40
+LASTS_S = 6.0
+"""A slow worker's jobs meet although they are shorter."""
+
+
+def lengths(situation: Situation) -> tuple[int, ...]:
+    """Tokens of the first job, one attempt after the other."""
+    enough = max(60, situation.pace.tokens_in(LASTS_S))
+    return ATTEMPTS if enough >= MEETING else (enough,) * 3
 
 
 @requirement("M0-W-1301/no-interleave", "M0-W-1301/second-answered", "M0-W-1301/solo-equal")
@@ -36,12 +44,13 @@ async def test_two_jobs_with_memory(situation: Situation) -> None:
 
 async def two_jobs(situation: Situation, first: str, second: str) -> None:
     """`first` twice alone, `second` twice alone, then overlapping."""
+    meeting = lengths(situation)
     for _ in range(2):
-        await situation.execute("first alone", prompt=first, max_tokens=MEETING, temperature=0.0)
+        alone = await situation.execute("first alone", prompt=first, max_tokens=meeting[0], temperature=0.0)
         await situation.execute("second alone", prompt=second, max_tokens=30, temperature=0.0)
-    for length in ATTEMPTS:
+    for length in meeting:
         running = situation.start("running", prompt=first, max_tokens=length, temperature=0.0)
-        await running.tokens(3)
+        await situation.under_way(running, 3, alone if length == meeting[0] else None)
         waiting = situation.start("second", prompt=second, max_tokens=30, temperature=0.0)
         stream = await running.done()
         if overlap(stream, (await waiting.done()).exchange):
@@ -51,11 +60,12 @@ async def two_jobs(situation: Situation, first: str, second: str) -> None:
 @requirement("M0-W-1301/duplicate-active")
 async def test_a_job_id_that_runs_already(situation: Situation) -> None:
     """The same job_id again, while it runs."""
+    meeting = lengths(situation)
     for _ in range(2):
-        await situation.execute("twin alone", max_tokens=MEETING, temperature=0.0)
-    for length in ATTEMPTS:
+        alone = await situation.execute("twin alone", max_tokens=meeting[0], temperature=0.0)
+    for length in meeting:
         running = situation.start("running twin", max_tokens=length, temperature=0.0)
-        await running.tokens(3)
+        await situation.under_way(running, 3, alone if length == meeting[0] else None)
         twin = situation.start("twin", job_id=running.job_id, prompt=situation.prompt("eos"), max_tokens=2)
         stream = await running.done()
         if overlap(stream, (await twin.done()).exchange):
@@ -68,8 +78,9 @@ async def test_a_client_that_leaves(situation: Situation) -> None:
     for _ in range(2):
         await situation.execute("undisturbed", max_tokens=20, temperature=0.0)
     for reset in (False, True):
-        live = situation.start("abandoned", max_tokens=1000, temperature=0.0)
-        await live.tokens(3)
+        length = max(100, min(1000, situation.pace.tokens_in(20.0)))
+        live = situation.start("abandoned", max_tokens=length, temperature=0.0)
+        await situation.under_way(live, 3)
         await live.hang_up(reset=reset)
         for _ in range(RETRIES):  # a worker may be busy for as long as it has not noticed
             if (await situation.execute("next", max_tokens=20, temperature=0.0)).exchange.status != 503:

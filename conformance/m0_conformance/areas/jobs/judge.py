@@ -17,11 +17,21 @@ from m0_conformance.judging import (
     note,
     ok,
     require,
+    stream_of,
     streams,
 )
 from m0_conformance.judging.answers import BUSY, finished, job_of, repeats, steady
 from m0_conformance.judging.job_model import CONTROL, Complaint, Model, State
-from m0_conformance.judging.streams import is_execute, lifetime, written_after
+from m0_conformance.judging.streams import (
+    SURELY_BEGUN,
+    alone_s,
+    is_execute,
+    lifetime,
+    pace,
+    runs_at,
+    together,
+    written_after,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +49,9 @@ def _never_ran(stream: Stream) -> bool:
 @invariant("M0-W-1301/no-interleave", on="recording")
 def no_interleave(recording: Recording) -> Findings:
     """Of two jobs of one worker that meet, one has its terminal event before the other's first event."""
+    if together(recording):
+        yield from _served_meanwhile(recording)
+        return
     hosts: dict[str, list[tuple[float, float, Stream]]] = defaultdict(list)
     for stream in streams(recording):
         window = lifetime(stream)
@@ -66,6 +79,25 @@ def no_interleave(recording: Recording) -> Findings:
                     yield ok(second)
 
 
+def _served_meanwhile(recording: Recording) -> Findings:
+    """Where all tokens come at the end: a second job's answer, whole, clearly before the running first one's."""
+    for first in streams(recording, "running"):
+        for second in streams(recording, "second"):
+            asked = second.exchange.t0 + (second.exchange.sent_at or 0.0)
+            if first.terminal is None or second.terminal is None or not runs_at(first, asked - first.exchange.t0):
+                continue
+            over = first.exchange.t0 + first.events[0].at
+            early = over - (second.exchange.t0 + second.terminal.at)
+            yield require(
+                early < SURELY_BEGUN * alone_s(first),
+                second,
+                "served-meanwhile",
+                "a second job is served while the first still runs",
+                expected="no event before the first job's end",
+                actual=f"all of it {early:.3f} s before the first job ({first.exchange.id}) had said anything",
+            )
+
+
 def _ran_before(job: Stream, other: Stream) -> bool:
     """All of a job may have lain ready before the other's first event: the two were only read in the other order."""
     window, others = lifetime(job), lifetime(other)
@@ -82,6 +114,8 @@ def _ran_before(job: Stream, other: Stream) -> bool:
 def overlap(first: Stream, second: Exchange) -> bool:
     """The second request was sent before half of the first job's tokens had come: their meeting will show."""
     asked = second.t0 + (second.sent_at or 0.0) - first.exchange.t0
+    if together(first.recording):
+        return runs_at(first, asked)
     tokens = first.tokens
     return bool(tokens) and tokens[0].at < asked < tokens[len(tokens) // 2].at
 
@@ -92,7 +126,9 @@ def _met(recording: Recording, first_label: str, second_label: str) -> Iterator[
         for second in recording.labelled(second_label):
             asked = second.t0 + (second.sent_at or 0.0)
             window = lifetime(first)
-            if window is not None and first.terminal is not None and window[0] < asked < window[1]:
+            if window is None or first.terminal is None:
+                continue
+            if runs_at(first, asked - first.exchange.t0) if together(recording) else window[0] < asked < window[1]:
                 yield first, second
 
 
@@ -178,10 +214,18 @@ def duplicate_active(recording: Recording) -> Findings:
         )
 
 
+def _abandoned(recording: Recording) -> list[Stream]:
+    """What our client left; a worker that sends nothing before the end has not even sent a status."""
+    found = recording.labelled("abandoned")
+    return [stream_of(exchange, recording) for exchange in found if exchange.status in {200, None}]
+
+
 @judge("M0-W-1301/after-disconnect")
 def after_disconnect(recording: Recording) -> Findings:
     """The job after a client that hung up in the middle."""
-    left = [stream for stream in streams(recording, "abandoned") if stream.tokens and stream.terminal is None]
+    left = [
+        stream for stream in _abandoned(recording) if stream.terminal is None and (stream.tokens or together(recording))
+    ]
     expected = steady(recording, "undisturbed")
     if not left or expected is None:
         return
@@ -234,7 +278,7 @@ def model(recording: Recording) -> Findings:
             yield fail(subject, key, message, expected="what the model allows", actual=actual, clause=clause)
         elif what == "terminal" and views[exchange.id].terminals[0].kind == "end":
             yield ok(views[exchange.id], clause="M0-SYS-6.3.1/valid-job-ends")
-        elif what == "answer" and states[exchange.id] == "unknown":
+        elif what == "answer" and states[exchange.id] == "unknown" and pace(recording).get("cancels") is not False:
             yield ok(exchange, clause="M0-W-1330/unknown-job")
     yield from _texts(recording, views)
 

@@ -156,14 +156,14 @@ async def test_two_workers(situation: Situation) -> None:
 
     length = await tokens_in(situation, right, BUSY_S)
     live = situation.start("beside the killed", on=right, prompt="*", max_tokens=length // 2, temperature=0.0)
-    if await live.tokens(3):
+    if await situation.under_way(live, 3):
         situation.fact("neighbour killed at", situation.clock.now())
         await left.signal("SIGKILL")
     await live.done()
     await job("after the killed", right)
 
     live = situation.start("running", on=right, prompt="*", max_tokens=length, temperature=0.0)
-    if not await live.tokens(3):
+    if not await situation.under_way(live, 3):
         return
     await right.signal("SIGTERM")
     await asyncio.sleep(SIGNAL_S)

@@ -23,6 +23,7 @@ from m0_conformance.judging import (
     stream_of,
 )
 from m0_conformance.judging.launches import IDLE_S, how_it_went, scale_of, signalled, told_to_end
+from m0_conformance.judging.streams import together
 
 LIFE: Final = "life"
 _STABLE_KEYS: Final = ("model", "vocab_size", "context_length", "quant_kind", "tokenizer_kind")
@@ -223,11 +224,13 @@ BUSY_S: Final = 30.0
 def _running(recording: Recording) -> tuple[Launch, float, Stream] | None:
     """The busy launch, the time of SIGTERM on the recording's clock, and the job that ran then."""
     told, exchange = told_to_end(recording, BUSY), recording.exchange("running")
-    if told is None or exchange is None or exchange.status != 200:
+    if told is None or exchange is None or exchange.status not in {200, None if together(recording) else 200}:
         return None
-    stream, moment = stream_of(exchange), told[0].t0 + told[1]
+    stream, moment = stream_of(exchange, recording), told[0].t0 + told[1]
     terminal = stream.terminal
-    if not stream.tokens or (terminal is not None and exchange.t0 + terminal.at <= moment):
+    if terminal is not None and exchange.t0 + terminal.at <= moment:
+        return None
+    if not (stream.tokens or together(recording)):
         return None
     return told[0], moment, stream
 

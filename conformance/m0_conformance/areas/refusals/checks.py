@@ -36,14 +36,15 @@ OUT_OF_RANGE: dict[str, Any] = {
 NO_NUMBERS = ("NaN", "Infinity", "-Infinity", "1e999", "-1e999")
 
 
-def with_raw(name: str, value: str) -> bytes:
+def with_raw(form: dict[str, Any], name: str, value: str) -> bytes:
     """A job's body with a value that no JSON writer writes."""
-    return f'{{"job_id": "raw", "prompt": "a", "{name}": {value}}}'.encode()
+    job = json.dumps({**form, "job_id": "raw", "prompt": "a", name: None})
+    return job.replace(f'"{name}": null', f'"{name}": {value}').encode()
 
 
-def hostile(prompt: str) -> dict[str, tuple[bytes, tuple[str, str] | None]]:
+def hostile(form: dict[str, Any], prompt: str) -> dict[str, tuple[bytes, tuple[str, str] | None]]:
     """Inputs that may be refused or served, but must be answered: name → (body, content type)."""
-    fine = {"job_id": "hostile", "prompt": prompt, "max_tokens": 1}
+    fine = {**form, "job_id": "hostile", "prompt": prompt, "max_tokens": 1}
     plain = json.dumps(fine).encode()
 
     def plus(text: str) -> bytes:
@@ -97,8 +98,9 @@ async def test_bad_input(situation: Situation) -> None:
     for name in ("temperature", "top_p", "repetition_penalty"):
         for value in NO_NUMBERS:
             label = f"{name} {value}"
-            await cases.raw(label, "M0-W-1302/non-finite", "refuse", "number", with_raw(name, value))
-    for label, (body, content_type) in hostile(situation.prompt("eos")).items():
+            body = with_raw(situation.pace.form, name, value)
+            await cases.raw(label, "M0-W-1302/non-finite", "refuse", "number", body)
+    for label, (body, content_type) in hostile(situation.pace.form, situation.prompt("eos")).items():
         cases.expect(label, "M0-W-1302/never-5xx", "any", "hostile")
         headers = [content_type] if content_type is not None else []
         await situation.post(label, "/execute", body=body, headers=headers)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from m0_conformance.run.cases import Cases
-from m0_conformance.run.situation import OMIT, Situation, launch, requirement
+from m0_conformance.run.situation import NUMBERS, OMIT, Situation, launch, requirement
 
 FACE = "\U0001f600"
 LONGEST = 32768
@@ -44,8 +44,8 @@ async def test_numbers_and_required_fields(situation: Situation) -> None:
     await cases.sides("max_tokens", "M0-W-1300/max-tokens-range", legal=(1, 2048), illegal=(0, 2049, -1, 10000))
     for name, top in (("temperature", 2.0), ("top_p", 1.0), ("repetition_penalty", 2.0)):
         clause = f"M0-W-1300/{name.replace('_', '-')}-range"
-        illegal = (-0.01, -1e-9, top + 1e-9, top + 0.01, 1e300)
-        await cases.sides(name, clause, legal=(0.0, top), illegal=illegal)
+        illegal = (-0.01, -1e-9, top * (1 + 1e-6), top + 0.01, 1e300)
+        await cases.sides(name, clause, legal=(0.0, top), illegal=illegal, edge=(top + 1e-9,))
     await cases.sides("top_k", "M0-W-1300/top-k-range", legal=(0, 1), illegal=(-1, 1.5))
     size = situation.health_identity.get("vocab_size")
     if isinstance(size, int) and size > 1:
@@ -66,7 +66,7 @@ async def test_stop_lists_and_the_smallest_body(situation: Situation) -> None:
     await cases.job("an endless stop string", "M0-W-1300/stop-length", "refuse", name="stop", stop=[endless])
     await cases.job("an empty stop string", "M0-W-1300/stop-empty-item", "refuse", name="stop", stop=[""])
     await cases.job("one empty stop string of two", "M0-W-1300/stop-empty-item", "refuse", name="stop", stop=["x!", ""])
-    await cases.job("nothing but the two required fields", "M0-W-1300/minimal-body", "accept", max_tokens=OMIT)
+    await cases.job("nothing but the two required fields", "M0-W-1300/minimal-body", "accept", **NUMBERS)
 
 
 @requirement("M0-W-1300/prompt-max", "M0-W-1300/prompt-unit", "M0-W-1300/body-size")
@@ -90,16 +90,19 @@ async def test_longest_prompt(situation: Situation) -> None:
     served = 0
     for count in ASTRAL:
         label = f"{count} astral characters"
-        body = json.dumps({"job_id": label, "prompt": FACE * count, "max_tokens": 1}, ensure_ascii=False).encode()
+        job = {**situation.pace.form, "job_id": label, "prompt": FACE * count, "max_tokens": 1}
+        body = json.dumps(job, ensure_ascii=False).encode()
         await cases.raw(label, "M0-W-1300/prompt-unit", "accept", "value", body, name="prompt")
         if situation.recording.labelled(label)[0].status == 200:
             served = count
             break
     escaped = "".join(f"\\u{ord(char):04x}" for char in plain)
-    body = f'{{"job_id": "escaped", "max_tokens": 1, "prompt": "{escaped}"}}'.encode()
+    fields = json.dumps({**situation.pace.form, "job_id": "escaped", "max_tokens": 1})
+    body = f'{fields[:-1]}, "prompt": "{escaped}"}}'.encode()
     await cases.raw("196 kB of escapes", "M0-W-1300/body-size", "accept", "value", body, name="prompt")
     if served > LONGEST // 2:
-        body = json.dumps({"job_id": "escaped", "prompt": FACE * served, "max_tokens": 1}).encode()
+        job = {**situation.pace.form, "job_id": "escaped", "prompt": FACE * served, "max_tokens": 1}
+        body = json.dumps(job).encode()
         await cases.raw("escapes of astral characters", "M0-W-1300/body-size", "accept", "value", body, name="prompt")
 
 
@@ -123,10 +126,10 @@ async def test_same_throw_in_other_words(situation: Situation) -> None:
 
 async def other_words(situation: Situation, prompt: str) -> None:
     """One seeded job in different requests."""
-    plain: dict[str, Any] = {"prompt": prompt, "max_tokens": 40, "seed": 11}
+    plain: dict[str, Any] = {**NUMBERS, "prompt": prompt, "max_tokens": 40, "seed": 11}
     await situation.execute("plain", **plain)
     defaults: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0, "stop": []}
-    await situation.execute("spelled out", **plain, **defaults)
+    await situation.execute("spelled out", **{**plain, **defaults})
     for deadline in ("1000000000000", "4000000000000", "2001-01-01T00:00:00Z", "2099-01-01T00:00:00Z", "soon"):
         await situation.execute("with a deadline", headers=[("X-Deadline", deadline)], **plain)
     await situation.execute("plain", **plain)

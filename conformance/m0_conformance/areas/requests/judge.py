@@ -30,7 +30,9 @@ def limits(recording: Recording) -> Findings:
 
 def _side(recording: Recording, case: Case) -> Findings:
     what, name = case.exchange.label, case.field or "request"
-    if case.want == "accept" and case.taken == "accepted":
+    if case.want == "edge":
+        yield from _edge(case)
+    elif case.want == "accept" and case.taken == "accepted":
         yield ok(case.exchange, clause=case.clause)
     elif case.want == "accept" and case.taken == "refused":
         if any(taken(other) == "accepted" for other in recording.labelled(what)):
@@ -63,6 +65,19 @@ def _side(recording: Recording, case: Case) -> Findings:
                 reading=("E-TOPKMAX", "off"),
                 clause=case.clause,
             )
+
+
+def _edge(case: Case) -> Findings:
+    """Which precision the worker compares numbers in."""
+    if case.taken in {"accepted", "refused"}:
+        precision = "single" if case.taken == "accepted" else "double"
+        yield note(
+            case.exchange,
+            "precision",
+            f"numbers are compared with their limits in {precision} precision",
+            reading=("E-SINGLE", precision),
+            clause=case.clause,
+        )
 
 
 def _no_room(recording: Recording, case: Case) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from m0_conformance.areas.sampling.judge import stated_seed
 from m0_conformance.judging.answers import health_body
-from m0_conformance.run.situation import OutOfReach, Situation, launch, requirement
+from m0_conformance.run.situation import OMIT, OutOfReach, Situation, launch, requirement
 
 if TYPE_CHECKING:
     from m0_conformance.judging.streams import Stream
@@ -75,7 +75,7 @@ async def relations(situation: Situation) -> None:
     for seed in SEEDS:
         await situation.execute("hot", temperature=HOT, seed=seed, **common)
     for number in range(5):
-        await situation.execute("hot without seed", temperature=HOT, **common)
+        await situation.execute("hot without seed", temperature=HOT, seed=OMIT, **common)
         if number == 0:
             await situation.execute("same seed", temperature=1.5, seed=7, **common)
     await situation.execute("same seed", temperature=1.5, seed=7, **common)
@@ -91,7 +91,7 @@ async def relations(situation: Situation) -> None:
         await situation.execute("min_p odd", temperature=1.0, min_p=value, **common)
     for temperature in (0.0, 1.0):
         await situation.execute("penalty zero", temperature=temperature, repetition_penalty=0.0, **common)
-    seedless = await situation.execute("replay", temperature=HOT, **common)
+    seedless = await situation.execute("replay", temperature=HOT, seed=OMIT, **common)
     chosen = stated_seed(seedless)
     if chosen is not None:
         await situation.execute("replayed", temperature=HOT, seed=chosen, **common)

@@ -19,6 +19,8 @@ from m0_conformance.judging import (
     warn,
 )
 from m0_conformance.judging.answers import taken
+from m0_conformance.judging.fields import is_integer
+from m0_conformance.judging.rendering import INTERNAL, rendering_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,8 +84,18 @@ def next_token(recording: Recording) -> Findings:
 @judge("M0-W-1362/text-exact")
 def text_exact(recording: Recording) -> Findings:
     """Joined texts of the scripts without broken bytes, cut where max_tokens cuts."""
+    separator = rendering_of(recording).separator
     for stream, script in _scripts(recording):
         if script["name"] in {"invalid", "cut"} or REPLACEMENT in stream.text:
+            continue
+        if separator and len(stream.tokens) > 1:
+            yield fail(
+                stream,
+                "spaces-between-tokens",
+                "a space is put between tokens",
+                expected=repr(stream.text[:60]),
+                actual=repr("".join(stream.sent)[:60]),
+            )
             continue
         expected = _whole(_spelled(script, _asked(stream)))
         said = stream.text
@@ -151,6 +163,15 @@ def invalid_byte(recording: Recording) -> Findings:
         )
 
 
+def _end_as_text(recording: Recording) -> str:
+    """How this worker shows the end of sequence, by the script of plain words; "" where it does not."""
+    for stream, script in _scripts(recording):
+        if script["name"] == "eos":
+            expected = _whole(_spelled(script, _asked(stream)))
+            return stream.text.removeprefix(expected) if stream.text.startswith(expected) else ""
+    return ""
+
+
 @judge("M0-W-1362/unfinished-at-end")
 def unfinished_at_end(recording: Recording) -> Findings:
     """The cut character is dropped; a final U+FFFD is tolerated when the user asked for lenient readings (E-UTF8)."""
@@ -159,16 +180,19 @@ def unfinished_at_end(recording: Recording) -> Findings:
     utf8 = (recording.facts.get("scripts") or {}).get("utf8")
     ended = (s for s in streams(recording, "cut by max_tokens") if s.terminal is not None and s.terminal.kind == "end")
     cut += [(stream, _spelled(utf8, _asked(stream))) for stream in ended if utf8]
+    shown = _end_as_text(recording)
     for stream, data in cut:
-        expected = _whole(data)
-        if stream.text == expected:
+        expected, said = _whole(data), stream.text
+        if shown:
+            said = said.removesuffix(shown)  # which is eos-silent's
+        if said == expected:
             yield ok(stream)
-        elif stream.text == expected + REPLACEMENT and lenient:
+        elif said == expected + REPLACEMENT and lenient:
             yield ok(stream)
             yield note(
                 stream, "flushed-as-replacement", "a cut character is flushed as U+FFFD", reading=("E-UTF8", "flushed")
             )
-        elif stream.text.startswith(expected):
+        elif said.startswith(expected):
             yield fail(
                 stream,
                 "unfinished-character-shown",
@@ -185,13 +209,15 @@ def eos_ends(recording: Recording) -> Findings:
     for stream, script in _scripts(recording):
         if script["ends"] != "eos":
             continue
+        told = stream.terminal.data.get("tokens_out") if stream.terminal is not None else None
+        made = max(len(stream.tokens), told if is_integer(told) else 0)  # a piece that was held back is a token, too
         yield require(
-            len(stream.tokens) < _asked(stream),
+            made < _asked(stream),
             stream,
             "ran-past-end-of-sequence",
             "the job went on after the model's end-of-sequence token",
             expected=f"end after {len(script['tokens'])} tokens",
-            actual=f"{len(stream.tokens)} tokens",
+            actual=f"{made} tokens",
         )
 
 
@@ -232,14 +258,10 @@ def no_replacement(recording: Recording) -> Findings:
             )
 
 
-INTERNAL = frozenset("\u0120\u010a\u0109\u010d")
-"""How byte-level vocabularies write space, line feed, tab and carriage return (GPT-2's table of stand-ins)."""
-
-
 @invariant("M0-W-1362/no-internal-alphabet")
 def no_internal_alphabet(stream: Stream) -> Findings:
     """On every stream with text whose prompt does not show those letters itself; one alone may be a Maltese word."""
-    text, prompt = stream.text, stream.request.get("prompt")
+    text, prompt = "".join(stream.sent), stream.request.get("prompt")
     if not text.strip() or not isinstance(prompt, str) or INTERNAL & set(prompt):
         return
     shown = [event for event in stream.tokens if INTERNAL & set(str(event.data.get("t")))]

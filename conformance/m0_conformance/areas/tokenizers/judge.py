@@ -6,6 +6,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from m0_conformance.contract import parse_json
+from m0_conformance.judging.fields import is_integer
 from m0_conformance.judging.judge import first_broken, judge
 from m0_conformance.judging.streams import stream_of
 
@@ -95,7 +96,8 @@ def properties(recording: Recording) -> Iterator[Finding]:
     promise = recording.facts.get("echo", {})
     for exchange in recording.labelled("health"):
         body = parse_json(exchange.body).value if exchange.status == 200 else None
-        if isinstance(body, dict) and "vocab" in promise:
+        # A field that is missing or no number is M0-W-1320's.
+        if isinstance(body, dict) and "vocab" in promise and is_integer(body.get("vocab_size")):
             # The file has a vocabulary of its own too: which backend reads it is the worker's choice.
             wanted = {"vocab_size": promise["vocab"]}
             yield first_broken(
