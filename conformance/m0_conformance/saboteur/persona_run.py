@@ -1,4 +1,4 @@
-"""`m0-conformance selftest --personas`: whole workers, each judged by every check, and held against what it really does.
+"""`m0-conformance selftest --personas`: whole workers, each judged by every check, held against what it really does.
 
 Everything that a persona breaks must be FAIL (or WARN, where the demand is a SHOULD), and nothing else; what cannot be
 judged about it must be what its declaration says, each with a sentence of its own; and its causes must be named.
