@@ -33,13 +33,19 @@ class Rendering:
     """Bytes are shown as the vocabulary's stand-ins for them."""
     separator: str = ""
     """Put before every token but the first."""
+    lost: str = ""
+    """Taken away from every token; it cannot be put back, so texts are compared without it."""
 
     def __bool__(self) -> bool:
-        return self.stand_ins or bool(self.separator)
+        return self.stand_ins or bool(self.separator) or bool(self.lost)
+
+    def worn(self, text: str) -> str:
+        """A text that tokens spell, as far as this worker's way with it lets one read it."""
+        return text.replace(self.lost, "") if self.lost else text
 
     def as_json(self) -> dict[str, Json] | None:
         """For a recording's settings; None for the text that M0 has."""
-        return {"stand_ins": self.stand_ins, "separator": self.separator} if self else None
+        return {"stand_ins": self.stand_ins, "separator": self.separator, "lost": self.lost} if self else None
 
 
 PLAIN = Rendering()
@@ -50,7 +56,7 @@ def rendering_of(recording: Recording | None) -> Rendering:
     value = None if recording is None else recording.settings.get("rendering")
     if not isinstance(value, dict):
         return PLAIN
-    return Rendering(value.get("stand_ins") is True, str(value.get("separator") or ""))
+    return Rendering(value.get("stand_ins") is True, str(value.get("separator") or ""), str(value.get("lost") or ""))
 
 
 @cache
@@ -63,8 +69,6 @@ def _bytes() -> dict[str, int]:
 
 def read_back(pieces: Sequence[str], rendering: Rendering) -> list[str]:
     """The pieces that the tokens spell, one for each that came."""
-    if not rendering:
-        return list(pieces)
     shown = list(pieces)
     if rendering.separator:
         # No stand-in is a space, so there every space was put in, also inside pieces that were glued together.
@@ -99,7 +103,11 @@ def detect(pieces: Sequence[str], prompt: str, known: Sequence[bytes] = ()) -> R
     enough = len(_spelled(known[:ENOUGH], " "))
     spaced, said = _spelled(known, " "), text.rstrip()
     put_in = bool(known) and len(said) >= enough and spaced.startswith(said) and not _spelled(known).startswith(said)
-    return Rendering(separator=" " if put_in else "")
+    if put_in:
+        return Rendering(separator=" ")
+    bare = _spelled(known).replace(" ", "")
+    gone = bool(known) and len(said) >= ENOUGH and " " not in said and bare.startswith(said) and bare != _spelled(known)
+    return Rendering(lost=" " if gone else "")
 
 
 def _spelled(known: Sequence[bytes], separator: str = "") -> str:

@@ -263,6 +263,10 @@ SURELY_BEGUN, SURELY_NOT_OVER = 0.1, 0.7
 """Shares of the time that a job takes alone, between which it surely runs although none of its tokens has come."""
 
 
+NEAR_S = 0.1
+"""So shortly before its usual end a job may be over, whatever its length."""
+
+
 def runs_at(stream: Stream, at: float) -> bool:
     """Whether a job surely ran at a moment on its own clock: its tokens say so, or how long it takes alone."""
     terminal = stream.terminal
@@ -271,7 +275,7 @@ def runs_at(stream: Stream, at: float) -> bool:
     if not together(stream.recording):
         return any(token.at < at for token in stream.tokens)
     whole, since = alone_s(stream), at - (stream.exchange.sent_at or 0.0)
-    return SURELY_BEGUN * whole < since < SURELY_NOT_OVER * whole
+    return SURELY_BEGUN * whole < since < min(SURELY_NOT_OVER * whole, whole - NEAR_S)
 
 
 def describe(exchange: Exchange) -> str:

@@ -31,10 +31,10 @@ EXECUTE_S = 20.0
 """Longest wait for a first event. Not scaled down, so that a slow machine is not called broken."""
 
 
-LASTS_S = 0.4
+LASTS_S = 0.6
 """Of a job that shows whether tokens come one by one."""
 LONGEST = 2048
-LOOKS = 3
+LOOKS = 5
 
 
 @dataclass(slots=True)

@@ -29,7 +29,8 @@ LASTS_S = 5.0
 
 def length(situation: Situation) -> int:
     """Tokens of the job to cancel."""
-    return max(48, min(LENGTH, situation.pace.tokens_in(LASTS_S)))
+    longest = 4 * LENGTH if situation.pace.together else LENGTH  # to be hit by its time alone
+    return max(48, min(longest, situation.pace.tokens_in(LASTS_S)))
 
 
 async def cancel_in_the_middle(

@@ -20,6 +20,7 @@ from m0_conformance.judging import (
     warn,
 )
 from m0_conformance.judging.answers import broken, health_body, is_health, unanswered
+from m0_conformance.judging.fields import GGUF_FORMATS, M0_QUANTS
 
 
 @judge("M0-W-1360/from-metadata", "M0-W-1364/vocab-size")
@@ -60,15 +61,6 @@ def tokenizer_identity(recording: Recording) -> Findings:
                 )
             )
 
-
-M0_QUANTS = frozenset({"MXFP4", "Q4_K_M", "Q4_0"})
-
-GGUF_FORMATS = M0_QUANTS | {
-    "F32", "F16", "BF16", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q2_K_S", "Q3_K", "Q3_K_S", "Q3_K_M", "Q3_K_L",
-    "Q4_K", "Q4_K_S", "Q5_K", "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_K", "MXFP4_MOE", "NVFP4", "IQ1_S", "IQ1_M", "IQ2_XXS",
-    "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "Q1_0",
-    "Q2_0",
-}  # fmt: skip
 
 FIELDS = {f"M0-W-1320/{field.replace('_', '-')}": field for field in required("health")}
 

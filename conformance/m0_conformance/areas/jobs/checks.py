@@ -26,6 +26,8 @@ LASTS_S = 6.0
 def lengths(situation: Situation) -> tuple[int, ...]:
     """Tokens of the first job, one attempt after the other."""
     enough = max(60, situation.pace.tokens_in(LASTS_S))
+    if situation.pace.together:  # only its time shows that it runs, so it takes a while
+        return (min(2048, enough),) * 3
     return ATTEMPTS if enough >= MEETING else (enough,) * 3
 
 

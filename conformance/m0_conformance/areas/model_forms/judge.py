@@ -18,7 +18,8 @@ from m0_conformance.judging import (
     require,
     stream_of,
 )
-from m0_conformance.judging.fields import is_integer
+from m0_conformance.judging.fields import GGUF_FORMATS, is_integer
+from m0_conformance.judging.rendering import rendering_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,9 +44,11 @@ def _models(recording: Recording) -> Iterator[tuple[str, dict[str, Json]]]:
     yield from recording.facts.get("models", {}).items()
 
 
-def _text_is(exchange: Exchange, wanted: str, key: str, message: str, clause: str = "") -> Finding:
-    stream = stream_of(exchange)
-    if stream.text == wanted:
+def _text_is(
+    recording: Recording, exchange: Exchange, wanted: str, key: str, message: str, clause: str = ""
+) -> Finding:
+    stream, worn = stream_of(exchange), rendering_of(recording).worn
+    if worn(stream.text) == worn(wanted):
         return ok(stream, clause=clause)
     return fail(
         stream,
@@ -100,7 +103,7 @@ def loads_and_says(recording: Recording) -> Findings:
                     yield ok(exchange, clause=clause)
                 else:
                     message = f"a model does not say what its weights say: {label}"
-                    yield _text_is(exchange, promise["text"], "other-text", message, clause)
+                    yield _text_is(recording, exchange, promise["text"], "other-text", message, clause)
 
 
 def _health(recording: Recording) -> Iterator[tuple[Exchange, dict[str, Json], dict[str, Json]]]:
@@ -115,8 +118,8 @@ def _health(recording: Recording) -> Iterator[tuple[Exchange, dict[str, Json], d
 def quant_kind_stored(recording: Recording) -> Findings:
     """Equal to the declared format, where that is one of M0's three."""
     for exchange, body, promise in _health(recording):
-        if promise["format"] is None or "quant_kind" not in body:
-            continue
+        if promise["format"] is None or body.get("quant_kind") not in GGUF_FORMATS:
+            continue  # no name of a format at all is M0-W-1320/quant-kind's
         yield require(
             body["quant_kind"] == promise["format"],
             exchange,
@@ -150,7 +153,9 @@ def positions(recording: Recording) -> Findings:
     for label, wanted in recording.facts.get("echoes", {}).items():
         for exchange in recording.labelled(label):
             if exchange.status == 200:
-                yield _text_is(exchange, wanted, "echo-lost", "attention does not see the token at its position")
+                yield _text_is(
+                    recording, exchange, wanted, "echo-lost", "attention does not see the token at its position"
+                )
 
 
 @judge("M0-W-1430/attends-to-context")
@@ -159,7 +164,9 @@ def attends_to_context(recording: Recording) -> Findings:
     for label, wanted in recording.facts.get("remembered", {}).items():
         for exchange in recording.labelled(label):
             if exchange.status == 200:
-                yield _text_is(exchange, wanted, "context-forgotten", "a token far back in the prompt has no effect")
+                yield _text_is(
+                    recording, exchange, wanted, "context-forgotten", "a token far back in the prompt has no effect"
+                )
     for label, seen in recording.facts.get("alphabets", {}).items():
         for exchange in recording.labelled(label):
             stream = stream_of(exchange)

@@ -7,6 +7,7 @@ from collections import Counter
 
 from m0_conformance.judging import Findings, Recording, Stream, describe, fail, judge, ok, require, streams
 from m0_conformance.judging.dice import deviation, odds
+from m0_conformance.judging.rendering import rendering_of
 
 SIGMA = 6.0
 """A right sampler is beyond this once in a thousand million streams."""
@@ -32,7 +33,8 @@ def _counts(stream: Stream) -> Counter[str]:
 
 
 def _faces(recording: Recording) -> dict[str, float]:
-    return dict(recording.facts.get("faces") or {})
+    worn = rendering_of(recording).worn
+    return {worn(face): logit for face, logit in (recording.facts.get("faces") or {}).items()}
 
 
 def _shares(counts: Counter[str]) -> str:

@@ -68,8 +68,8 @@ def next_token(recording: Recording) -> Findings:
     for stream, script in _scripts(recording):
         if script["name"] not in {"words", "eos", "stop"}:
             continue
-        expected = _spelled(script, _asked(stream)).decode()
-        said = stream.text
+        expected = rendering_of(recording).worn(_spelled(script, _asked(stream)).decode())
+        said = rendering_of(recording).worn(stream.text)
         # Too short a text, or one that goes on after the end, is for text-exact and the end-of-sequence clauses.
         yield require(
             said.strip() and (expected.startswith(said.rstrip()) or said.startswith(expected)),
@@ -84,16 +84,16 @@ def next_token(recording: Recording) -> Findings:
 @judge("M0-W-1362/text-exact")
 def text_exact(recording: Recording) -> Findings:
     """Joined texts of the scripts without broken bytes, cut where max_tokens cuts."""
-    separator = rendering_of(recording).separator
+    rendering = rendering_of(recording)
     for stream, script in _scripts(recording):
         if script["name"] in {"invalid", "cut"} or REPLACEMENT in stream.text:
             continue
-        if separator and len(stream.tokens) > 1:
+        if (rendering.separator or rendering.lost) and len(stream.tokens) > 1:
             yield fail(
                 stream,
-                "spaces-between-tokens",
-                "a space is put between tokens",
-                expected=repr(stream.text[:60]),
+                "spaces-between-tokens" if rendering.separator else "spaces-lost",
+                "a space is put between tokens" if rendering.separator else "the spaces of tokens are lost",
+                expected=repr(_whole(_spelled(script, _asked(stream)))[:60]),
                 actual=repr("".join(stream.sent)[:60]),
             )
             continue
@@ -182,7 +182,7 @@ def unfinished_at_end(recording: Recording) -> Findings:
     cut += [(stream, _spelled(utf8, _asked(stream))) for stream in ended if utf8]
     shown = _end_as_text(recording)
     for stream, data in cut:
-        expected, said = _whole(data), stream.text
+        expected, said = rendering_of(recording).worn(_whole(data)), rendering_of(recording).worn(stream.text)
         if shown:
             said = said.removesuffix(shown)  # which is eos-silent's
         if said == expected:
@@ -227,10 +227,11 @@ def eos_silent(recording: Recording) -> Findings:
     for stream, script in _scripts(recording):
         if script["ends"] != "eos" or script["name"] == "cut" or len(stream.tokens) >= _asked(stream):
             continue
-        expected = _whole(_spelled(script, _asked(stream)))
-        if stream.text == expected:
+        worn = rendering_of(recording).worn
+        expected, said = worn(_whole(_spelled(script, _asked(stream)))), worn(stream.text)
+        if said == expected:
             yield ok(stream)
-        elif stream.text.startswith(expected):
+        elif said.startswith(expected):
             yield fail(
                 stream,
                 "end-of-sequence-shown",
