@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from m0_models import bulk, miniatures, probes
 from m0_models.corrupt import CORRUPT
 from m0_models.fetch import FetchError, cache_folder, fetch
+from m0_models.named import likeness
+from m0_models.probes.likeness import NAMED
 from m0_models.readouts import Readout, readouts
 from m0_models.real import register
 
@@ -67,6 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     writer = commands.add_parser("write", help="write one model (a probe also gets its facts as .json)")
     writer.add_argument("name")
     writer.add_argument("path", type=Path)
+    writer.add_argument(
+        "--shape",
+        metavar="NAME|FILE",
+        help=f"write a probe in the shape of a model: {', '.join(NAMED)}, or of a GGUF file, with its vocabulary",
+    )
+    writer.add_argument("--quant", choices=probes.QUANTS, help="of a probe; default: its own")
     real = commands.add_parser(
         "fetch",
         help="bring real models into the cache and print their paths",
@@ -81,16 +89,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("\n".join([*lines, *(f"{'real':<10} {m.name:<28} {m.about()}" for m in register().values())]), result=True)
         return 0
     try:
-        return _write(options.name, options.path) if options.command == "write" else _fetch(options.name)
-    except KeyError as error:
+        return _write(options) if options.command == "write" else _fetch(options.name)
+    except (KeyError, ValueError) as error:
         _say(str(error.args[0]))
         return 2
 
 
-def _write(name: str, path: Path) -> int:
+def _write(options: argparse.Namespace) -> int:
+    name, path = options.name, options.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if options.shape is not None or options.quant is not None:
+        recipes = probes.catalogue()
+        if name not in recipes or name.startswith("echo-"):
+            raise KeyError(f"--shape and --quant are for probes that take a shape, and {name!r} is none")
+        keywords = {"like": likeness(options.shape), "quant": options.quant}
+        recipes[name].write(path, **{key: value for key, value in keywords.items() if value}).write_facts()
+        return 0
     for entries in catalogue().values():
         if name in entries:
-            path.parent.mkdir(parents=True, exist_ok=True)
             entries[name][1](path)
             return 0
     raise KeyError(f"no model {name!r}: `m0-models list` shows all")

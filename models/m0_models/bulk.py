@@ -49,7 +49,7 @@ def write(path: Path, shape: Shape, quant: str, *, seed: int = 0, name: str = "b
         **layout.metadata(shape),
         **tokens.metadata(shape),
     }
-    for key, value in metadata.items():
+    for key, value in container.completed(metadata).items():
         container.add(writer, key, value)
     for spec, kind in plan:
         if kind in {"F32", "F16"}:

@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 NORMAL: Final = 1
 CONTROL: Final = 3
@@ -29,6 +29,21 @@ def spell(text: bytes) -> str:
     """Bytes in the stand-in alphabet, as a token string."""
     table = byte_characters()
     return "".join(table[b] for b in text)
+
+
+class Unsayable(ValueError):  # noqa: N818 - what a vocabulary cannot do, not a failure
+    """No tokens of a vocabulary say a text."""
+
+
+_CONSONANTS: Final = "bdfghjklmnprstvwz"
+_VOWELS: Final = "aeiou"
+
+
+def words(count: int) -> list[bytes]:
+    """``count`` (at most 7,225) different four-letter ASCII words with a leading space, in a scrambled order."""
+    syllables = [c + v for c in _CONSONANTS for v in _VOWELS]
+    total = len(syllables) ** 2
+    return [f" {syllables[k // 85]}{syllables[k % 85]}".encode() for k in (i * 3571 % total for i in range(count))]
 
 
 @dataclass(slots=True)
@@ -50,6 +65,30 @@ class Vocabulary:
     def add(self, text: bytes) -> int:
         """Add a normal token that no merge produces; returns its id."""
         return self._append(spell(text), text, NORMAL)
+
+    def byte(self, value: int) -> int:
+        """The token of a single byte."""
+        return value
+
+    def endings(self, character: str) -> list[int]:
+        """Tokens that a prompt can end in whose last character is this single byte."""
+        return [self.byte(ord(character))]
+
+    def spelled(self, piece: bytes, taken: Collection[int]) -> list[int]:  # noqa: ARG002 - for vocabularies that add none
+        """Tokens that say ``piece``, none of them in ``taken``: here one of its own.
+
+        Raises:
+            Unsayable: it cannot be said with what is left.
+        """
+        return [self.byte(piece[0])] if len(piece) == 1 else [self.add(piece)]
+
+    def words(self, count: int, taken: Collection[int]) -> list[int]:
+        """``count`` tokens that are words with a leading space; each is a token wherever it stands in a prompt."""
+        return [token for word in words(count) for token in self.spelled(word, taken)]
+
+    def end(self) -> int:
+        """The end of sequence."""
+        return self.control("<|endoftext|>")
 
     def merge(self, left: bytes, right: bytes) -> int:
         """Add the token ``left + right`` and the merge that produces it; both parts must exist."""

@@ -62,13 +62,24 @@ class Tensor:
         return cls(name, kind, quantize(np.asarray(values, dtype=np.float32), kind))
 
 
-def write(path: Path, architecture: str, metadata: Metadata, tensors: Iterable[Tensor], alignment: int = 32) -> Path:
-    """Write one GGUF v3 file and return its path; parents are created, an existing file is replaced."""
+def write(
+    path: Path,
+    architecture: str,
+    metadata: Metadata,
+    tensors: Iterable[Tensor],
+    alignment: int = 32,
+    *,
+    complete: bool = True,
+) -> Path:
+    """Write one GGUF v3 file and return its path; parents are created, an existing file is replaced.
+
+    ``complete`` adds the keys of :func:`completed`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(path, architecture)
     if alignment != 32:
         writer.add_custom_alignment(alignment)
-    for key, value in metadata.items():
+    for key, value in (completed(metadata) if complete else metadata).items():
         add(writer, key, value)
     for tensor in tensors:
         writer.add_tensor(tensor.name, *_stored(tensor))
@@ -77,6 +88,25 @@ def write(path: Path, architecture: str, metadata: Metadata, tensors: Iterable[T
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def completed(metadata: Metadata) -> dict[str, object]:
+    """The metadata with every key that the format calls optional and some loader insists on.
+
+    A file of ours is to be refused for what it tests, never for what nobody thought of: `scores` beside merges, a type
+    for each token. What a loader makes of their absence is tested by files that lack them.
+    """
+    keys = dict(metadata)
+    keys.setdefault("general.type", "model")
+    keys.setdefault("general.quantization_version", 2)
+    tokens = keys.get("tokenizer.ggml.tokens")
+    if isinstance(tokens, Sequence):
+        keys.setdefault("tokenizer.ggml.scores", [0.0] * len(tokens))
+        keys.setdefault("tokenizer.ggml.token_type", [1] * len(tokens))
+        keys.setdefault("tokenizer.ggml.add_eos_token", False)
+        if (eos := keys.get("tokenizer.ggml.eos_token_id")) is not None:
+            keys.setdefault("tokenizer.ggml.padding_token_id", eos)
+    return keys
 
 
 def _stored(tensor: Tensor) -> tuple[npt.NDArray[np.generic], None, GGMLQuantizationType | None]:

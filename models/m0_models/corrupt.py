@@ -228,7 +228,7 @@ def rewritten(
         metadata, tensors = read_back(metronome(path).path)
         kept = {key: value for key, value in {**metadata, **changes}.items() if value is not None}
         tensors = [tensor for tensor in tensors if tensor.name != without]
-        return container.write(path, "qwen2", kept, [*tensors, *more], alignment).read_bytes()
+        return container.write(path, "qwen2", kept, [*tensors, *more], alignment, complete=False).read_bytes()
 
 
 def read_back(path: Path) -> tuple[dict[str, object], list[Tensor]]:

@@ -47,7 +47,7 @@ def write(path: Path, at_least: int) -> int:
         **layout.metadata(shape),
         **tokens.metadata(shape),
     }
-    for key, value in metadata.items():
+    for key, value in container.completed(metadata).items():
         container.add(writer, key, value)
     elements, size = block_size(_KIND)
     total = 0

@@ -48,6 +48,7 @@ class Scan:
     Attributes:
         metadata: scalars, strings and short arrays by key; long arrays are left out.
         lengths: elements of every array, long ones included.
+        keys: all of them, in the order of the file.
         tensors: by name, in the order of the file.
     """
 
@@ -55,6 +56,8 @@ class Scan:
         self.path = path
         self.metadata: dict[str, object] = {}
         self.lengths: dict[str, int] = {}
+        self.keys: list[str] = []
+        self._arrays: dict[str, tuple[int, int, int]] = {}  # key -> element type, count, offset of the first element
         self.tensors: dict[str, Entry] = {}
         with path.open("rb") as file:
             self._read(file)
@@ -63,6 +66,18 @@ class Scan:
     def architecture(self) -> str:
         """The value of general.architecture."""
         return str(self.metadata["general.architecture"])
+
+    def value(self, key: str) -> object:
+        """The value of a key, however long it is; None when the file has no such key."""
+        if key in self.metadata or key not in self._arrays:
+            return self.metadata.get(key)
+        element, count, offset = self._arrays[key]
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            if element == _STRING:
+                return [_text(file) for _ in range(count)]
+            size = struct.calcsize(_SCALARS[element])
+            return list(struct.unpack(f"<{count}{_SCALARS[element][1]}", file.read(count * size)))
 
     def raw(self, name: str, rows: npt.NDArray[np.int64] | slice | None = None) -> npt.NDArray[np.uint8]:
         """The stored bytes of a tensor, (..., bytes of a row); only ``rows`` of its first axis where they are given."""
@@ -87,6 +102,7 @@ class Scan:
             raise ValueError(f"{self.path} is a GGUF file of version {version}, not 3")
         for _ in range(n_keys):
             key = _text(file)
+            self.keys.append(key)
             (kind,) = _unpack(file, "<I")
             value = self._value(file, key, kind)
             if value is not None:
@@ -103,6 +119,7 @@ class Scan:
             return _unpack(file, _SCALARS[kind])[0]
         element, count = _unpack(file, "<IQ")
         self.lengths[key] = count
+        self._arrays[key] = element, count, file.tell()
         if element == _STRING:
             for _ in range(count):
                 (length,) = _unpack(file, "<Q")

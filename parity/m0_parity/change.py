@@ -43,7 +43,7 @@ class Patch:
 
     def write(self, path: Path, architecture: str) -> Path:
         """Write the changed copy."""
-        return container.write(path, architecture, self.metadata, self.tensors.values())
+        return container.write(path, architecture, self.metadata, self.tensors.values(), complete=False)
 
 
 def nothing(_: Patch) -> None:

@@ -25,4 +25,4 @@ def write_twin(source: Path, target: Path) -> Path:
     metadata, tensors = read_back(source)
     metadata["general.file_type"] = 0
     twins = [Tensor(t.name, "F32", dequantize(t.raw, t.type).view(np.uint8)) for t in tensors]
-    return container.write(target, str(architecture), metadata, twins)
+    return container.write(target, str(architecture), metadata, twins, complete=False)

@@ -9,14 +9,17 @@ the token three back), `memory` (attention averages over everything seen) and `b
 from m0_models.probes.bias import bias
 from m0_models.probes.catalogue import Recipe, catalogue
 from m0_models.probes.dice import dice
-from m0_models.probes.form import FORMS, QUANTS, Probe
+from m0_models.probes.form import FORMS, QUANTS
+from m0_models.probes.likeness import Likeness, named, of_file
 from m0_models.probes.memory import memory
+from m0_models.probes.parts import Probe
 from m0_models.probes.position import position
 from m0_models.probes.script import chatter, metronome, script
 
 __all__ = [
     "FORMS",
     "QUANTS",
+    "Likeness",
     "Probe",
     "Recipe",
     "bias",
@@ -25,6 +28,8 @@ __all__ = [
     "dice",
     "memory",
     "metronome",
+    "named",
+    "of_file",
     "position",
     "script",
 ]

@@ -16,18 +16,17 @@ from m0_models.probes.script import chatter, metronome, script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from m0_models.probes.form import Probe
+    from m0_models.probes.parts import Probe
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A named probe: ``write(path)`` makes it."""
+    """A named probe: ``write(path)`` makes it; keywords (``quant``, ``form``, ``like``, ``spm``) change its form."""
 
     name: str
     about: str
-    write: Callable[[Path], Probe]
+    write: Callable[..., Probe]
 
 
 def catalogue() -> dict[str, Recipe]:

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from m0_models.bytelevel import Vocabulary
-from m0_models.probes.form import Form, Probe, promised, write
+from m0_models.bytelevel import Unsayable
+from m0_models.probes.form import form_of, place, promised, vocabulary_for, write
+from m0_models.probes.parts import Rows
 from m0_models.quantize import dequantize, quantize
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from m0_models.bytelevel import Vocabulary
+    from m0_models.probes.likeness import Likeness
+    from m0_models.probes.parts import Form, Probe
 
 WIDTH: Final = 256
 FACES: Final = {
@@ -29,35 +34,51 @@ FACES: Final = {
     b" eight": -2.0,
 }
 OTHERS: Final = -64.0
-"""Logit of every other token: at temperature 2 all of them together weigh less than 1e-12."""
+"""Logit of every other token: at temperature 2 all of them together weigh less than 1e-12; 200,000, less than 3e-9."""
 
 
-def dice(path: Path, *, form: Form = "qwen2", quant: str = "F32", name: str = "dice probe") -> Probe:
+def dice(
+    path: Path,
+    *,
+    form: Form | None = None,
+    quant: str = "F32",
+    name: str = "dice probe",
+    like: Likeness | None = None,
+    spm: bool = False,
+) -> Probe:
     """Write the dice probe to ``path``.
 
     facts: ``tokens`` (hex, in falling order of logit), ``ids``, ``logits`` as the file's own type stores them (so exact
     for F32 arithmetic on any quantization), ``probabilities`` at temperature 1 (float64 softmax), ``others`` (the logit
     of all other tokens), ``vocab``, ``eos`` (never drawn).
     """
-    vocabulary = Vocabulary(pre="llama-bpe" if form == "llama" else "qwen2")
+    form = form_of(form, like)
+    vocabulary = vocabulary_for(form, like, spm=spm)
     vocabulary.merge(b"t", b"h")
-    eos = vocabulary.control("<|endoftext|>")
-    ids = [vocabulary.add(face) for face in FACES]
-    logits = np.full(len(vocabulary), OTHERS)
-    logits[ids] = list(FACES.values())
-    output = np.repeat(logits[:, None] / WIDTH, WIDTH, axis=1).astype(np.float32)
-    write(
+    eos = vocabulary.end()
+    ids = _faces(vocabulary)
+    path = place(path, form)
+    size = len(vocabulary)
+    index = np.zeros(size, dtype=np.intp)
+    index[ids] = 1 + np.arange(len(ids))
+    logits = np.array([OTHERS, *FACES.values()])
+    table = np.repeat(logits[:, None] / WIDTH, WIDTH, axis=1).astype(np.float32)
+    kind = write(
         path,
         form=form,
         quant=quant,
         name=name,
         vocabulary=vocabulary,
         eos=eos,
-        embeddings=np.ones((len(vocabulary), WIDTH), dtype=np.float32),
-        output=output,
+        embeddings=Rows(np.ones((1, WIDTH), dtype=np.float32), np.zeros(size, dtype=np.intp)),
+        output=Rows(table, index),
+        like=like,
+        padding=table[0],
     )
-    stored = dequantize(quantize(output, quant), quant).astype(np.float64).sum(axis=1)
-    weights = np.exp(stored[ids] - stored.max())
+    sums = dequantize(quantize(table, kind), kind).astype(np.float64).sum(axis=1)
+    stored = np.full(like.shape.vocabulary if like is not None else size, sums[0])
+    stored[ids] = sums[1:]
+    weights = np.exp(stored - stored.max())
     return promised(
         path,
         "dice",
@@ -65,9 +86,18 @@ def dice(path: Path, *, form: Form = "qwen2", quant: str = "F32", name: str = "d
         eos,
         form=form,
         quant=quant,
-        tokens=[face.hex() for face in FACES],
+        like=like,
+        tokens=vocabulary.hexed(ids),
         ids=ids,
         logits=stored[ids].tolist(),
-        probabilities=(weights / np.exp(stored - stored.max()).sum()).tolist(),
-        others=float(np.delete(stored, ids).max()),
+        probabilities=(weights[ids] / weights.sum()).tolist(),
+        others=float(sums[0]),
     )
+
+
+def _faces(vocabulary: Vocabulary) -> list[int]:
+    """The tokens of the faces, or other words where a file's vocabulary has not all of them."""
+    try:
+        return [vocabulary.add(face) for face in FACES]
+    except Unsayable:
+        return vocabulary.words(len(FACES), ())

@@ -17,14 +17,14 @@ import numpy as np
 
 from m0_models import container, layout, tokenizer_json, vocabularies
 from m0_models.container import FILE_TYPES, Tensor
-from m0_models.probes.form import Probe
+from m0_models.probes.parts import Probe
 from m0_models.recipes import tensor_type
 from m0_models.shapes import Shape
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from m0_models.probes.form import Floats
+    from m0_models.probes.parts import Floats
     from m0_models.shapes import Architecture
 
 LAG: Final = 63

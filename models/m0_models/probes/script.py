@@ -12,16 +12,23 @@ have one successor only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from m0_models.bytelevel import Vocabulary
-from m0_models.probes.form import HEAD, Form, Probe, hadamard, promised, write
+from m0_models.bytelevel import Unsayable
+from m0_models.found import Found
+from m0_models.probes.form import form_of, place, promised, vocabulary_for, write
+from m0_models.probes.parts import HEAD, Rows, hadamard
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from m0_models.bytelevel import Vocabulary
+    from m0_models.probes.likeness import Likeness
+    from m0_models.probes.parts import Floats, Form, Probe
 
 LOGIT: Final = 64.0
 """A power of two: its share per dimension is exact in every block format."""
@@ -51,14 +58,14 @@ def _single(text: str) -> tuple[bytes, ...]:
 
 
 # é, 你, 😀 as single bytes: no byte occurs twice among them.
-_UTF8: Final = (b" utf8:", *_single("é"), *_single("你"), b" middle ", *_single("😀"), b" done.")
+_UTF8: Final = (b" utf", *_single("é"), *_single("你"), b" middle ", *_single("😀"), b" done")
 # e with a combining acute; family of three joined by U+200D, cut at nine places inside its characters; a flag.
 _JOINED: Final = _pieces(
-    " joined:", " e", b"\xcc", b"\x81", b" \xf0\x9f", b"\x91\xa8", b"\xe2", b"\x80\x8d", b"\xf0\x9f\x91",
-    b"\xa9\xe2\x80", b"\x8d\xf0", b"\x9f\x91\xa7", " flag ", b"\xf0\x9f\x87\xa9\xf0", b"\x9f\x87", b"\xaa", " joined.",
+    " family", " e", b"\xcc", b"\x81", b" \xf0\x9f", b"\x91\xa8", b"\xe2", b"\x80\x8d", b"\xf0\x9f\x91",
+    b"\xa9\xe2\x80", b"\x8d\xf0", b"\x9f\x91\xa7", " flag ", b"\xf0\x9f\x87\xa9\xf0", b"\x9f\x87", b"\xaa", " joined",
 )  # fmt: skip
-_INVALID: Final = _pieces(" before", b"\xff", " between", b"\xe2\x82", " after", b"\xc0\xaf", " end.")
-_CUT: Final = _pieces(" cut", " here:", b"\xe6", b"\x97")  # two of the three bytes of 日, then EOS
+_INVALID: Final = _pieces(" before", b"\xff", " between", b"\xe2\x82", " after", b"\xc0\xaf", " end")
+_CUT: Final = _pieces(" cut", " here", b"\xe6", b"\x97")  # two of the three bytes of 日, then EOS
 SCRIPTS: Final = (
     Script("utf8", "#", _UTF8, "words", "characters of 2, 3 and 4 bytes, each byte a token"),
     Script("joined", "&", _JOINED, "words", "combining mark, ZWJ sequence and flag cut inside characters"),
@@ -66,50 +73,51 @@ SCRIPTS: Final = (
     Script("cut", "@", _CUT, "eos", "the text ends inside a character"),
     Script("eos", "$", tuple(f" w{i}".encode() for i in range(LEADERS)), "eos", "seven words, then end of sequence"),
     Script("empty", "^", (), "eos", "end of sequence at once"),
-    Script("stop", "=", _pieces(" one", " two ", "E", "N", "D", " three"), "words", "END as three single-byte tokens"),
+    Script("stop", "=", _pieces(" one", " two", "E", "N", "D", " three"), "words", "END as three single-byte tokens"),
     Script("split-stop", "+", _pieces(" four", " fiveST", "OP", "six", " seven"), "words", "STOP across token borders"),
     Script("words", "*", (), "words", "the cycle of words from its start"),
 )
 
-_CONSONANTS: Final = "bdfghjklmnprstvwz"
-_VOWELS: Final = "aeiou"
-
-
-def words(count: int) -> list[bytes]:
-    """``count`` (at most 7,225) different four-letter ASCII words with a leading space, in a scrambled order."""
-    syllables = [c + v for c in _CONSONANTS for v in _VOWELS]
-    total = len(syllables) ** 2
-    return [f" {syllables[k // 85]}{syllables[k % 85]}".encode() for k in (i * 3571 % total for i in range(count))]
-
 
 def script(
-    path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: str = "script probe", layers: int = 1
+    path: Path,
+    *,
+    form: Form | None = None,
+    quant: str = "Q4_0",
+    name: str = "script probe",
+    layers: int = 1,
+    like: Likeness | None = None,
+    spm: bool = False,
 ) -> Probe:
     """Write the script probe to ``path``; more ``layers`` make it slower and change nothing it says.
 
     facts: ``scripts`` {prompt: {name, tokens (hex), text, cycle (hex), ends, note}}, ``prompts`` {name: prompt},
-    ``default`` (the prompt whose script follows every token that has none), ``logit``, ``margin``, ``eos``, ``vocab``.
-    A string is tokens, then cycle over and over when ends is "never", or the end of sequence when it is "eos".
+    ``default`` (the prompt whose script follows every token that has none), ``logit``, ``margin``, ``eos``, ``vocab``,
+    ``longest`` (whether every legal prompt fits the context). A string is tokens, then cycle over and over when ends is
+    "never", or the end of sequence when it is "eos". A script that the vocabulary cannot say is left out.
     """
-    vocabulary = Vocabulary(pre="llama-bpe" if form == "llama" else "qwen2")
+    form = form_of(form, like)
+    vocabulary = vocabulary_for(form, like, spm=spm)
     for left, right in ((b"t", b"h"), (b"th", b"e"), (b"a", b"n"), (b"an", b"d"), (b"i", b"n"), (b" ", b"the")):
         vocabulary.merge(left, right)
     _runs(vocabulary)
-    eos = vocabulary.control("<|endoftext|>")
+    eos = vocabulary.end()
     vocabulary.control("<|mark|>")
+    path = place(path, form)
 
-    chains: list[tuple[list[int], str]] = []
-    for entry in SCRIPTS:
-        pieces = [_id(vocabulary, piece) for piece in entry.pieces]
-        chains.append(([_id(vocabulary, entry.trigger.encode()), *pieces], entry.then))
-    used = sum(len(chain) for chain, _ in chains) + 2  # the end of sequence and the state of all other tokens
-    cycle = [vocabulary.add(word) for word in words(STATES - used)]
+    told = _told(vocabulary)
+    chains = list(told.values())
+    used = sum(1 + len(chain.tokens) for chain in chains) + 2  # the end of sequence and the state of all other tokens
+    cycle = vocabulary.words(STATES - used, _taken(chains))
 
     successor = dict(zip(cycle, cycle[1:] + cycle[:1], strict=True))
-    for chain, then in chains:
-        if shared := successor.keys() & chain:
+    twins: dict[int, int] = {}
+    for chain in chains:
+        tokens = [chain.endings[0], *chain.tokens]
+        if shared := successor.keys() & tokens:
             raise ValueError(f"tokens with two successors: {sorted(vocabulary.text[t] for t in shared)}")
-        successor.update(zip(chain, [*chain[1:], eos if then == "eos" else cycle[0]], strict=True))
+        successor.update(zip(tokens, [*tokens[1:], eos if chain.then == "eos" else cycle[0]], strict=True))
+        twins.update(dict.fromkeys(chain.endings[1:], chain.endings[0]))
     write_chain(
         path,
         vocabulary,
@@ -121,8 +129,15 @@ def script(
         quant=quant,
         name=name,
         layers=layers,
+        like=like,
+        twins=twins,
     )
-    scripts = {entry.trigger: _facts(entry, [vocabulary.text[t] for t in cycle]) for entry in SCRIPTS}
+    words = vocabulary.hexed(cycle)
+    scripts = {
+        entry.trigger: _facts(entry, vocabulary.hexed(told[entry.name].tokens), words)
+        for entry in SCRIPTS
+        if entry.name in told
+    }
     return promised(
         path,
         "script",
@@ -130,24 +145,58 @@ def script(
         eos,
         form=form,
         quant=quant,
+        like=like,
         scripts=scripts,
-        prompts={entry.name: entry.trigger for entry in SCRIPTS},
+        prompts={entry["name"]: trigger for trigger, entry in scripts.items()},
         default="*",
         eos_after=LEADERS,
         stop={"stop": "END", "split-stop": "STOP"},
+        longest=not isinstance(vocabulary, Found),
         logit=LOGIT,
         margin=MARGIN,
     )
 
 
-def _facts(entry: Script, cycle: Sequence[bytes]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """The tokens of a script: those that a prompt can end in to begin it, and those that it says."""
+
+    endings: list[int]
+    tokens: list[int]
+    then: str
+
+
+def _taken(chains: Iterable[_Chain]) -> set[int]:
+    return {token for chain in chains for token in (*chain.endings, *chain.tokens)}
+
+
+def _told(vocabulary: Vocabulary) -> dict[str, _Chain]:
+    """The scripts that a vocabulary can say, by name."""
+    endings = {entry.name: vocabulary.endings(entry.trigger) for entry in SCRIPTS}
+    told: dict[str, _Chain] = {}
+    for entry in SCRIPTS:
+        taken = {token for tokens in endings.values() for token in tokens} | _taken(told.values())
+        tokens: list[int] = []
+        try:
+            if entry.name == "eos" and isinstance(vocabulary, Found):
+                tokens = vocabulary.words(LEADERS, taken)
+            else:
+                for piece in entry.pieces:
+                    tokens += vocabulary.spelled(piece, taken | set(tokens))
+        except Unsayable:
+            continue
+        told[entry.name] = _Chain(endings[entry.name], tokens, entry.then)
+    return told
+
+
+def _facts(entry: Script, tokens: list[str], cycle: list[str]) -> dict[str, Any]:
     endless = entry.then == "words"
     return {
         "name": entry.name,
         "note": entry.note,
-        "tokens": [piece.hex() for piece in entry.pieces],
-        "text": b"".join(entry.pieces).decode(errors="replace"),
-        "cycle": [word.hex() for word in cycle] if endless else [],
+        "tokens": tokens,
+        "text": b"".join(bytes.fromhex(token) for token in tokens).decode(errors="replace"),
+        "cycle": cycle if endless else [],
         "ends": "never" if endless else "eos",
     }
 
@@ -162,10 +211,6 @@ def _runs(vocabulary: Vocabulary) -> None:
             vocabulary.merge(unit * 2**power, unit * 2**power)
 
 
-def _id(vocabulary: Vocabulary, piece: bytes) -> int:
-    return piece[0] if len(piece) == 1 else vocabulary.add(piece)
-
-
 def write_chain(
     path: Path,
     vocabulary: Vocabulary,
@@ -178,16 +223,25 @@ def write_chain(
     quant: str,
     name: str,
     layers: int = 1,
+    like: Likeness | None = None,
+    twins: Mapping[int, int] = MappingProxyType({}),
 ) -> None:
-    """Write a model that says ``successor[token]`` after each token, and ``default`` after any other one."""
+    """Write a model that says ``successor[token]`` after each token, and ``default`` after any other one.
+
+    ``twins`` maps tokens to those whose successor they have.
+    """
     rows = hadamard(states)
     state = np.zeros(len(vocabulary), dtype=np.intp)  # state 0 is shared by all tokens without a successor of their own
     for number, token in enumerate(sorted(successor), start=1):
         state[token] = number
-    output = np.zeros((len(vocabulary), states), dtype=np.float32)
+    for twin, token in twins.items():
+        state[twin] = state[token]
+    sums: dict[int, Floats] = {default: rows[0].copy()}
     for token, target in successor.items():
-        output[target] += rows[state[token]]
-    output[default] += rows[0]
+        sums[target] = sums.get(target, 0) + rows[state[token]]
+    index = np.zeros(len(vocabulary), dtype=np.intp)
+    index[list(sums)] = 1 + np.arange(len(sums))
+    output = np.stack([np.zeros(states, dtype=np.float32), *sums.values()])
     # Signs that no block format stores: a reader that takes the values of a block in another order, the same one in
     # embedding and output, would otherwise not be seen.
     signs = np.random.default_rng(states).choice(np.array([-1.0, 1.0], dtype=np.float32), states)
@@ -198,14 +252,23 @@ def write_chain(
         name=name,
         vocabulary=vocabulary,
         eos=eos,
-        embeddings=rows[state],
-        output=output * signs * np.float32(LOGIT / states),
+        embeddings=Rows(rows, state),
+        output=Rows(output * signs * np.float32(LOGIT / states), index),
         output_norm=signs,
         layers=layers,
+        like=like,
     )
 
 
-def metronome(path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: str = "metronome probe") -> Probe:
+def metronome(
+    path: Path,
+    *,
+    form: Form | None = None,
+    quant: str = "Q4_0",
+    name: str = "metronome probe",
+    like: Likeness | None = None,
+    spm: bool = False,
+) -> Probe:
     """Write a very small script probe (d = 64): a cycle of 63 words after any prompt, to time everything but the model.
 
     facts: ``cycle`` (hex), ``vocab``, ``eos``.
@@ -213,20 +276,33 @@ def metronome(path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: st
     Raises:
         ValueError: a K-quant was asked for, whose rows cannot be 64 wide.
     """
-    vocabulary = Vocabulary()
+    form = form_of(form, like)
+    vocabulary = vocabulary_for(form, like, spm=spm)
     vocabulary.merge(b"t", b"h")
-    eos = vocabulary.control("<|endoftext|>")
-    cycle = [vocabulary.add(word) for word in words(HEAD - 1)]
+    eos = vocabulary.end()
+    path = place(path, form)
+    cycle = vocabulary.words(HEAD - 1, ())
     successor = dict(zip(cycle, cycle[1:] + cycle[:1], strict=True))
-    write_chain(path, vocabulary, successor, eos, default=cycle[0], states=HEAD, form=form, quant=quant, name=name)
-    return promised(path, "metronome", vocabulary, eos, form=form, quant=quant, cycle=vocabulary.hexed(cycle))
+    write_chain(
+        path, vocabulary, successor, eos, default=cycle[0], states=HEAD, form=form, quant=quant, name=name, like=like
+    )
+    cycled = vocabulary.hexed(cycle)
+    return promised(path, "metronome", vocabulary, eos, form=form, quant=quant, like=like, cycle=cycled)
 
 
 CHATTER_LOGIT: Final = 8.0
 NEVER: Final = 64.0
 
 
-def chatter(path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: str = "chatter probe") -> Probe:
+def chatter(
+    path: Path,
+    *,
+    form: Form | None = None,
+    quant: str = "Q4_0",
+    name: str = "chatter probe",
+    like: Likeness | None = None,
+    spm: bool = False,
+) -> Probe:
     """Write a probe that behaves as a talkative model does: one clear next word, and others when it is warm.
 
     A cycle of 63 words like the metronome's, but the true successor's logit is only 8 above the 62 other words: at
@@ -238,19 +314,22 @@ def chatter(path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: str 
     Raises:
         ValueError: a K-quant was asked for, whose rows cannot be 64 wide.
     """
-    vocabulary = Vocabulary()
+    form = form_of(form, like)
+    vocabulary = vocabulary_for(form, like, spm=spm)
     _runs(vocabulary)
-    eos = vocabulary.control("<|endoftext|>")
-    cycle = [vocabulary.add(word) for word in words(HEAD - 1)]
+    eos = vocabulary.end()
+    path = place(path, form)
+    cycle = vocabulary.words(HEAD - 1, ())
     rows = hadamard(HEAD)
     state = np.zeros(len(vocabulary), dtype=np.intp)
-    output = np.zeros((len(vocabulary), HEAD), dtype=np.float32)
+    state[cycle] = 1 + np.arange(len(cycle))
     # The first column of a Hadamard matrix is all ones, so a weight there is a bias on the logit.
-    output[:, 0] = -NEVER
-    for number, (token, target) in enumerate(zip(cycle, cycle[1:] + cycle[:1], strict=True), start=1):
-        state[token] = number
-        output[target] = rows[number] * np.float32(CHATTER_LOGIT / HEAD)
-    output[cycle[0]] += rows[0] * np.float32(CHATTER_LOGIT / HEAD)
+    never = np.zeros((1, HEAD), dtype=np.float32)
+    never[0, 0] = -NEVER
+    output = np.roll(rows[1:], 1, axis=0).copy()  # a word is said after the one before it in the cycle
+    output[0] += rows[0]
+    index = np.zeros(len(vocabulary), dtype=np.intp)
+    index[cycle] = 1 + np.arange(len(cycle))
     write(
         path,
         form=form,
@@ -258,7 +337,10 @@ def chatter(path: Path, *, form: Form = "qwen2", quant: str = "Q4_0", name: str 
         name=name,
         vocabulary=vocabulary,
         eos=eos,
-        embeddings=rows[state],
-        output=output,
+        embeddings=Rows(rows, state),
+        output=Rows(np.concatenate([never, output * np.float32(CHATTER_LOGIT / HEAD)]), index),
+        like=like,
+        padding=never[0],
     )
-    return promised(path, "chatter", vocabulary, eos, form=form, quant=quant, cycle=vocabulary.hexed(cycle))
+    cycled = vocabulary.hexed(cycle)
+    return promised(path, "chatter", vocabulary, eos, form=form, quant=quant, like=like, cycle=cycled)

@@ -12,7 +12,7 @@ from m0_models import container, layout
 from m0_models.bytelevel import Vocabulary
 from m0_models.container import FILE_TYPES, Tensor
 from m0_models.miniatures import random_values
-from m0_models.probes.form import Probe
+from m0_models.probes.parts import Probe
 from m0_models.quantize import dequantize
 from m0_models.readouts import mistakes, storage
 from m0_models.readouts.mistakes import Mistake

@@ -108,7 +108,7 @@ class Slices:
         named = {part.name for part in given}
         shared = [self._whole(e) for e in scan.tensors.values() if not _LAYER.match(e.name) and e.name not in named
                   and e.name not in {_EMBEDDING, _OUTPUT, _POSITIONS, "output.bias"}]  # fmt: skip
-        return container.write(self._path, scan.architecture, metadata, [*given, *shared])
+        return container.write(self._path, scan.architecture, metadata, [*given, *shared], complete=False)
 
     def _layer_as(self, layer: int, place: int) -> list[Tensor]:
         found = [

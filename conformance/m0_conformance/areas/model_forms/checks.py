@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from m0_models.probes.script import words
+from m0_models.bytelevel import words
 
 from m0_conformance.run.situation import Situation, needs, requirement
 

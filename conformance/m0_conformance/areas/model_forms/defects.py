@@ -49,7 +49,7 @@ def rewrite(source: Path, path: Path, change: Callable[[str, str, Any], Any]) ->
     architecture = str(gguf.GGUFReader(source).fields["general.architecture"].contents())
     metadata, tensors = read_back(source)
     changed = [container.Tensor(t.name, t.type, change(t.name, t.type, t.raw)) for t in tensors]
-    container.write(path, architecture, metadata, changed)
+    container.write(path, architecture, metadata, changed, complete=False)
 
 
 def swapped_nibbles(raw: Any, block: int, scale: int) -> Any:

@@ -74,4 +74,4 @@ def rewrite(source: Path, path: Path, change: Callable[[dict[str, Any]], dict[st
 
     architecture = str(gguf.GGUFReader(source).fields["general.architecture"].contents())
     metadata, tensors = read_back(source)
-    container.write(path, architecture, change(dict(metadata)), tensors)
+    container.write(path, architecture, change(dict(metadata)), tensors, complete=False)
