@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from m0_conformance.run.proof import proof_of
 from m0_conformance.run.pytest_session import collect_checks
+from m0_conformance.saboteur.pairs import conditional, invisible, pairs, rules, without
+from m0_conformance.spec.kill_matrix import recorded
 from m0_conformance.spec.registry import load_registry
 from mkdocs.structure.files import File, Files
 
@@ -26,7 +28,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     registry = load_registry()
     checks = collect_checks()
-    pages = {"requirements/index.md": index(registry), "reference/commands.md": commands()}
+    pages = {
+        "requirements/index.md": index(registry),
+        "reference/commands.md": commands(),
+        "reference/conditional-defects.md": conditional_defects(),
+    }
     for requirement in registry.requirements.values():
         pages[f"requirements/{requirement.id}.md"] = page(registry, requirement, checks)
     for name, text in pages.items():
@@ -82,6 +88,28 @@ def clause_section(registry: Registry, clause: Clause, proved: dict[str, list[st
         f"| {kind} | {'<br>'.join(cell(entry) for entry in entries)} |" for kind, entries in proved.items() if entries
     ]
     return [*lines, ""]
+
+
+def conditional_defects() -> str:
+    """The catalogue of conditional defects: what is in it, what was missed, what is left out and why."""
+    before = recorded()
+    caught, missed = ([name for name, was in before.items() if was is found] for found in (True, False))
+    lines = ["# Conditional defects", "", f"{len(conditional())} of {len(pairs())} pairs that the groups name. "]
+    lines[-1] += f"Ever drawn: {len(before)}; caught when last drawn: {len(caught)}."
+    lines += ["", "| Group | About | Actions | Pairs |", "|---|---|---|---|"]
+    for name, group in rules()["groups"].items():
+        count = sum(pair.group == name for pair in conditional().values())
+        lines.append(f"| {name} | {cell(group['about'])} | {cell(', '.join(group['defects']))} | {count} |")
+    lines += ["", "## Missed when last drawn", "", "| Conditional defect | Argued to be invisible |", "|---|---|"]
+    lines += [f"| {cell(name)} | {cell(invisible(name))} |" for name in missed]
+    lines += ["", "## Pairs left out", "", "| Actions | Conditions | Why |", "|---|---|---|"]
+    lines += [
+        f"| {cell(', '.join(rule['defects']))} | {cell(', '.join(rule['conditions']))} | {cell(rule['why'])} |"
+        for rule in rules()["cannot"]
+    ]
+    lines += ["", "## Defects without a conditional form", "", "| Defect | Why |", "|---|---|"]
+    lines += [f"| {cell(name)} | {cell(why)} |" for name, why in without().items()]
+    return "\n".join([*lines, ""])
 
 
 def commands() -> str:

@@ -50,7 +50,23 @@ def kill_matrix(report: Report) -> Json | None:
         "columns": len(columns),
         "caught": sum(d["caught"] for d in matrix["defects"]),
         "flagged": sum(o["flagged"] for o in matrix["oddities"]),
+        "conditional": _conditional(matrix.get("conditional")),
+        "record": matrix.get("record", {"caught": [], "missed": []}),
         "defects": [{**defect, "strip": _strip(defect, columns)} for defect in matrix["defects"]],
+    }
+
+
+def _conditional(found: Json | None) -> Json | None:
+    """The sample of conditional defects, those that were missed and those argued invisible apart."""
+    if not found:
+        return None
+    seen = [d for d in found["drawn"] if not d["invisible"]]
+    return {
+        **found,
+        "seen": seen,
+        "caught": sum(d["caught"] for d in seen),
+        "missed": [d for d in seen if not d["caught"]],
+        "invisible": [d for d in found["drawn"] if d["invisible"]],
     }
 
 

@@ -100,7 +100,12 @@ def _suite(report: Report) -> str:
     test = suite["selftest"]
     proof = (
         f"self-test caught {test['killed']}/{test['defects']} defects, "
-        f"flagged {test['benign_flagged']}/{test['benign']} oddities"
+        + (
+            f"{test['conditional_caught']}/{test['conditional_drawn']} conditional ones, "
+            if "conditional_caught" in test
+            else ""
+        )
+        + f"flagged {test['benign_flagged']}/{test['benign']} oddities"
         if test
         else "suite unverified: no self-test result"
     )

@@ -326,7 +326,15 @@ def document(kind: str, requirements: list[dict[str, Any]], stored: dict[str, st
             "version": "0.1.0",
             "registry_sha": registry.digest,
             "testset_sha": "b2" * 32,
-            "selftest": {"killed": 83, "defects": 84, "benign_flagged": 0, "benign": 27},
+            "selftest": {
+                "killed": 83,
+                "defects": 84,
+                "benign_flagged": 0,
+                "benign": 27,
+                "conditional_caught": 8,
+                "conditional_drawn": 9,
+                "conditional_catalogue": 4000,
+            },
         },
         "spec": {
             "repository": registry.spec.repository,
@@ -401,10 +409,24 @@ def kill_matrix(names: list[str]) -> dict[str, Any]:
         {"id": f"oddity-{n:02d}", "what": f"unusual but conforming behaviour {n}", "failed": [], "flagged": False}
         for n in range(27)
     ]
+    drawn = [
+        {
+            "id": f"defect-{n:02d}@turn=later",
+            "what": f"seeded fault number {n}. Only where this holds: it is the worker's third job or a later one.",
+            "kills": [names[n * 2]],
+            "failed": [] if n in {4, 9} else [names[n * 2]],
+            "acted": n != 4,
+            "caught": n not in {4, 9},
+            "invisible": "nobody outside sees which buffer was used" if n == 9 else None,
+        }
+        for n in range(10)
+    ]
     return {
         "baseline": "green",
         "duration_s": 212.0,
         "defects": defects,
+        "conditional": {"catalogue": 4000, "left_out": 300, "seed": 7, "drawn": drawn},
+        "record": {"caught": [row["id"] for row in drawn if row["caught"]], "missed": ["defect-04@turn=later"]},
         "oddities": oddities,
         "unfalsified": [{"clause": names[3], "reason": "no wire defect can fake a second model file"}],
     }

@@ -54,6 +54,16 @@ def test_a_good_report_holds_no_failure(good: Made) -> None:
     assert "Conformant" in good.html
 
 
+def test_missed_conditional_defects_are_named_and_caught_ones_counted(bad: Made) -> None:
+    section = bad.html[bad.html.index('id="kill-matrix"') :]
+    assert "8 of 9 caught, drawn by seed 7 from 4000; 8 of 9 ever drawn" in section
+    assert "Missed: 1" in section
+    assert "defect-04@turn=later" in section
+    assert "defect-05@turn=later" not in section
+    assert "Argued to be invisible: 1" in section
+    assert "caught 83 of 84 seeded defects and 8 of 9 conditional ones" in bad.html
+
+
 def test_a_report_without_recordings_or_kill_matrix_still_reads(bad: Made) -> None:
     report = seal(
         {**bad.report, "kill_matrix": None, "readings": [], "suite": {**bad.report["suite"], "selftest": None}}
