@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from m0_conformance.recording import client
-from m0_conformance.saboteur.catalogue import catalogue
+from m0_conformance.saboteur.catalogue import Truth, catalogue
 from m0_conformance.saboteur.conditional import Conditional
 from m0_conformance.saboteur.defect import Defect, Exit
 from m0_conformance.saboteur.pairs import find_conditional
@@ -177,8 +177,14 @@ def main() -> int:
     defect = kind()
     if options.tally is not None and isinstance(defect, Conditional):
         defect.tally = Tally(options.tally)
+    command = shlex.split(options.worker)
     try:
-        code = asyncio.run(perform(defect, shlex.split(options.worker), arguments))
+        if kind.hooks() == {"arguments"}:
+            arguments = asyncio.run(defect.arguments(arguments))
+            if not getattr(defect, "keeps_file", False):
+                os.execvp(command[0], [*command, *arguments])  # noqa: S606 - nothing else is a lie: the worker in our place
+            kind, defect = Truth, Truth()
+        code = asyncio.run(perform(defect, command, arguments))
     except Exit as wish:
         for line in wish.lines:
             sys.stderr.write(line + "\n")

@@ -8,6 +8,7 @@ One object serves one worker process, so a defect may keep state between request
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -118,6 +119,11 @@ class Defect:
         """The file that holds it, below this package."""
         return cls.file or cls.__module__.partition(".")[2].replace(".", "/") + ".py"
 
+    @classmethod
+    def hooks(cls) -> set[str]:
+        """The hooks at which it may lie."""
+        return {name for name in HOOKS if getattr(cls, name) is not getattr(Defect, name)}
+
     # ---- the process ----------------------------------------------------------------------------------------------
 
     async def arguments(self, argv: list[str]) -> list[str]:
@@ -190,6 +196,9 @@ class Defect:
     def client_left(self, request: Request) -> bool:
         """The client went away; True lets the worker know."""
         return True
+
+
+HOOKS = tuple(name for name, value in vars(Defect).items() if inspect.isfunction(value) and not name.startswith("_"))
 
 
 class Exit(Exception):  # noqa: N818 - a wish, not an error

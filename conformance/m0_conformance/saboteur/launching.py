@@ -59,6 +59,11 @@ class Launched(Defect):
         """The worker serves the probe that is slow to load."""
         return self.model.is_file() and DEEP_BYTES < self.model.stat().st_size < 2 * DEEP_BYTES
 
+    @property
+    def keeps_file(self) -> bool:
+        """The worker serves a file that goes with this process."""
+        return self._scratch is not None
+
     def other_file(self, write: Callable[[Path], object]) -> str:
         """Path of a file that `write` made; it lives as long as this process."""
         if self._scratch is None:

@@ -53,7 +53,9 @@ def options_of(defect: type[Defect], worker: str, folder: Path, *, full: bool) -
     command = shlex.join(
         [sys.executable, "-P", "-m", "m0_conformance.saboteur", "--defect", defect.name, *tally, "--worker", worker]
     )
-    chosen = dict.fromkeys((*defect.kills, *defect.of_condition, *defect.watch, *SENTINELS))
+    # What lies about arguments alone is gone before the worker serves: its streams are its own.
+    sentinels = () if defect.hooks() == {"arguments"} else SENTINELS
+    chosen = dict.fromkeys((*defect.kills, *defect.of_condition, *defect.watch, *sentinels))
     wanted = [] if full else list(chosen)
     return RunOptions(worker_command=command, report_dir=folder, profile="m0-process", requirement=wanted)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,3 +77,14 @@ def test_every_name_leads_to_its_class() -> None:
     assert all(find(name) is kind for name, kind in known.items())
     assert find("truth") is Truth
     assert find("no such defect") is None
+
+
+def test_who_lies_about_arguments_alone_gives_its_place_to_the_worker() -> None:
+    """One process less for each start: nothing is left to lie about."""
+    tell = "import os, sys; print(os.getpid(), sys.argv[-1])"
+    words = [sys.executable, "-P", "-m", "m0_conformance.saboteur", "--defect", "gpu-device-clamped"]
+    started = subprocess.Popen(
+        [*words, "--worker", f"{sys.executable} -c '{tell}'", "--gpu-device", "99"], stdout=subprocess.PIPE, text=True
+    )
+    said, _ = started.communicate(timeout=30)
+    assert said.split() == [str(started.pid), "0"]

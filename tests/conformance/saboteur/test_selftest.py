@@ -12,6 +12,7 @@ from m0_conformance.run.options import RunOptions
 from m0_conformance.saboteur import runner
 from m0_conformance.saboteur.catalogue import catalogue
 from m0_conformance.saboteur.defect import Defect
+from m0_conformance.saboteur.pairs import find_conditional
 from m0_conformance.saboteur.proxy import FAULT
 from m0_conformance.saboteur.result import Result, ended_by_itself, trouble
 from m0_conformance.saboteur.selftest import SENTINELS, gaps, options_of
@@ -133,6 +134,14 @@ def test_a_run_holds_the_checks_of_its_clauses_and_the_sentinels(tmp_path: Path)
     assert chosen.requirement == ["M0-W-1312/token-index", *SENTINELS]
     assert "--defect index-gap" in (chosen.worker_command or "")
     assert options_of(catalogue()["index-gap"], "worker", tmp_path, full=True).requirement == []
+    assert options_of(catalogue()["gguf-magic-ignored"], "worker", tmp_path, full=False).requirement == [
+        "M0-W-1210/magic"
+    ], "its streams are the worker's own"
+    under = find_conditional("index-gap@after=cancel")
+    assert under is not None
+    chosen = options_of(under, "worker", tmp_path / "run", full=False)
+    assert "M0-W-1330/next-job" in chosen.requirement
+    assert f"--tally {tmp_path / 'run.tally'}" in (chosen.worker_command or "")
 
 
 # ---- the matrix ---------------------------------------------------------------------------------------------------
