@@ -28,6 +28,7 @@ class RunOptions:
     start_timeout: float = 60.0
     disputes: Disputes = "strict"
     requirement: list[str] = field(default_factory=list)
+    repeats: list[str] | None = None
     expected: Path | None = None
     allow_destructive: bool = False
     allow_partial: bool = False
@@ -74,6 +75,13 @@ def add_options(add: Callable[..., Any]) -> None:
     add("--start-timeout", metavar="S", type=_positive, default=plain.start_timeout, help="longest start-up")
     add("--disputes", choices=("strict", "lenient", "report"), default="strict", help="how disputed points are judged")
     add("--requirement", metavar="GLOB", action="append", default=[], help="only checks of matching ids; repeatable")
+    add(
+        "--repeats",
+        metavar="GLOB",
+        action="append",
+        default=None,
+        help="repeat under other conditions only checks of matching ids; repeatable; `none` repeats none; default: all",
+    )
     add("--expected", metavar="FILE", type=Path, default=None, help="expected failures (TOML)")
     add("--allow-destructive", action="store_true", help="with --worker-url: also checks that end the worker")
     add("--allow-partial", action="store_true", help="a PARTIAL verdict exits 0")

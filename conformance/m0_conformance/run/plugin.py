@@ -152,7 +152,7 @@ def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
     if state.run.options.real_model is None:
         items[:] = [item for item in items if "real-model" not in needs_of(item)]
     state.run.collected = {check_name(item): clauses_of(item) for item in items}
-    kept = [item for item in items if state.run.wanted(clauses_of(item))]
+    kept = [item for item in items if state.run.wanted(check_name(item), clauses_of(item))]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     groups: dict[LaunchKey, int] = {DEFAULT_LAUNCH: 0}
     for item in kept:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from m0_conformance.run.options import RunOptions
 
 SUITE = "m0-conformance"
+REPEATS = "conditions::"
+"""Begins the names of checks that repeat others under other conditions."""
 EXIT_CONFORMANT, EXIT_DEVIATION, EXIT_USAGE, EXIT_OPEN = 0, 1, 2, 3
 
 
@@ -119,14 +121,12 @@ class Run:
 
     # ---- during the run ---------------------------------------------------------------------------------------
 
-    def wanted(self, clauses: Sequence[str]) -> bool:
+    def wanted(self, check: str, clauses: Sequence[str]) -> bool:
         """Whether a check of these clauses belongs to this run."""
-        globs = self.options.requirement
-        if globs and not any(
-            fnmatch.fnmatchcase(clause, glob) or fnmatch.fnmatchcase(clause.split("/")[0], glob)
-            for clause in clauses
-            for glob in globs
-        ):
+        asked = [self.options.requirement] if self.options.requirement else []
+        if self.options.repeats is not None and check.startswith(REPEATS):
+            asked = [self.options.repeats]
+        if any(not any(_matches(clause, globs) for clause in clauses) for globs in asked):
             return False
         inside = {
             clause.id for clause in (*self.registry.in_profile(self.profile), *self.registry.in_profile("m1-preview"))
@@ -203,7 +203,7 @@ class Run:
             expected_checks=frozen_checks(self.profile),
             known_checks=frozen_checks(ANY) or frozenset(),
             renamed=renamed(),
-            filtered=bool(self.options.requirement),
+            filtered=bool(self.options.requirement) or self.options.repeats is not None,
             interrupted=interrupted,
             kill_matrix=matrix,
             reports=str(self.options.report_dir),
@@ -223,6 +223,11 @@ class Run:
         self.report = write_report(outcome.report, self.options.report_dir / "report.json")
         self.store.footer(verdict=outcome.verdict, digest=self.report["digest"])
         return exit_code(outcome, self.ledger, allow_partial=self.options.allow_partial)
+
+
+def _matches(clause: str, globs: Sequence[str]) -> bool:
+    """Whether a clause, or its requirement, is asked for."""
+    return any(fnmatch.fnmatchcase(name, glob) for name in (clause, clause.split("/", maxsplit=1)[0]) for glob in globs)
 
 
 def _check_real_model(options: RunOptions) -> None:

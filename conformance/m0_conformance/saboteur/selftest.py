@@ -57,7 +57,11 @@ def options_of(defect: type[Defect], worker: str, folder: Path, *, full: bool) -
     sentinels = () if defect.hooks() == {"arguments"} else SENTINELS
     chosen = dict.fromkeys((*defect.kills, *defect.of_condition, *defect.watch, *sentinels))
     wanted = [] if full else list(chosen)
-    return RunOptions(worker_command=command, report_dir=folder, profile="m0-process", requirement=wanted)
+    # A defect that lies to every job is seen without other conditions; a conditional one where its own clauses are.
+    repeats = None if full else [*defect.kills] if defect.condition else ["none"]
+    return RunOptions(
+        worker_command=command, report_dir=folder, profile="m0-process", requirement=wanted, repeats=repeats
+    )
 
 
 def gaps(registry: Registry, kinds: Sequence[type[Defect]]) -> list[str]:

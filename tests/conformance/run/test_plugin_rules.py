@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from m0_conformance.judging.judge import judged_clauses, load_all
+from m0_conformance.run.options import RunOptions
 from m0_conformance.run.pytest_session import CHECKS, collect_checks
+from m0_conformance.run.session import Run
 from m0_conformance.spec.check_sets import FrozenError, freeze, frozen_checks, members
 from m0_conformance.spec.registry import load_registry
 
@@ -73,3 +75,22 @@ def test_a_frozen_set_is_read_back_and_a_changed_one_refused(tmp_path: Path) -> 
     path.write_text(path.read_text().replace('"b"', '"c"'))
     with pytest.raises(FrozenError, match="digest"):
         frozen_checks("m0-wire", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("requirement", "repeats", "check", "wanted"),
+    [
+        ([], None, "conditions::test_x[1]", True),
+        ([], ["none"], "conditions::test_x[1]", False),
+        ([], ["none"], "events::test_x", True),
+        (["M0-W-1330"], ["M0-W-1312/token-*"], "conditions::test_x[1]", True),
+        (["M0-W-1330"], ["M0-W-1312/token-*"], "events::test_x", False),
+        (["M0-W-1312"], None, "conditions::test_x[1]", True),
+        (["M0-W-1312"], ["M0-W-1330"], "conditions::test_x[1]", False),
+    ],
+)
+def test_repeats_under_other_conditions_are_chosen_by_themselves(
+    tmp_path: Path, requirement: list[str], repeats: list[str] | None, check: str, wanted: bool
+) -> None:
+    options = RunOptions(worker_url="http://127.0.0.1:9", report_dir=tmp_path, requirement=requirement, repeats=repeats)
+    assert Run.begin(options).wanted(check, ["M0-W-1312/token-index"]) is wanted

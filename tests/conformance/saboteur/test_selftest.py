@@ -132,6 +132,7 @@ def test_oddities_are_looked_at_by_more_than_the_sentinels() -> None:
 def test_a_run_holds_the_checks_of_its_clauses_and_the_sentinels(tmp_path: Path) -> None:
     chosen = options_of(catalogue()["index-gap"], "worker", tmp_path, full=False)
     assert chosen.requirement == ["M0-W-1312/token-index", *SENTINELS]
+    assert chosen.repeats == ["none"]
     assert "--defect index-gap" in (chosen.worker_command or "")
     assert options_of(catalogue()["index-gap"], "worker", tmp_path, full=True).requirement == []
     assert options_of(catalogue()["gguf-magic-ignored"], "worker", tmp_path, full=False).requirement == [
@@ -141,6 +142,7 @@ def test_a_run_holds_the_checks_of_its_clauses_and_the_sentinels(tmp_path: Path)
     assert under is not None
     chosen = options_of(under, "worker", tmp_path / "run", full=False)
     assert "M0-W-1330/next-job" in chosen.requirement
+    assert chosen.repeats == ["M0-W-1312/token-index"]
     assert f"--tally {tmp_path / 'run.tally'}" in (chosen.worker_command or "")
 
 
