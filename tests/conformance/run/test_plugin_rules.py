@@ -93,4 +93,6 @@ def test_repeats_under_other_conditions_are_chosen_by_themselves(
     tmp_path: Path, requirement: list[str], repeats: list[str] | None, check: str, wanted: bool
 ) -> None:
     options = RunOptions(worker_url="http://127.0.0.1:9", report_dir=tmp_path, requirement=requirement, repeats=repeats)
-    assert Run.begin(options).wanted(check, ["M0-W-1312/token-index"]) is wanted
+    run = Run.begin(options)
+    run.store.close()
+    assert run.wanted(check, ["M0-W-1312/token-index"]) is wanted
