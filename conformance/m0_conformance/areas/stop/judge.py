@@ -9,13 +9,22 @@ from m0_conformance.judging import Findings, Recording, Stream, fail, judge, not
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from m0_conformance.recording.transcript import Json
+
 
 def _plain(recording: Recording, stream: Stream) -> str | None:
-    """The text of the same request without stop strings."""
-    for other in streams(recording, "unstopped"):
-        if other.request.get("prompt") == stream.request.get("prompt") and other.terminal is not None:
-            return other.text
-    return None
+    """The text of the same request without stop strings; where nothing else was asked, of the same prompt."""
+    others = [
+        other
+        for other in streams(recording, "unstopped")
+        if other.request.get("prompt") == stream.request.get("prompt") and other.terminal is not None
+    ]
+    same = [other for other in others if _but_stop(other) == _but_stop(stream)]
+    return (same or others)[0].text if others else None
+
+
+def _but_stop(stream: Stream) -> dict[str, Json]:
+    return {name: value for name, value in stream.request.items() if name not in {"job_id", "stop"}}
 
 
 def _cases(recording: Recording, *labels: str) -> Iterator[tuple[Stream, str, str, int]]:
