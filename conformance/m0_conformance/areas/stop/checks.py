@@ -78,7 +78,7 @@ TOGETHER = (
 """Several at once, which overlap or begin like one that never comes."""
 FAR = 160
 """Tokens, of which a stop string ends the job near the hundredth."""
-DRAWN = ({"temperature": 1.0, "seed": 2**64 - 1}, {"temperature": 0.7, "top_k": 40, "repetition_penalty": 1.1})
+DRAWN = {"temperature": 1.0, "seed": 2**64 - 1, "top_k": 40, "repetition_penalty": 1.1}
 
 
 @requirement(
@@ -92,7 +92,7 @@ DRAWN = ({"temperature": 1.0, "seed": 2**64 - 1}, {"temperature": 0.7, "top_k": 
 async def test_stop_strings_of_every_shape(situation: Situation) -> None:
     """Long, at the beginning, at the end, far on, of several bytes, several at once, nearly there; greedy and drawn."""
     promised = scripts(situation)
-    for number, sampling in enumerate(({"temperature": 0.0}, *DRAWN)):
+    for number, sampling in enumerate(({"temperature": 0.0}, DRAWN)):
         for name in ("stop", "utf8", "joined", "eos"):
             fields = {"prompt": promised[name]["prompt"], "max_tokens": 24, **sampling}
             await situation.execute("unstopped", **fields)
