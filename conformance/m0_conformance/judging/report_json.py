@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
+from m0_conformance.judging.causes import causes_of
 from m0_conformance.judging.finding import Finding, Status, worst
 from m0_conformance.recording.repro import curl_line, replay_line
 from m0_conformance.spec.registry import Disposition, Level, Registry, Requirement
@@ -29,6 +30,7 @@ def report_of(
 ) -> dict[str, Json]:
     """The whole report but for its digest."""
     requirements = []
+    seconds = _clause_seconds(recordings)
     by_status: Counter[str] = Counter()
     for requirement in registry.requirements.values():
         status, reason = requirement_status(requirement, results)
@@ -41,7 +43,10 @@ def report_of(
             "scope": requirement.scope,
             "status": status.value,
             "reason": reason,
-            "clauses": [_clause_json(results[clause.id], recordings, facts) for clause in requirement.clauses],
+            "clauses": [
+                _clause_json(results[clause.id], recordings, facts, seconds.get(clause.id, 0.0))
+                for clause in requirement.clauses
+            ],
         })  # fmt: skip
     following = registry.profiles[facts.profile].next
     return {
@@ -70,6 +75,7 @@ def report_of(
             "by_status": dict(by_status),
             "by_disposition": dict(Counter(clause.status.value for clause in registry.clauses.values())),
         },
+        "causes": _causes(registry, results, recordings, facts),
         "requirements": requirements,
         "readings": _readings(registry, results),
         "kill_matrix": facts.kill_matrix,
@@ -86,7 +92,9 @@ def _by_level(registry: Registry, results: Mapping[str, ClauseResult], profile: 
     return {level: dict(counter) for level, counter in counts.items()}
 
 
-def _clause_json(result: ClauseResult, recordings: Mapping[str, Recording], facts: RunFacts) -> dict[str, Json]:
+def _clause_json(
+    result: ClauseResult, recordings: Mapping[str, Recording], facts: RunFacts, seconds: float
+) -> dict[str, Json]:
     clause = result.clause
     reason = result.reason
     if reason is None and result.status is not Status.PASS:
@@ -100,9 +108,43 @@ def _clause_json(result: ClauseResult, recordings: Mapping[str, Recording], fact
         "observable": clause.observable.value,
         "disposition": clause.status.value,
         "profile": clause.profile,
+        "seconds": round(seconds, 3),
         "evidence": result.evidence,
         "findings": [_finding_json(finding, recordings, facts) for finding in _shown(result.findings)],
     }
+
+
+def _causes(
+    registry: Registry, results: Mapping[str, ClauseResult], recordings: Mapping[str, Recording], facts: RunFacts
+) -> list[dict[str, Json]]:
+    """What to mend first, each with its clauses and one finding that shows it."""
+    titles = {requirement.id: requirement.title for requirement in registry.requirements.values()}
+    return [
+        {
+            "name": cause.name,
+            "says": cause.says,
+            "mend": cause.mend,
+            "clauses": cause.clauses,
+            "findings": cause.findings,
+            "example": None if cause.example is None else _finding_json(cause.example, recordings, facts),
+        }
+        for cause in causes_of(results, titles)
+    ]
+
+
+def _clause_seconds(recordings: Mapping[str, Recording]) -> dict[str, float]:
+    """How long each clause's checks took, as their exchanges show; a check's time is shared out among its clauses."""
+    found: dict[str, float] = defaultdict(float)
+    for recording in recordings.values():
+        ends = [exchange.t0 + (exchange.closed_at or 0.0) for exchange in recording.exchanges]
+        own = [launch for launch in recording.launches if not launch.shared]
+        ends += [launch.t0 + launch.exited_at for launch in own if launch.exited_at]
+        starts = [exchange.t0 for exchange in recording.exchanges]
+        starts += [launch.t0 for launch in own]
+        took = max(ends, default=0.0) - min(starts, default=0.0)
+        for clause in recording.clauses:
+            found[clause] += max(took, 0.0) / len(recording.clauses)
+    return found
 
 
 def _shown(findings: Sequence[Finding]) -> list[Finding]:

@@ -85,6 +85,7 @@ class PageContext:
             "by_status": view.ordered(report["summary"]["by_status"]),
             "areas": self.areas(),
             "attention": [(problem, problems.headline(report, problem)) for problem in attention[:_ATTENTION]],
+            "causes": problems.causes(report),
             "attention_more": max(len(attention) - _ATTENTION, 0),
             "present": list(view.ordered(_clause_statuses(report))),
             "profiles": [*view.LADDER, *(["m1-preview"] if view.preview(report) else [])],

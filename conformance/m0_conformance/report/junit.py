@@ -38,7 +38,8 @@ def render_junit(report: Report) -> str:
         counts = Counter(_OUTCOME.get(clause["status"], "passed") for clause in requirement["clauses"])
         totals += counts
         name = f"{requirement['id']} {clean(requirement['title'])}"
-        suite = ET.SubElement(root, "testsuite", {"name": name, **_numbers(counts), "time": "0"})
+        took = sum(clause.get("seconds", 0.0) for clause in requirement["clauses"])
+        suite = ET.SubElement(root, "testsuite", {"name": name, **_numbers(counts), "time": f"{took:.3f}"})
         for clause in requirement["clauses"]:
             _case(suite, requirement, clause)
     root.attrib.update(_numbers(totals))
@@ -72,7 +73,8 @@ def _numbers(counts: Counter[str]) -> dict[str, str]:
 
 
 def _case(suite: ET.Element, requirement: Json, clause: Json) -> None:
-    case = ET.SubElement(suite, "testcase", classname=requirement["id"], name=clause["id"], time="0")
+    case = ET.SubElement(suite, "testcase", classname=requirement["id"], name=clause["id"])
+    case.set("time", f"{clause.get('seconds', 0.0):.3f}")
     outcome = _OUTCOME.get(clause["status"])
     findings = clause["findings"]
     message = clean(findings[0]["message"] if findings else clause["reason"] or clause["text"])

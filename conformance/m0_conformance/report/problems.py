@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from m0_conformance.report.view import all_clauses, in_force, outranks, profiles_within
@@ -35,11 +36,24 @@ class Problem:
         return str(self.finding["status"])
 
 
+def asked_for(report: Report, clause: str) -> bool:
+    """Whether --requirement named this clause; without that option every clause was asked for."""
+    globs = report["run"]["options"].get("requirement") or []
+    return not globs or any(fnmatchcase(clause, glob) or fnmatchcase(clause.partition("/")[0], glob) for glob in globs)
+
+
+def causes(report: Report) -> list[Json]:
+    """What to mend first, of what was asked for; none for a report that was written before there were causes."""
+    return [cause for cause in report.get("causes") or [] if any(asked_for(report, name) for name in cause["clauses"])]
+
+
 def attention(report: Report) -> list[Problem]:
     """Everything a reader must look at, each once: what gates first, then worst first, then in the report's order."""
     judged = profiles_within(report["profile"])
     found = []
     for requirement, clause in all_clauses(report):
+        if not asked_for(report, clause["id"]):
+            continue
         gating = in_force(clause) and clause["profile"] in judged
         bad = [finding for finding in clause["findings"] if finding["status"] in BAD]
         same: dict[tuple[str, str], list[Json]] = {}

@@ -25,6 +25,9 @@ ALIKE = 3
 """More clauses than this that are blocked by the same cause are told in one line."""
 FULL = 20
 """Failures shown in full; the others in one line each."""
+FULL_BESIDE_CAUSES = 3
+"""The same where causes with their requests stand above them."""
+SHOWN_CLAUSES = 4
 _STYLES = {
     "FAIL": "bold red",
     "ERROR": "bold magenta",
@@ -64,9 +67,11 @@ def lines(report: Report, *, full: int = FULL) -> Iterator[tuple[str, str]]:
     for sentence in view.summary_sentences(report):
         yield f"  {one_line(redact(sentence), 600)}", ""
     yield f"  {_suite(report)}", "bright_black"
+    yield from _causes(report)
     found, shared = _apart(problems.attention(report))
     told = [problem for problem in found if problem.gating and problem.status != "WARN"]
     brief = [problem for problem in found if not problem.gating or problem.status == "WARN"]
+    full = min(full, FULL_BESIDE_CAUSES) if problems.causes(report) else full
     for problem in told[:full]:
         yield "", ""
         yield from _problem(report, problem)
@@ -85,6 +90,30 @@ def lines(report: Report, *, full: int = FULL) -> Iterator[tuple[str, str]]:
         yield "", ""
         observed = ", ".join(f"{reading['name']} {one_line(reading['observed'], 60)}" for reading in readings)
         yield f"readings followed where strict mode has no default or another one: {observed}", "bright_black"
+
+
+def _causes(report: Report) -> Iterator[tuple[str, str]]:
+    """What to mend first, each cause with its clauses and one request that shows it."""
+    causes = problems.causes(report)
+    if not causes:
+        return
+    yield "", ""
+    yield "what to mend first", "bold"
+    for number, cause in enumerate(causes, 1):
+        yield f"{number:>3} {one_line(redact(cause['says']), 200)}  ({_clauses(cause)})", "bold red"
+        yield f"    {one_line(redact(cause['mend']), 300)}", ""
+        example = cause["example"]
+        if example and example["actual"]:
+            yield f"    seen      {one_line(redact(example['actual']), 160)}", ""
+        if example and example["curl"]:
+            yield f"    {one_line(redact(example['curl']), 600)}", "cyan"
+
+
+def _clauses(cause: Json) -> str:
+    names = cause["clauses"]
+    times = f", {cause['findings']} times" if cause["findings"] > len(names) else ""
+    more = f" and {len(names) - SHOWN_CLAUSES} more" if len(names) > SHOWN_CLAUSES else ""
+    return ", ".join(names[:SHOWN_CLAUSES]) + more + times
 
 
 def _apart(found: list[Problem]) -> tuple[list[Problem], Counter[str]]:

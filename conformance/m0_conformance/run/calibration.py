@@ -32,6 +32,8 @@ FORMS: Final[tuple[dict[str, Any], ...]] = (
 class Calibration:
     """How to ask this worker, and what to expect of its pace."""
 
+    hurry: float = 1.0
+    """How much shorter than usual the jobs are that only have to last a while (--fast)."""
     form: dict[str, Any] = field(default_factory=dict)
     """Fields that every request carries unless a check says otherwise."""
     rendering: Rendering = PLAIN
@@ -60,7 +62,11 @@ class Calibration:
 
     def tokens_in(self, seconds: float) -> int:
         """About how many tokens a job makes in so long."""
-        return int(max(0.0, seconds - self.first_s * (not self.together)) / max(self.token_s, 1e-6))
+        return int(max(0.0, seconds / self.hurry - self.first_s * (not self.together)) / max(self.token_s, 1e-6))
+
+    def shorter(self, usual: int, least: int, seconds: float) -> int:
+        """So many tokens as usual, or what fits into so many seconds, but not fewer than the least that tell."""
+        return max(least, min(usual, self.tokens_in(seconds)))
 
     def as_json(self) -> dict[str, Json]:
         """For a recording's settings."""

@@ -36,6 +36,8 @@ class RunOptions:
     max_examples: int = 25
     gpu_device: int = 0
     real_model: Path | None = None
+    budget: float | None = None
+    fast: bool = False
 
     @classmethod
     def of(cls, namespace: Any) -> RunOptions:
@@ -94,6 +96,14 @@ def add_options(add: Callable[..., Any]) -> None:
         default=None,
         help="also judge the worker on this GGUF file, a model that people use (needs --worker-command)",
     )
+    add(
+        "--budget",
+        metavar="MIN",
+        type=_positive,
+        default=None,
+        help="minutes that the run may take; what does not fit is listed; default: 10 (m0: no limit)",
+    )
+    add("--fast", action="store_true", help="decide what HTTP shows in a minute, on any worker: m0-wire, short jobs")
     add("--gpu-device", metavar="N", type=int, default=0, help="device index given to the worker; default: 0")
 
 

@@ -27,6 +27,7 @@ from m0_conformance.run.harness import Harness
 from m0_conformance.run.interrupt import asked, interruptible
 from m0_conformance.run.marks import DEFAULT_LAUNCH, LaunchKey
 from m0_conformance.run.options import RunOptions, add_options
+from m0_conformance.run.plan import HEAVY, tokens_of
 from m0_conformance.run.session import Run
 from m0_conformance.run.situation import Situation
 from m0_conformance.spec.check_sets import Check
@@ -153,16 +154,20 @@ def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
         items[:] = [item for item in items if "real-model" not in needs_of(item)]
     state.run.collected = {check_name(item): clauses_of(item) for item in items}
     kept = [item for item in items if state.run.wanted(check_name(item), clauses_of(item))]
+    if state.run.options.fast:  # one worker, the one that the doctor looked at
+        kept = [item for item in kept if key_of(item) is None and "command" not in needs_of(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     groups: dict[LaunchKey, int] = {DEFAULT_LAUNCH: 0}
     for item in kept:
         groups.setdefault(key_of(item) or DEFAULT_LAUNCH, len(groups))
 
-    def rank(item: pytest.Item) -> tuple[bool, bool, int]:
+    def rank(item: pytest.Item) -> tuple[bool, bool, bool, int, int]:
         alone = item.get_closest_marker("alone") is not None
-        return ("destructive" in needs_of(item), alone, groups[key_of(item) or DEFAULT_LAUNCH])
+        tokens = tokens_of(check_name(item))
+        group = groups[key_of(item) or DEFAULT_LAUNCH]
+        return ("destructive" in needs_of(item), alone, tokens >= HEAVY, group, tokens)
 
-    kept.sort(key=rank)  # stable: within a group the order of the files
+    kept.sort(key=rank)  # stable: of equal checks of a group the order of the files
     items[:] = kept
     for item in kept:
         key = key_of(item) or DEFAULT_LAUNCH
@@ -209,6 +214,7 @@ async def _harness(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
     state = request.config.stash[_STATE]
     run = state.run
     harness = Harness(run.options, run.store, command=run.command, address=run.address)
+    harness.calibration.hurry = run.plan.hurry
     state.harness, state.canary = harness, Canary(harness)
     run.harness = harness
     try:
@@ -232,6 +238,8 @@ async def situation(request: pytest.FixtureRequest, _harness: Harness) -> AsyncI
     if state.unusable:
         raise CheckSetAside
     outcome, reason = _obstacle(item, state)
+    if outcome is None and not state.run.plan.fits(check, _harness.calibration):
+        outcome, reason = "not-exercised", state.run.plan.reason(check, _harness.calibration)
     alone = item.get_closest_marker("alone") is not None
     key = key_of(item) or DEFAULT_LAUNCH
     target = Target(("", 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, TextIO
 
 from m0_conformance.judging.finding import Status
@@ -29,6 +30,8 @@ class Progress:
         self.total = 0
         self.done = 0
         self.bad = 0
+        self.times: Counter[tuple[str, str]] = Counter()
+        """How often each deviation was found: it is told once, the report counts."""
 
     def say(self, sentence: str) -> None:
         """One line that stays."""
@@ -41,8 +44,11 @@ class Progress:
         self.done += 1
         if status in _BAD:
             self.bad += 1
-        for key, finding in {(item.clause, item.key): item for item in broken}.items():
-            self.say(f"  FAIL {key[0]}: {finding.message}  [{name}]")
+        for finding in broken:
+            known = (finding.clause, finding.key)
+            self.times[known] += 1
+            if self.times[known] == 1:
+                self.say(f"  FAIL {finding.clause}: {finding.message}  [{name}]")
         if self._live:
             self._draw(name)
         elif self.done % LINE_EVERY == 0 or self.done == self.total:

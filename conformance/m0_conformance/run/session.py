@@ -19,6 +19,7 @@ from m0_conformance.judging.outcome import Outcome, RunFacts
 from m0_conformance.judging.verdict import roll_up
 from m0_conformance.recording.store import RunStore
 from m0_conformance.report.document import write_report
+from m0_conformance.run.plan import BUDGET_S, FAST_S, Plan
 from m0_conformance.run.progress import Progress
 from m0_conformance.spec.check_sets import ANY, frozen_checks, renamed
 from m0_conformance.spec.kill_matrix import counts, published
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 SUITE = "m0-conformance"
 REPEATS = "conditions::"
 """Begins the names of checks that repeat others under other conditions."""
+HURRY = 4.0
+"""With --fast, jobs that only have to last a while are so much shorter."""
 EXIT_CONFORMANT, EXIT_DEVIATION, EXIT_USAGE, EXIT_OPEN = 0, 1, 2, 3
 
 
@@ -65,6 +68,8 @@ def choose_profile(options: RunOptions, command: Command | None) -> str:
     """The profile asked for, or the largest this situation allows."""
     if options.profile is not None:
         return options.profile
+    if options.fast:
+        return "m0-wire"
     if command is None:
         return "m0-wire"
     return "m0" if nvidia_device() is not None else "m0-process"
@@ -89,6 +94,7 @@ class Run:
         self.command, self.address = make_target(options)
         self.profile = choose_profile(options, self.command)
         self.progress = Progress()
+        self.plan = self._plan()
         self.harness: Harness | None = None
         self.collected: dict[str, tuple[str, ...]] = {}
         self.failed = False
@@ -119,6 +125,13 @@ class Run:
         )
         return run
 
+    def _plan(self) -> Plan:
+        """--budget, or what is usual: a minute with --fast, ten for a run that needs no device."""
+        options = self.options
+        unlimited = self.profile == "m0" or options.real_model is not None
+        usual = FAST_S if options.fast else None if unlimited else BUDGET_S
+        return Plan(usual if options.budget is None else options.budget * 60.0, HURRY if options.fast else 1.0)
+
     # ---- during the run ---------------------------------------------------------------------------------------
 
     def wanted(self, check: str, clauses: Sequence[str]) -> bool:
@@ -137,10 +150,17 @@ class Run:
         """Show what the doctor found."""
         for fine, sentence in diagnosis.sentences:
             self.progress.say(f"{'ok  ' if fine else 'LOOK'} {sentence}")
+        if diagnosis.usable and self.harness is not None:
+            checks = [name for name, clauses in self.collected.items() if self.wanted(name, clauses)]
+            self.progress.say(self.plan.estimate(checks, self.profile, self.harness.calibration))
 
     def check_done(self, check: str, status: Status, seconds: float, broken: list[Finding]) -> None:
         """A check is recorded and judged."""
-        gating = [f for f in broken if (clause := self.registry.clauses.get(f.clause)) and clause.status == "active"]
+        gating = [
+            f
+            for f in broken
+            if (clause := self.registry.clauses.get(f.clause)) and clause.status == "active" and self.wanted(check, [f.clause])
+        ]
         self.failed = self.failed or bool(gating)
         self.store.line("check", check=check, status=status.value, seconds=round(seconds, 3))
         self.progress.check(check, status, gating)
@@ -212,6 +232,8 @@ class Run:
     def end(self, *, interrupted: bool = False) -> int:
         """Roll up, write report.json, close the NDJSON with its footer; the exit code."""
         self.progress.end()
+        if self.plan.left_out:
+            self.progress.say(f"{len(self.plan.left_out)} checks did not fit: {', '.join(self.plan.left_out)}")
         harness = self.harness
         recordings = harness.recordings if harness is not None else {}
         findings = harness.findings if harness is not None else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import signal
 import uuid
 from pathlib import Path
@@ -18,7 +19,7 @@ from m0_models.bytelevel import spell
 
 from m0_conformance.saboteur.defect import Defect, Event, Exit
 from m0_conformance.saboteur.http import Answer, Head, Request, json_answer, text_answer
-from m0_conformance.saboteur.launching import given, replaced
+from m0_conformance.saboteur.launching import given, replaced, without
 from m0_conformance.saboteur.lies import integer, is_cancel, is_execute, is_health, job_of, number
 
 if TYPE_CHECKING:
@@ -79,13 +80,29 @@ class Paced(Trait):
     def __init__(self) -> None:
         self.cancelled: set[str] = set()
         self.turn = asyncio.Lock()
+        self.told = False
+        self.limit_s = math.inf
+
+    async def arguments(self, argv: list[str]) -> list[str]:
+        """Its time is the one that a limit counts, not the real worker's."""
+        if (limit := given(argv, "--inference-timeout-sec")) is not None:
+            self.limit_s = float(limit)
+        return without(argv, "--inference-timeout-sec")
 
     async def ready(self, proxy: Proxy) -> None:
         await asyncio.sleep(self.load_s)
 
+    async def signal(self, number: int, proxy: Proxy) -> bool:
+        """The real worker is told when the job that seems to run is over."""
+        self.told = True
+        async with self.turn:
+            return True
+
     async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
         if is_cancel(request):
             self.cancelled.add(job_of(request))
+        if is_execute(request) and self.told:
+            return json_answer(503, {"code": "INTERNAL", "message": "shutting down", "retriable": True})
         return request
 
     async def events(self, request: Request, events: AsyncIterator[Event], proxy: Proxy) -> AsyncIterator[Event]:
@@ -93,16 +110,20 @@ class Paced(Trait):
         job = job_of(request)
         self.cancelled.discard(job)
         async with self.turn:
-            tokens, begun = 0, asyncio.get_running_loop().time()
+            clock = asyncio.get_running_loop().time
+            tokens, begun = 0, clock()
             async for event in events:
-                if job in self.cancelled and not event.terminal:
-                    yield Event("error", {"code": "CANCELLED", "message": "the job was cancelled", "retriable": False})
+                over = "CANCELLED" if job in self.cancelled else ""
+                if clock() - begun > self.limit_s:
+                    over = "INFERENCE_TIMEOUT"
+                if over and event.name == "token":
+                    yield Event("error", {"code": over, "message": "the job was ended", "retriable": False})
                     return
                 if event.name == "token":
                     tokens += 1
-                    await asyncio.sleep(max(0.0, begun + tokens * self.token_s - asyncio.get_running_loop().time()))
+                    await asyncio.sleep(max(0.0, begun + tokens * self.token_s - clock()))
                 if event.name == "end":
-                    event.data["decode_time_ms"] = int((asyncio.get_running_loop().time() - begun) * 1000)
+                    event.data["decode_time_ms"] = int((clock() - begun) * 1000)
                 yield event
 
 

@@ -25,7 +25,7 @@ LASTS_S = 6.0
 
 def lengths(situation: Situation) -> tuple[int, ...]:
     """Tokens of the first job, one attempt after the other."""
-    enough = max(60, situation.pace.tokens_in(LASTS_S))
+    enough = max(30, situation.pace.tokens_in(LASTS_S))
     if situation.pace.together:  # only its time shows that it runs, so it takes a while
         return (min(2048, enough),) * 3
     return ATTEMPTS if enough >= MEETING else (enough,) * 3
@@ -156,7 +156,7 @@ class Search:
         control = situation.recording.labelled(CONTROL)[-1]
         pace = scripts.CONTROL_TOKENS / max(control.closed_at or 0.0, 1e-3)
         self.long = min(max(int(LONG_S * pace), scripts.CONTROL_TOKENS), 1024)
-        self.until = time.monotonic() + BUDGET_S * situation.scale
+        self.until = time.monotonic() + BUDGET_S / situation.pace.hurry * situation.scale
         self.histories = 0
         self.shrinking = False
         self.smallest: tuple[list[scripts.Step], list[Any]] | None = None

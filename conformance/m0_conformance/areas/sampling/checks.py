@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 THROWS = 1024
 """Tokens of a stream whose frequencies are judged: the rarest face judged has odds of 1 in 70."""
+ENOUGH = 320
+"""Throws in which the rarest face that a cut leaves falls a dozen times."""
+LASTS_S = 12.0
 SHORT = 24
+"""Tokens of a run whose text is compared, and of one in a hurry."""
+SHORTEST = 8
 SEEDS = (0, 1, 42, 2**53 + 1, 2**64 - 1)
 HOT = 2.0
 
@@ -32,9 +37,10 @@ def varies(situation: Situation) -> None:
         raise OutOfReach("the default probe says the same at every temperature; the dice probe shows this")
 
 
-async def throw(situation: Situation, label: str, **fields: Any) -> Stream:
-    """A long stream of one setting."""
-    return await situation.execute(label, **{"prompt": "throw", "max_tokens": THROWS, "seed": 11, **fields})
+async def throw(situation: Situation, label: str, throws: int = THROWS, **fields: Any) -> Stream:
+    """A long stream of one setting; a slow worker's is shorter."""
+    length = situation.pace.shorter(throws, ENOUGH, LASTS_S)
+    return await situation.execute(label, **{"prompt": "throw", "max_tokens": length, "seed": 11, **fields})
 
 
 @requirement("M0-W-1032/unscaled-at-one", "M0-W-1032/scales")
@@ -51,9 +57,9 @@ async def test_temperature_scales_the_odds(situation: Situation) -> None:
 async def test_cuts(situation: Situation) -> None:
     """Which faces fall with top_k and top_p."""
     dice(situation)
-    await throw(situation, "top_k cut", temperature=1.0, top_k=3, max_tokens=400)
-    await throw(situation, "top_p cut", temperature=1.0, top_p=0.8, max_tokens=400)
-    await throw(situation, "hot top_p cut", temperature=HOT, top_p=0.9, max_tokens=400)
+    await throw(situation, "top_k cut", temperature=1.0, top_k=3, throws=400)
+    await throw(situation, "top_p cut", temperature=1.0, top_p=0.8, throws=400)
+    await throw(situation, "hot top_p cut", temperature=HOT, top_p=0.9, throws=400)
 
 
 @requirement("M0-W-1421/penalty-effect")
@@ -62,14 +68,14 @@ async def test_penalty(situation: Situation) -> None:
     """The commonest face with penalties 0.5, 1 and 2."""
     dice(situation)
     for penalty in (0.5, 1.0, 2.0):
-        await throw(situation, f"penalty {penalty}", temperature=1.0, repetition_penalty=penalty, max_tokens=500)
+        await throw(situation, f"penalty {penalty}", temperature=1.0, repetition_penalty=penalty, throws=500)
 
 
 async def relations(situation: Situation) -> None:
     """Runs whose texts stand in known relations, whatever the model."""
     health = await situation.get("health", "/health")
     prompt = "throw" if situation.probe is not None else situation.prompt()
-    common: dict[str, Any] = {"max_tokens": SHORT, "prompt": prompt}
+    common: dict[str, Any] = {"max_tokens": situation.pace.shorter(SHORT, SHORTEST, 2.0), "prompt": prompt}
     for seed in SEEDS:
         await situation.execute("greedy", temperature=0.0, seed=seed, **common)
     for seed in SEEDS:

@@ -22,16 +22,23 @@ async def test_stop_strings_of_known_texts(situation: Situation) -> None:
         await situation.execute("stopped across", prompt=prompt, max_tokens=LONG, temperature=0.0, stop=[stop])
 
 
+LASTS_S = 4.0
+SHORTEST = 20
+"""Tokens that hold six different words of most texts."""
+
+
 async def stopped(situation: Situation, label: str, prompt: str, *stops: str) -> Stream:
     """The greedy text with stop strings."""
-    return await situation.execute(label, prompt=prompt, max_tokens=LONG, temperature=0.0, stop=list(stops))
+    length = situation.pace.shorter(LONG, SHORTEST, LASTS_S)
+    return await situation.execute(label, prompt=prompt, max_tokens=length, temperature=0.0, stop=list(stops))
 
 
 @requirement("M0-W-1422/stops", "M0-W-1422/keeps-prefix", "M0-W-1422/earliest-of-four", "M0-W-1422/absent-string")
 async def test_stop_strings_of_the_targets_own_text(situation: Situation) -> None:
     """Stop strings cut out of the target's own greedy text."""
     prompt = situation.prompt()
-    plain = await situation.execute("unstopped", prompt=prompt, max_tokens=LONG, temperature=0.0)
+    length = situation.pace.shorter(LONG, SHORTEST, LASTS_S)
+    plain = await situation.execute("unstopped", prompt=prompt, max_tokens=length, temperature=0.0)
     words = [word for word in plain.text.split() if len(word) > 1]
     first_of = {word: plain.text.index(word) for word in words}
     distinct = sorted(set(words), key=first_of.__getitem__)

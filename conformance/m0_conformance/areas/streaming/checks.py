@@ -21,7 +21,8 @@ from m0_conformance.run.situation import Situation, requirement
 async def test_ordinary_streams(situation: Situation) -> None:
     """Four jobs of different lengths and temperatures, each to its end."""
     await situation.get("health", "/health")
+    length = situation.pace.shorter(24, 12, 2.0)
     await situation.execute("one token", max_tokens=1)
-    await situation.execute("greedy", max_tokens=24, temperature=0.0)
-    await situation.execute("warm", max_tokens=24, temperature=1.0, seed=7)
-    await situation.execute("characters", prompt=situation.prompt("utf8"), max_tokens=24, temperature=0.0)
+    await situation.execute("greedy", max_tokens=length, temperature=0.0)
+    await situation.execute("warm", max_tokens=length, temperature=1.0, seed=7)
+    await situation.execute("characters", prompt=situation.prompt("utf8"), max_tokens=length, temperature=0.0)

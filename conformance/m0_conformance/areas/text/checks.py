@@ -21,7 +21,8 @@ async def test_prompts_of_any_characters(situation: Situation) -> None:
     for prompt in BATTERY:
         await situation.execute("battery", prompt=prompt, max_tokens=2, temperature=0.0)
     for name in ("words", "utf8"):
-        await situation.execute("text", prompt=situation.prompt(name), max_tokens=24, temperature=0.0)
+        length = situation.pace.shorter(24, 12, 2.0)
+        await situation.execute("text", prompt=situation.prompt(name), max_tokens=length, temperature=0.0)
 
 
 @requirement(
