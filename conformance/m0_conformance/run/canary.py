@@ -31,8 +31,9 @@ class Canary:
             self._harness.keep(await situation.finish())
 
     async def _compare(self, situation: Situation, target: Target, after: str) -> str | None:
+        prompt = situation.prompt()  # a model without this one is not asked for anything
         health = await situation.get("health", "/health")
-        live = situation.start("canary", max_tokens=LENGTH, temperature=0.0, seed=1, within=20.0)
+        live = situation.start("canary", prompt=prompt, max_tokens=LENGTH, temperature=0.0, seed=1, within=20.0)
         stream = stream_of(await live.live.done())
         if health.status != 200 or stream.terminal is None:
             return f"after {after} the worker no longer answers: health {health.status}, stream {stream.exchange.end}"

@@ -296,7 +296,7 @@ async def _target(state: State, harness: Harness, key: LaunchKey, *, alone: bool
     if alone:
         return await harness.own_target(key)
     if state.current is not None and state.current != key and state.canary is not None:
-        with contextlib.suppress(Blocked):
+        with contextlib.suppress(Blocked, OutOfReach):  # a model without the prompt of the canary
             await _run_canary(state, harness, state.current)
     state.current = key
     target = await harness.target_for(key)
