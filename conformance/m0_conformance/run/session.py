@@ -159,7 +159,9 @@ class Run:
         gating = [
             f
             for f in broken
-            if (clause := self.registry.clauses.get(f.clause)) and clause.status == "active" and self.wanted(check, [f.clause])
+            if (clause := self.registry.clauses.get(f.clause))
+            and clause.status == "active"
+            and self.wanted(check, [f.clause])
         ]
         self.failed = self.failed or bool(gating)
         self.store.line("check", check=check, status=status.value, seconds=round(seconds, 3))
