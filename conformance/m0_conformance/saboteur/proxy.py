@@ -44,6 +44,8 @@ class LyingProxy:
         """By job_id of streams now running: set when the client has left."""
         self._behind: set[tuple[int, object]] = set()
         """Streams, with their worker, of which something has arrived that has not been passed on."""
+        self._begun: set[tuple[int, object]] = set()
+        """Streams, with their worker, of which something has been passed on, and not yet the end."""
         self._moves = 0
         """Counts the pieces of all streams that have been passed on."""
 
@@ -122,7 +124,7 @@ class LyingProxy:
         finally:
             worker.close()
         if request.path == "/cancel":
-            await self._caught_up(number, HELD_TURNS)
+            await self._caught_up(number, self._behind, HELD_TURNS)
         if request.path == "/health" and head.status == 200 and isinstance(answer.json(), dict):
             said = answer.json()
             changed = self.defect.health(dict(said))
@@ -156,21 +158,24 @@ class LyingProxy:
                 except StopAsyncIteration:
                     return
                 if first:
-                    await self._caught_up(worker)
+                    await self._caught_up(worker, self._behind)
+                    await self._caught_up(worker, self._begun, HELD_TURNS)
+                    self._begun.add(me)
                     first = False
                 self._behind.add(me)
                 yield piece
         finally:
             self._behind.discard(me)
+            self._begun.discard(me)
 
-    async def _caught_up(self, worker: int, turns: float = math.inf) -> None:
-        """Wait until everything of a worker's streams has been passed on, or nothing moved for so many turns.
+    async def _caught_up(self, worker: int, streams: set[tuple[int, object]], turns: float = math.inf) -> None:
+        """Wait until none of these streams is a worker's, or nothing moved for so many turns.
 
         What a worker sent before it answered a cancel comes before that answer; a lie may hold it back, we may not.
         """
         calm = still = moves = 0
         while calm < 3 and still < turns:  # a stream that was just woken marks itself in the next turn of the loop
-            calm = 0 if any(other == worker for other, _ in self._behind) else calm + 1
+            calm = 0 if any(other == worker for other, _ in streams) else calm + 1
             still, moves = (still + 1, moves) if moves == self._moves else (0, self._moves)
             await asyncio.sleep(0 if calm else 0.001)
 

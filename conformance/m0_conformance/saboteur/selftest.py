@@ -57,10 +57,16 @@ def options_of(defect: type[Defect], worker: str, folder: Path, *, full: bool) -
     sentinels = () if defect.hooks() == {"arguments"} else SENTINELS
     chosen = dict.fromkeys((*defect.kills, *defect.of_condition, *defect.watch, *sentinels))
     wanted = [] if full else list(chosen)
-    # A defect that lies to every job is seen without other conditions; a conditional one where its own clauses are.
+    # A defect that lies to every job is seen without other conditions; a conditional one where its own clauses are
+    # repeated, and the first check that sees it is enough.
     repeats = None if full else [*defect.kills] if defect.condition else ["none"]
     return RunOptions(
-        worker_command=command, report_dir=folder, profile="m0-process", requirement=wanted, repeats=repeats
+        worker_command=command,
+        report_dir=folder,
+        profile="m0-process",
+        requirement=wanted,
+        repeats=repeats,
+        fail_fast=bool(defect.condition) and not full,
     )
 
 

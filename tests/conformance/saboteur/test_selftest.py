@@ -143,6 +143,7 @@ def test_a_run_holds_the_checks_of_its_clauses_and_the_sentinels(tmp_path: Path)
     chosen = options_of(under, "worker", tmp_path / "run", full=False)
     assert "M0-W-1330/next-job" in chosen.requirement
     assert chosen.repeats == ["M0-W-1312/token-index"]
+    assert chosen.fail_fast
     assert f"--tally {tmp_path / 'run.tally'}" in (chosen.worker_command or "")
 
 
