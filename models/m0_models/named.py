@@ -75,7 +75,7 @@ def _form(name: str, shape: str | None, rung: int) -> dict[str, Any]:
     """Keywords for a recipe of the catalogue of probes."""
     ladder = import_module("m0_models.probes.ladder")
     like = None if name.startswith("echo-") else likeness(shape)
-    keywords: dict[str, Any] = ladder.rungs(like)[rung].keywords(name) if name in ladder.CLIMBERS else {}
+    keywords: dict[str, Any] = ladder.rungs(like)[rung].keywords(name)
     return keywords | ({"like": like} if like is not None else {})
 
 

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from m0_conformance.judging.streams import Stream, streams
+from m0_conformance.recording.cause import cause, ending
 from m0_conformance.recording.transcript import Launch, Recording
 
 if TYPE_CHECKING:
@@ -79,8 +80,10 @@ def how_it_went(launch: Launch) -> str:
     ready = "" if launch.ready_at is None else f"ready after {launch.ready_at:.1f} s, "
     if launch.exit_code is None:
         return f"{ready}still running"
-    words = f"exit code {launch.exit_code}" if launch.exit_code >= 0 else f"killed by signal {-launch.exit_code}"
-    return f"{ready}{words}" + ("" if launch.exited_at is None else f" after {launch.exited_at:.1f} s")
+    words = ending(launch.exit_code)
+    when = "" if launch.exited_at is None else f" after {launch.exited_at:.1f} s"
+    why = cause(launch.lines) if launch.ready_at is None or launch.exit_code < 0 else ""
+    return f"{ready}{words}{when}" + (f"; it said: {why}" if why else "")
 
 
 def refused(launch: Launch) -> bool:

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from m0_conformance.recording.http1 import ResponseReader
+from m0_conformance.recording.route import PLAIN, Route
 from m0_conformance.recording.stream import RecordingStream
 from m0_conformance.recording.transcript import Chunk, End, Exchange, seconds
 
@@ -251,17 +252,19 @@ def start(
     label: str,
     clock: Clock,
     timeout: float,
+    route: Route = PLAIN,
 ) -> Live:
-    """Begin an exchange; the caller puts `live.exchange` into its recording.
+    """Begin an exchange; the caller puts `live.exchange` into its recording, which holds the request before `route`.
 
     Raises ValueError for a request that is neither well-formed nor raw.
     """
     host = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
     formed = None
-    if request.raw is None:
+    sent = route.sent(request)
+    if sent.raw is None:
         from m0_conformance.recording import transport  # noqa: PLC0415 - see `load`; before the clock runs
 
-        formed = transport.form(request, host)
+        formed = transport.form(sent, host)
     exchange = Exchange(
         id=identity,
         label=label,
@@ -273,7 +276,7 @@ def start(
         started_at=seconds(time.time()),
         t0=clock.now(),
     )
-    return Live(request, formed, exchange, address, timeout)
+    return Live(sent, formed, exchange, address, timeout)
 
 
 async def port_accepts(address: tuple[str, int]) -> bool:

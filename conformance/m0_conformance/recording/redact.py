@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 REDACTED = "[redacted]"
+_SHORTEST_SECRET = 6
 
 _SECRET_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key", "x-auth-token"}
@@ -26,8 +27,19 @@ _WINDOWS_HOME = re.compile(r"(?i)\b[a-z]:(?:\\\\?|/)users(?:\\\\?|/)[^\\/\s\"']+
 _MAYBE = re.compile(r"(?i)authorization|cookie|api-key|auth-token|bearer|basic|://|/home/|/users/|/root|users\\")
 
 
+_hidden: set[str] = set()
+
+
+def hide(value: str) -> None:
+    """Replace this text from now on wherever it stands; one of few characters says nothing and is left alone."""
+    if len(value) >= _SHORTEST_SECRET:
+        _hidden.add(value)
+
+
 def redact(text: str) -> str:
     """The text without credentials and home folders: '/home/ann/m.gguf' becomes '~/m.gguf'."""
+    for value in _hidden:
+        text = text.replace(value, REDACTED)
     if not _MAYBE.search(text):
         return text
     text = _HEADER_IN_TEXT.sub(rf"\1\2{REDACTED}", text)

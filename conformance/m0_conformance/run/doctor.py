@@ -19,7 +19,7 @@ from m0_conformance.targets.nvidia import device_of
 from m0_conformance.targets.target import Blocked, HarnessError
 
 if TYPE_CHECKING:
-    from m0_conformance.recording.transcript import Exchange, Json
+    from m0_conformance.recording.transcript import Exchange, Json, Launch
     from m0_conformance.run.harness import Harness
     from m0_conformance.run.marks import LaunchKey
 
@@ -69,9 +69,11 @@ async def examine(harness: Harness, key: LaunchKey) -> Diagnosis:
         target = await harness.target_for(key)
     except (Blocked, HarnessError) as error:
         diagnosis.give_up(f"{error}", refused=True)
-        _keep_failure(harness, diagnosis)
+        _keep_failure(harness, diagnosis, getattr(error, "launch", None))
         return diagnosis
     situation = Situation(harness, CHECK, CLAUSES, target)
+    for sentence in harness.ladder.sentences():
+        diagnosis.add(fine=False, sentence=sentence)
     try:
         await _look(harness, situation, diagnosis)
     finally:
@@ -84,9 +86,9 @@ async def examine(harness: Harness, key: LaunchKey) -> Diagnosis:
     return diagnosis
 
 
-def _keep_failure(harness: Harness, diagnosis: Diagnosis) -> None:
+def _keep_failure(harness: Harness, diagnosis: Diagnosis, launch: Launch | None) -> None:
     facts: dict[str, Json] = {"usable": False, "complaint": diagnosis.complaint, "refused": True}
-    harness.set_aside(CHECK, CLAUSES, "blocked", diagnosis.complaint, facts)
+    harness.set_aside(CHECK, CLAUSES, "blocked", diagnosis.complaint, facts, launch=launch)
 
 
 async def _look(harness: Harness, situation: Situation, diagnosis: Diagnosis) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from m0_conformance.recording.redact import REDACTED
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,19 +40,43 @@ class RunOptions:
     real_model: Path | None = None
     budget: float | None = None
     fast: bool = False
+    shape: str | None = None
+    shape_like: Path | None = None
+    header: list[str] = field(default_factory=list)
+    path: list[str] = field(default_factory=list)
+    env: list[str] = field(default_factory=list)
+
+    @property
+    def likeness(self) -> str | None:
+        """Name or file of the shape that probes take."""
+        return str(self.shape_like) if self.shape_like is not None else self.shape
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """--env as a mapping. Raises ValueError with a sentence."""
+        for text in self.env:
+            if "=" not in text or text.startswith("="):
+                raise ValueError(f"--env {text.partition('=')[0]}: write NAME=VALUE")
+        return {text.partition("=")[0]: text.partition("=")[2] for text in self.env}
 
     @classmethod
     def of(cls, namespace: Any) -> RunOptions:
         """From an argparse namespace (or pytest's `config.option`)."""
         values = {item.name: getattr(namespace, item.name) for item in fields(cls) if hasattr(namespace, item.name)}
-        values["requirement"] = list(values.get("requirement") or [])
+        for name in ("requirement", "header", "path", "env"):
+            values[name] = list(values.get(name) or [])
         return cls(**values)
 
     def as_json(self) -> dict[str, Any]:
         """For the report: every option that differs from its default."""
         plain = RunOptions()
+        secret = {"header": ":", "env": "="}
         return {
-            item.name: str(value) if isinstance(value, Path) else value
+            item.name: str(value)
+            if isinstance(value, Path)
+            else [f"{text.partition(secret[item.name])[0]}{secret[item.name]}{REDACTED}" for text in value]
+            if item.name in secret
+            else value
             for item in fields(self)
             if (value := getattr(self, item.name)) != getattr(plain, item.name) and item.name != "report_dir"
         }
@@ -64,8 +90,8 @@ def add_options(add: Callable[..., Any]) -> None:
         "--worker-command",
         metavar="CMD",
         default=None,
-        help="start and judge a worker; {worker_id} {model} {gpu_device} {port} are filled in, or M0-W-1100's four "
-        "arguments are appended; default: the bundled worker",
+        help="start and judge a worker; {worker_id} {model} {gpu_device} {port} {callback_url} are filled in, or "
+        "M0-W-1100's four arguments are appended; default: the bundled worker",
     )
     add("--profile", choices=GATING_PROFILES, default=None, help="default: the largest this situation allows")
     add("--report-dir", metavar="DIR", type=Path, default=plain.report_dir, help="default: %(default)s")
@@ -104,6 +130,28 @@ def add_options(add: Callable[..., Any]) -> None:
         help="minutes that the run may take; what does not fit is listed; default: 10 (m0: no limit)",
     )
     add("--fast", action="store_true", help="decide what HTTP shows in a minute, on any worker: m0-wire, short jobs")
+    add(
+        "--shape",
+        metavar="NAME",
+        default=None,
+        help="write probes in the shape of qwen2.5-0.5b, phi-3-mini or gpt-oss-20b, for a worker with sizes built in",
+    )
+    add(
+        "--shape-like",
+        metavar="FILE",
+        type=Path,
+        default=None,
+        help="write probes in the shape of this GGUF file, with its vocabulary",
+    )
+    add("--header", metavar="NAME:VALUE", action="append", default=[], help="sent with every request; never reported")
+    add(
+        "--path",
+        metavar="ROUTE=PATH",
+        action="append",
+        default=[],
+        help="where the worker serves a route of M0: execute=/v1/inference; repeatable",
+    )
+    add("--env", metavar="NAME=VALUE", action="append", default=[], help="of the workers that are started; repeatable")
     add("--gpu-device", metavar="N", type=int, default=0, help="device index given to the worker; default: 0")
 
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, ClassVar
 from m0_conformance.judging.expected import Expected, Ledger, read_expected
 from m0_conformance.judging.outcome import Outcome, RunFacts
 from m0_conformance.judging.verdict import roll_up
+from m0_conformance.recording.redact import hide
+from m0_conformance.recording.route import Route
 from m0_conformance.recording.store import RunStore
 from m0_conformance.report.document import write_report
 from m0_conformance.run.plan import BUDGET_S, FAST_S, Plan
@@ -57,6 +59,7 @@ def suite_version() -> str:
 
 def make_target(options: RunOptions) -> tuple[Command | None, tuple[str, int] | None]:
     """The command or the address to judge; without either, the bundled worker. Raises ValueError with a sentence."""
+    _check_surroundings(options)
     if options.worker_url is not None and options.worker_command is not None:
         raise ValueError("--worker-url and --worker-command exclude each other; give one")
     if options.worker_url is not None:
@@ -201,6 +204,8 @@ class Run:
         options = self.options.as_json()
         if interrupted:
             options["interrupted"] = True
+        if self.harness is not None:
+            options |= self.harness.notes()
         return RunFacts(
             profile=self.profile,
             suite={
@@ -252,6 +257,24 @@ class Run:
 def _matches(clause: str, globs: Sequence[str]) -> bool:
     """Whether a clause, or its requirement, is asked for."""
     return any(fnmatch.fnmatchcase(name, glob) for name in (clause, clause.split("/", maxsplit=1)[0]) for glob in globs)
+
+
+def _check_surroundings(options: RunOptions) -> None:
+    """Raises ValueError for a header, path, variable or shape that cannot be."""
+    for _, value in Route.parse(options.path, options.header).headers:
+        hide(value)
+        hide(value.rpartition(" ")[2])
+    for value in options.environment.values():
+        hide(value)
+    if options.shape is not None and options.shape_like is not None:
+        raise ValueError("--shape and --shape-like exclude each other; give one")
+    if options.likeness is not None:
+        from m0_models.named import likeness  # noqa: PLC0415 - only with the option: NumPy takes its time
+
+        try:
+            likeness(options.likeness)
+        except (OSError, KeyError, struct.error) as error:
+            raise ValueError(f"--shape-like {options.likeness}: no GGUF file that can be read ({error})") from error
 
 
 def _check_real_model(options: RunOptions) -> None:

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 from m0_conformance.judging.streams import Event, Stream, make_event, stream_of
+from m0_conformance.recording.cause import cause, ending
 from m0_conformance.recording.client import Clock, Live, start
 from m0_conformance.recording.request import Request, json_request
 from m0_conformance.recording.sse import SseParser
@@ -47,6 +48,8 @@ NUMBERS: dict[str, Any] = dict.fromkeys(FORMS[0], OMIT)
 Wait: TypeAlias = Literal["ready", "exit", "listening", "no"]
 AFTER_TERMINAL_S = 2.0
 """Silence after a terminal event that ends our waiting for the end of the body."""
+EXPLAINS_S = 1.0
+"""What a worker writes so soon after a connection broke may say why."""
 AFTER_TIMEOUT_S = 10.0
 """Longest exchange of a check in which one was in vain: a worker that falls silent costs a check no minutes."""
 
@@ -170,6 +173,11 @@ class Situation:
         """--gpu-device: the device number that workers are started with."""
         return self._harness.options.gpu_device
 
+    def given(self, model: str, **more: Json) -> dict[str, Json]:
+        """What a worker is told on its command line, as far as the command passes it on: judges accuse of no more."""
+        passes = self._harness.passes("gpu_device")
+        return {"model": model, **({"gpu_device": self.gpu_device} if passes else {}), **more}
+
     @property
     def real_model(self) -> Path:
         """--real-model: the file, for checks that need one."""
@@ -219,7 +227,13 @@ class Situation:
             limit = min(limit, AFTER_TIMEOUT_S * self.scale)
         target = on or self.target
         live = start(
-            target.address, request, identity=f"x{len(exchanges) + 1}", label=label, clock=self.clock, timeout=limit
+            target.address,
+            request,
+            identity=f"x{len(exchanges) + 1}",
+            label=label,
+            clock=self.clock,
+            timeout=limit,
+            route=self._harness.route,
         )
         exchanges.append(live.exchange)
         self._lives.append(live)
@@ -315,6 +329,7 @@ class Situation:
         cwd: str | None = None,
         wait: Wait = "ready",
         within: float | None = None,
+        exact: bool = False,
     ) -> Worker:
         """Start another worker.
 
@@ -328,8 +343,10 @@ class Situation:
             cwd: working directory.
             wait: "ready" until /health answers or it exits, "exit" until it exits, "listening", or "no".
             within: seconds to wait; default --start-timeout.
+            exact: the probe's own form, whatever form the worker loads.
         """
-        worker = await self._harness.launch(label, model=model, args=args, values=values, env=env, cwd=cwd)
+        rung = 0 if exact else None
+        worker = await self._harness.launch(label, model=model, args=args, values=values, env=env, cwd=cwd, rung=rung)
         self._workers.append(worker)
         limit = (self._harness.options.start_timeout if within is None else within) * self.scale
         process = worker.running_process
@@ -358,6 +375,21 @@ class Situation:
 
         return list(await asyncio.gather(*(run(action) for action in actions)))
 
+    def _explain(self, exchange: Exchange) -> None:
+        """Add to a broken exchange what its worker said meanwhile, where that is a cause."""
+        for own in self.recording.launches:
+            if own.port != int(exchange.host.rpartition(":")[2] or 0):
+                continue
+            begin = exchange.t0 - own.t0
+            until = begin + (exchange.closed_at or 0.0) + EXPLAINS_S
+            lines = [line for line in own.lines if line.stream == "stderr" and begin <= line.at <= until]
+            gone = own.exit_code is not None and begin <= (own.exited_at or 0.0) <= until
+            words = [ending(own.exit_code)] if gone and own.exit_code is not None else []
+            if why := cause(lines, at_least=False):
+                words.append(f"it said: {why}")
+            if words:
+                exchange.error = "; the worker: ".join(filter(None, (exchange.error, ", ".join(words))))
+
     # ---- the end ----------------------------------------------------------------------------------------------
 
     async def finish(self) -> Recording:
@@ -373,4 +405,7 @@ class Situation:
         if shared is not None:
             await asyncio.sleep(0)  # let lines already in the pipes arrive
             self.recording.launches.append(shared.snapshot(self.clock, shared=True, since=self._shared_since))
+        for exchange in self.recording.exchanges:
+            if exchange.end in {"reset", "refused", "garbage"}:
+                self._explain(exchange)
         return self.recording

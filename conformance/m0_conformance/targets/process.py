@@ -23,6 +23,7 @@ import psutil
 
 from m0_conformance.recording.client import Clock, port_accepts, start
 from m0_conformance.recording.request import Request
+from m0_conformance.recording.route import PLAIN, Route
 from m0_conformance.recording.transcript import Launch, LogLine, seconds
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class WorkerProcess:
         """Grows while the worker runs, except `lines`: see `snapshot`."""
         self.address = (host, launch.port)
         self._process = process
+        self._route = PLAIN
         self._begin = time.monotonic()
         self._lines: deque[LogLine] = deque(maxlen=MAX_LINES)
         self._news = asyncio.Event()
@@ -115,8 +117,9 @@ class WorkerProcess:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         host: str = "127.0.0.1",
+        route: Route = PLAIN,
     ) -> WorkerProcess:
-        """Start it. Raises OSError when there is no such program."""
+        """Start it; `route` is the way to its /health. Raises OSError when there is no such program."""
         with warnings.catch_warnings():
             # Between fork and exec the child makes one system call, so other threads' locks do not matter.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -133,6 +136,7 @@ class WorkerProcess:
         _alive.add(process.pid)
         launch = Launch(label, list(argv), dict(env or {}), model=model, started=seconds(time.time()), port=port)
         worker = cls(process, launch, host)
+        worker._route = route
         loop = asyncio.get_running_loop()
         for name, pipe in (("stdout", process.stdout), ("stderr", process.stderr)):
             lines = _Lines(worker, cast('Literal["stdout", "stderr"]', name))
@@ -231,7 +235,13 @@ class WorkerProcess:
             if self.launch.listening_at is not None:
                 patience = min(5.0, max(deadline - time.monotonic(), 0.1))
                 live = start(
-                    self.address, Request("GET", "/health"), identity="r", label="", clock=clock, timeout=patience
+                    self.address,
+                    Request("GET", "/health"),
+                    identity="r",
+                    label="",
+                    clock=clock,
+                    timeout=patience,
+                    route=self._route,
                 )
                 exchange = await live.done()
                 if exchange.status is not None and exchange.status != 503:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from m0_conformance.recording.transcript import Launch
     from m0_conformance.targets.process import WorkerProcess
 
 
@@ -22,7 +23,11 @@ class OutOfReach(NotExercised):
 
 
 class Blocked(Exception):  # noqa: N818 - an outcome, not an error
-    """No usable worker for this check: BLOCKED with this reason."""
+    """No usable worker for this check: BLOCKED with this reason, and with the launch that failed."""
+
+    def __init__(self, reason: str, launch: Launch | None = None) -> None:
+        super().__init__(reason)
+        self.launch = launch
 
 
 @dataclass(slots=True)

@@ -41,11 +41,11 @@ def catalogue() -> dict[str, Recipe]:
         Recipe("metronome", "a cycle of 63 words, d = 64, to time everything but the model", metronome),
         Recipe("dice", "one known distribution after every token; qwen2, Q4_0", partial(dice, quant="Q4_0")),
         Recipe("dice-f32", "the same in F32", dice),
-        Recipe("position", "attention sees the token three back; qwen2, Q8_0", partial(position, quant="Q8_0")),
-        Recipe("position-llama", "the same in llama form", partial(position, form="llama", quant="Q8_0")),
-        Recipe("memory", "attention counts what it has seen; qwen2, Q8_0", partial(memory, quant="Q8_0")),
-        Recipe("bias", "the value bias decides what is said; qwen2, Q8_0", partial(bias, quant="Q8_0")),
-        Recipe("memory-llama", "the same in llama form", partial(memory, form="llama", quant="Q8_0")),
+        Recipe("position", "attention sees the token three back; qwen2, Q4_0", partial(position, quant="Q4_0")),
+        Recipe("position-llama", "the same in llama form", partial(position, form="llama", quant="Q4_0")),
+        Recipe("memory", "attention counts what it has seen; qwen2, Q4_0", partial(memory, quant="Q4_0")),
+        Recipe("bias", "the value bias decides what is said; qwen2, Q4_0", partial(bias, quant="Q4_0")),
+        Recipe("memory-llama", "the same in llama form", partial(memory, form="llama", quant="Q4_0")),
     ]
     recipes += [
         Recipe(

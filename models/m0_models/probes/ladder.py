@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 QUANTS: Final = ("Q4_0", "Q8_0", "F16", "F32", "Q4_K_M")
 CLIMBERS: Final = ("script", "script-deep", "chatter", "metronome", "dice", "position", "memory", "bias")
 """Probes whose form is not what they test; every other name is one exact file."""
+LLAMAS: Final = ("script-llama", "position-llama", "memory-llama")
+"""Probes whose architecture is what they test, but not their storage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,13 @@ class Rung:
         Raises:
             ValueError: this probe has no such form.
         """
+        if name not in (*CLIMBERS, *LLAMAS):
+            return {}
         chosen: dict[str, Any] = {}
         if self.quant is not None:
             chosen["quant"] = self.quant
+        if name in LLAMAS:
+            return chosen
         if self.form is not None:
             chosen["form"] = self.form
         if self.spm:

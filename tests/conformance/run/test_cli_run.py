@@ -129,7 +129,7 @@ def mute_port() -> Iterator[int]:
 def test_a_command_that_fails_gets_one_sentence(tmp_path: Path) -> None:
     code, text, report = run(tmp_path / "out", "--worker-command", "false")
     assert code == 3
-    assert "LOOK the worker (script) ended with exit code 1 before it was ready" in text
+    assert "LOOK the worker (script) ended before it was ready (exit code 1)" in text
     assert report["verdict"] == "INCONCLUSIVE"
     assert len(text.splitlines()) < 20
     assert not any(r["status"] == "PASS" for r in report["requirements"])

@@ -109,7 +109,7 @@ def context(recording: Recording) -> Findings:
         right = {
             "worker_id": str(values.get("worker_id", "")).lower() == str(known.get("worker_id")).lower(),
             "model_ref": name in str(values.get("model_ref", "")),
-            "gpu_device": str(values.get("gpu_device", "")) == str(known.get("gpu_device")),
+            "gpu_device": "gpu_device" not in known or str(values.get("gpu_device", "")) == str(known["gpu_device"]),
         }
         wrong = [key for key, there in right.items() if not there]
         if wrong:

@@ -94,7 +94,7 @@ async def test_broken_files(situation: Situation, clauses: tuple[str, ...]) -> N
     async def start(label: str, clause: str, path: str, words: tuple[str, ...], wrong: str) -> None:
         worker = await situation.launch(label, model=path, wait="no")
         cases[label] = {"clause": clause, "words": list(words), "wrong": wrong}
-        paths[label] = {"model": path, "gpu_device": situation.gpu_device}
+        paths[label] = situation.given(path)
         await worker.running_process.ready(EXIT_S * situation.scale)
         await worker.exited(1.0)
 

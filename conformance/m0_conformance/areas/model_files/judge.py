@@ -176,7 +176,8 @@ def context(recording: Recording) -> Findings:
             if line.stream == "stderr" or not line.text.lstrip().startswith("{") or '"error"' in line.text
         )
         name = str(known["model"]).rpartition("/")[2]
-        device = re.search(rf"(?i)(?:gpu|device)\D{{0,24}}{known['gpu_device']}\b", text)
+        number = known.get("gpu_device")
+        device = number is None or re.search(rf"(?i)(?:gpu|device)\D{{0,24}}{number}\b", text)
         missing = [what for what, there in (("model path", name in text), ("device number", device)) if not there]
         yield require(
             not missing,

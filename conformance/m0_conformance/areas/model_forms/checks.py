@@ -54,12 +54,13 @@ class Forms:
         if promise:
             await self.situation.get(f"health {label}", "/health", on=on)
 
-    async def launch(self, label: str, clauses: tuple[str, ...]) -> Target | None:
-        """Start a model; None (and the clauses noted) when it did not become ready."""
-        worker = await self.situation.launch(label, model=label)
+    async def launch(self, label: str, clauses: tuple[str, ...], *, exact: bool = True) -> Target | None:
+        """Start a model; None (and the clauses noted) when it did not become ready. Not `exact`: in any form."""
+        shown = label if exact else f"{label} in any form"
+        worker = await self.situation.launch(shown, model=label, exact=exact)
         if worker.running_process.launch.ready_at is not None:
             return worker
-        self.models[label] = {"clauses": list(clauses), "text": None, "format": None, "context": None}
+        self.models[shown] = {"clauses": list(clauses), "text": None, "format": None, "context": None}
         return None
 
 
@@ -94,13 +95,18 @@ async def test_forms_of_models(situation: Situation, group: str) -> None:
     choice = random.Random(situation.seed)  # noqa: S311 - letters of a prompt
 
     async def shared() -> None:
-        if situation.probe is not None:
-            clause = ("M0-W-1201/q4-0-runs",)
-            text, context = cycle(situation.probe), situation.probe["context"]
-            await forms.job("script", None, text, clause, "*", format="Q4_0", context=context)
+        clause = ("M0-W-1201/q4-0-runs",)
+        if situation.probe is None:
+            return
+        if (situation.probe["form"], situation.probe["quant"]) != ("qwen2", "Q4_0"):  # the worker refused that one
+            await script("script", clause[0], "Q4_0")
+            return
+        text, context = cycle(situation.probe), situation.probe["context"]
+        await forms.job("script", None, text, clause, "*", format="Q4_0", context=context)
 
     async def script(label: str, clause: str, kind: str | None) -> None:
-        if (worker := await forms.launch(label, (clause,))) is not None and worker.probe is not None:
+        exact = kind is not None  # else the architecture is what counts, in any storage
+        if (worker := await forms.launch(label, (clause,), exact=exact)) is not None and worker.probe is not None:
             context = worker.probe["context"]
             await forms.job(label, worker, cycle(worker.probe), (clause,), "*", format=kind, context=context)
 
@@ -115,31 +121,39 @@ async def test_forms_of_models(situation: Situation, group: str) -> None:
 
     async def biases() -> None:
         clause = ("M0-W-1214/attention-biases",)
-        if (worker := await forms.launch("bias", clause)) is not None and worker.probe is not None:
+        if (worker := await forms.launch("bias", clause, exact=False)) is not None and worker.probe is not None:
             await forms.job("bias", worker, worker.probe["says"] * LENGTH, clause, "abc")
 
     async def echo(label: str) -> None:
-        if (worker := await forms.launch(label, ())) is None or worker.probe is None:
+        if (worker := await forms.launch(label, (), exact=False)) is None or worker.probe is None:
             return
-        letters = [letter for letter in worker.probe["alphabet"] if letter.isalnum()]
+        letters = [letter for letter in worker.probe["alphabet"] if letter.strip().isalnum()]
         for name, length in (("near", 4), ("far", 300)):
-            prompt = "".join(choice.choice(letters) for _ in range(length)) + "".join(choice.sample(letters, 4))
-            echoes[f"{label} {name}"] = prompt[-4:] * 2
+            said = choice.sample(letters, 4)
+            prompt = "".join([*(choice.choice(letters) for _ in range(length)), *said])
+            echoes[f"{label} {name}"] = "".join(said) * 2
             await situation.execute(f"{label} {name}", on=worker, prompt=prompt, max_tokens=8, temperature=0.0)
 
     async def memory() -> None:
-        clause = ("M0-W-1230/qwen2-form",)
-        if (worker := await forms.launch("memory", clause)) is None or worker.probe is None:
+        clause: tuple[str, ...] = ("M0-W-1230/qwen2-form",)
+        worker = await forms.launch("memory", clause, exact=False)
+        if worker is not None and (worker.probe or {}).get("form") != "qwen2":  # the form that was loaded is another
+            await forms.launch("memory", clause)
+            clause = ()
+        if worker is None or worker.probe is None:
             return
-        await forms.job("memory", worker, "a" * LENGTH, clause, "aaab")
-        letters = [letter for letter in worker.probe["alphabet"] if letter.isalnum()]
+        letters = [letter for letter in worker.probe["alphabet"] if letter.strip().isalnum()]
+        first, second = letters[:2]
+        text = first * LENGTH
+        await forms.job("memory" if clause else "memory in another form", worker, text, clause, first * 3 + second)
         often, *others = choice.sample(letters, len(letters))
         filler = choice.sample(others * 2, 2 * len(others))
         remembered["far back"] = often * LENGTH
         prompt = often * 6 + "".join(filler)
         await situation.execute("far back", on=worker, prompt=prompt, max_tokens=LENGTH, temperature=0.0)
-        alphabets["only these"] = "xyz?"
-        await situation.execute("only these", on=worker, prompt="xyz" * 8, max_tokens=24, temperature=1.0, seed=7)
+        these = "".join(letters[-3:])
+        alphabets["only these"] = these + "?"
+        await situation.execute("only these", on=worker, prompt=these * 8, max_tokens=24, temperature=1.0, seed=7)
 
     tasks: dict[str, list[Callable[[], Awaitable[None]]]] = {
         "formats": [

@@ -88,7 +88,7 @@ class WrongPairing(PerturbedFile):
     def write(self, path: Path) -> None:
         from m0_models.probes import position  # noqa: PLC0415 - needed by this defect alone
 
-        position(path, quant="Q8_0", pairing="llama")
+        position(path, quant="Q4_0", pairing="llama")
 
 
 @on_tensor("M0-W-1430/positions", source="known defect 46: position counter always 0", files=("position-llama",))

@@ -95,7 +95,7 @@ async def whole_life(situation: Situation) -> None:
     """Start, health, the same job twice, one with a unique word in its prompt, SIGTERM; the log is read afterwards."""
     path = await situation.model_path("script")
     worker_id, word = str(uuid.uuid4()), f"canary{uuid.uuid4().hex}"
-    known = {"worker_id": worker_id, "model": path, "gpu_device": situation.gpu_device}
+    known = situation.given(path, worker_id=worker_id)
     situation.fact("given", {"life": known})
     await situation.execute("before the restart", prompt="*", max_tokens=LENGTH, temperature=0.0, seed=1)
     worker = await situation.launch("life", values={"worker_id": worker_id})

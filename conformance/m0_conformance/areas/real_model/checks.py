@@ -133,4 +133,4 @@ async def test_missing_tensor(situation: Situation) -> None:
     wrong = f"{name} is missing from a real model"
     words = [name.split(".")[2], "tensor"]
     situation.fact("broken files", {"missing": {"clause": "M0-W-1214/missing-tensor", "words": words, "wrong": wrong}})
-    situation.fact("given", {"missing": {"model": str(path), "gpu_device": situation.gpu_device}})
+    situation.fact("given", {"missing": situation.given(str(path))})

@@ -44,7 +44,9 @@ async def test_no_memory_of_earlier_jobs(situation: Situation) -> None:
     """The memory probe says the most frequent character it has seen; each job must see its own prompt only."""
     if (situation.probe or {}).get("kind") != "memory":
         raise OutOfReach("needs the memory probe: --worker-command")
-    for number, prompt in enumerate(("a" * 40, "b" * 5, "cc", "d" * 20, "e")):
+    letters = (situation.probe or {})["alphabet"][:5]
+    for number, (letter, count) in enumerate(zip(letters, (40, 5, 2, 20, 1), strict=True)):
+        prompt = letter * count
         await situation.execute(f"memory {number}", prompt=prompt, max_tokens=6, temperature=0.0)
 
 

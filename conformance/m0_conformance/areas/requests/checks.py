@@ -77,7 +77,7 @@ async def test_longest_prompt(situation: Situation) -> None:
     """
     cases = Cases(situation)
     probe = situation.probe
-    if probe is not None and probe.get("kind") == "script":
+    if probe is not None and probe.get("longest"):
         situation.fact("fits", value=True)  # the probe merges 64 of either into one token
     situation.fact("context_length", situation.health_identity.get("context_length"))
     plain = ""
