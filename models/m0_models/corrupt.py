@@ -250,6 +250,19 @@ def _changed(changes: Mapping[str, object], _: bytes) -> bytes:
     return rewritten(changes)
 
 
+_SCORES: Final = ("tokenizer.ggml.scores",)
+_OPTIONAL: Final = (
+    *_SCORES, "tokenizer.ggml.padding_token_id", "tokenizer.ggml.add_eos_token", "tokenizer.ggml.add_bos_token",
+    "general.type", "general.quantization_version", "general.file_type", "qwen2.vocab_size",
+    "qwen2.rope.dimension_count",
+)  # fmt: skip
+"""Keys that follow from others, or that nothing needs."""
+
+
+def _without(keys: Sequence[str], _: bytes) -> bytes:
+    return rewritten(dict.fromkeys(keys))
+
+
 def _vocabulary(file: bytes) -> tuple[list[str], list[int]]:
     """Tokens and types of the base file, to be changed."""
     import tempfile  # noqa: PLC0415  # the other files are patched
@@ -444,6 +457,8 @@ CORRUPT: Final[dict[str, Corrupt]] = {
         ),
         Corrupt("alignment-64", "tensors aligned to 64 bytes", "M0-W-1200", (), partial(_alignment, 64), good=True),
         Corrupt("alignment-256", "tensors aligned to 256 bytes", "M0-W-1200", (), partial(_alignment, 256), good=True),
+        Corrupt("without-scores", "no scores beside merges", "M0-W-1211", (), partial(_without, _SCORES), good=True),
+        Corrupt("without-optional-keys", "no optional key", "M0-W-1211", (), partial(_without, _OPTIONAL), good=True),
         Corrupt("vendor-keys", "keys of a vendor", "M0-W-1211", (), _odd_key, good=True),
     )
 }

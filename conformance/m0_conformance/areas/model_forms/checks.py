@@ -72,7 +72,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "M0-W-1201/quant-kind-stored",
         "M0-W-1211/context-length",
     ),
-    "containers": ("M0-W-1211/alignment", "M0-W-1212/llama"),
+    "containers": ("M0-W-1211/alignment", "M0-W-1211/optional-keys", "M0-W-1212/llama"),
     "qwen2": ("M0-W-1214/attention-biases", "M0-W-1230/qwen2-form", "M0-W-1430/attends-to-context"),
     "positions": ("M0-W-1430/positions",),
     **{label.partition(":")[2]: clauses for label, clauses in MINIATURES.items()},
@@ -110,8 +110,7 @@ async def test_forms_of_models(situation: Situation, group: str) -> None:
             context = worker.probe["context"]
             await forms.job(label, worker, cycle(worker.probe), (clause,), "*", format=kind, context=context)
 
-    async def aligned() -> None:
-        label, clause = "corrupt:alignment-64", ("M0-W-1211/alignment",)
+    async def crafted(label: str, *clause: str) -> None:
         if (worker := await forms.launch(label, clause)) is not None:
             await forms.job(label, worker, METRONOME_TEXT, clause, "hello", context=METRONOME_CONTEXT)
 
@@ -161,7 +160,12 @@ async def test_forms_of_models(situation: Situation, group: str) -> None:
             partial(script, "script-q4-k-m", "M0-W-1201/q4-k-m-runs", "Q4_K_M"),
             partial(script, "script-mxfp4", "M0-W-1201/mxfp4-runs", "MXFP4"),
         ],
-        "containers": [partial(script, "script-llama", "M0-W-1212/llama", None), aligned],
+        "containers": [
+            partial(script, "script-llama", "M0-W-1212/llama", None),
+            partial(crafted, "corrupt:alignment-64", "M0-W-1211/alignment"),
+            partial(crafted, "corrupt:without-scores", "M0-W-1211/optional-keys"),
+            partial(crafted, "corrupt:without-optional-keys", "M0-W-1211/optional-keys"),
+        ],
         "qwen2": [biases, memory],
         "positions": [partial(echo, "position"), partial(echo, "position-llama")],
         **{label.partition(":")[2]: [partial(miniature, label, clauses)] for label, clauses in MINIATURES.items()},

@@ -30,6 +30,7 @@ _LOADS = (
     "M0-W-1201/q4-k-m-runs",
     "M0-W-1201/q4-0-runs",
     "M0-W-1211/alignment",
+    "M0-W-1211/optional-keys",
     "M0-W-1212/llama",
     "M0-W-1212/gpt2",
     "M0-W-1214/tied-output",

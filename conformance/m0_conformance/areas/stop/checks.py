@@ -17,6 +17,8 @@ async def test_stop_strings_of_known_texts(situation: Situation) -> None:
     """A stop string in three single-byte tokens, and one that begins and ends inside tokens."""
     promised = scripts(situation)
     for name, stop in (("stop", "END"), ("split-stop", "STOP")):
+        if name not in promised:  # a model's own vocabulary cannot say it
+            continue
         prompt = promised[name]["prompt"]
         await situation.execute("unstopped", prompt=prompt, max_tokens=LONG, temperature=0.0)
         await situation.execute("stopped across", prompt=prompt, max_tokens=LONG, temperature=0.0, stop=[stop])
