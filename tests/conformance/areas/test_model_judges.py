@@ -107,6 +107,7 @@ FORMS: dict[str, tuple[list[str], str | None, str | None]] = {
     "script-q4-k-m": (["M0-W-1201/q4-k-m-runs"], "abc", "Q4_K_M"),
     "script-mxfp4": (["M0-W-1201/mxfp4-runs"], "abc", "MXFP4"),
     "aligned": (["M0-W-1211/alignment"], "abc", None),
+    "without-scores": (["M0-W-1211/optional-keys"], "abc", None),
     "gpt2": (["M0-W-1212/gpt2"], None, None),
     "tied": (["M0-W-1214/tied-output"], None, None),
     "bias": (["M0-W-1214/attention-biases"], "rrr", None),

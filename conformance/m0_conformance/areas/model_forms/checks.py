@@ -23,6 +23,8 @@ LENGTH = 6
 METRONOME_TEXT = b"".join(words(LENGTH)).decode("ascii")
 """What the model behind the crafted files says after any prompt."""
 METRONOME_CONTEXT = 8192
+OFTEN = 16
+"""Times that one letter is said before 122 others: storage with uneven steps, as Q4_0's are, tells 16 from 2 by far."""
 
 MINIATURES = {
     "miniature:gpt2-q4_0": ("M0-W-1212/gpt2",),
@@ -148,7 +150,7 @@ async def test_forms_of_models(situation: Situation, group: str) -> None:
         often, *others = choice.sample(letters, len(letters))
         filler = choice.sample(others * 2, 2 * len(others))
         remembered["far back"] = often * LENGTH
-        prompt = often * 6 + "".join(filler)
+        prompt = often * OFTEN + "".join(filler)
         await situation.execute("far back", on=worker, prompt=prompt, max_tokens=LENGTH, temperature=0.0)
         these = "".join(letters[-3:])
         alphabets["only these"] = these + "?"
