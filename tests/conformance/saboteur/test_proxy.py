@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from m0_conformance.saboteur.catalogue import catalogue
+from m0_conformance.saboteur.catalogue import Truth, catalogue
 from m0_conformance.saboteur.defect import Defect, Event, Proxy
 from m0_conformance.saboteur.http import Request
 from m0_conformance.saboteur.proxy import FAULT, LyingProxy
@@ -209,6 +209,27 @@ async def test_a_stream_that_a_lie_ends_early_holds_nobody_back() -> None:
         for _ in range(3):
             body = (await ask(port, post(JOB)))[1]
             assert body == STREAM[: STREAM.index(b'event: token\ndata: {"t":" c"')]
+
+
+@pytest.mark.asyncio
+async def test_a_job_begins_when_the_one_before_has_ended() -> None:
+    """However slowly this proxy passes on what its worker said in order."""
+    proxy = LyingProxy(Truth(), [0])
+    told: list[str] = []
+
+    async def said(name: str, wait: float) -> AsyncIterator[bytes]:
+        await asyncio.sleep(wait)
+        for number in range(3):
+            yield f"{name}{number}".encode()
+            await asyncio.sleep(0)  # what comes next is there already, and read in a later turn
+
+    async def pass_on(name: str, wait: float) -> None:
+        async for piece in proxy._in_order(0, said(name, wait)):
+            await asyncio.sleep(0.004)
+            told.append(piece.decode())
+
+    await asyncio.gather(pass_on("a", 0.0), pass_on("b", 0.005))
+    assert told == ["a0", "a1", "a2", "b0", "b1", "b2"]
 
 
 @pytest.mark.asyncio
