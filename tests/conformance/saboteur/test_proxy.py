@@ -221,7 +221,7 @@ async def test_a_job_begins_when_the_one_before_has_ended() -> None:
         await asyncio.sleep(wait)
         for number in range(3):
             yield f"{name}{number}".encode()
-            await asyncio.sleep(0)  # what comes next is there already, and read in a later turn
+            await asyncio.sleep(0.002)  # what comes next is on its way
 
     async def pass_on(name: str, wait: float) -> None:
         async for piece in proxy._in_order(0, said(name, wait)):
