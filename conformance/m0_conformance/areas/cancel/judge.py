@@ -155,11 +155,16 @@ def cancelled_event(recording: Recording) -> Findings:
                 )
 
 
+def _asked(stream: Stream) -> object:
+    return stream.request.get("max_tokens")
+
+
 @judge("M0-SYS-6.3.5/stops-early")
 def stops_early(recording: Recording) -> Findings:
     """Clearly fewer tokens than the same job yielded when nobody cancelled it."""
-    whole = next((len(s.tokens) for s in streams(recording, "uncancelled") if s.terminal is not None), 0)
     for stream, at in _cancelled(recording):
+        alike = (s for s in streams(recording, "uncancelled") if _asked(s) == _asked(stream) and s.terminal is not None)
+        whole = max((len(s.tokens) for s in alike), default=0)
         before = sum(token.at < at for token in stream.tokens)
         if stream.exchange.label != "cancelled" or before >= CLEARLY_FEWER * whole:
             continue
