@@ -47,11 +47,12 @@ class Seen:
         """What differs from the declaration, a line each."""
         if self.trouble:
             return [self.trouble]
+        may = self.persona.may
         pairs = (
             ("not seen broken", self.persona.fails - self.fails),
             ("broken falsely", self.fails - self.persona.fails),
-            ("without a verdict", self.not_tested - self.persona.not_tested),
-            ("judged unexpectedly", self.persona.not_tested - self.not_tested - self.fails),
+            ("without a verdict", self.not_tested - self.persona.not_tested - may),
+            ("judged unexpectedly", self.persona.not_tested - self.not_tested - self.fails - may),
             ("without a reason of their own", set(self.wordless)),
             ("causes not named", set(self.persona.causes) - set(self.causes)),
             ("causes named falsely", set(self.causes) - set(self.persona.causes)),

@@ -37,6 +37,7 @@ class Persona:
     fails: frozenset[str] = frozenset()
     not_tested: frozenset[str] = frozenset()
     causes: tuple[str, ...] = ()
+    may: frozenset[str] = frozenset()
     options: dict[str, Any] = field(default_factory=dict)
 
     def kind(self) -> type[Several]:
@@ -56,7 +57,7 @@ def personas() -> dict[str, Persona]:
     """All of them, by name. Raises ValueError naming an unknown key."""
     found = {}
     for name, table in tomllib.loads(TABLE.read_text("utf-8")).items():
-        unknown = sorted(set(table) - {"about", "parts", "fails", "not_tested", "causes", "options"})
+        unknown = sorted(set(table) - {"about", "parts", "fails", "not_tested", "causes", "may", "options"})
         if unknown:
             raise ValueError(f"{TABLE.name}: {name} has the unknown key {unknown[0]!r}")
         found[name] = Persona(
@@ -66,6 +67,7 @@ def personas() -> dict[str, Persona]:
             frozenset(table.get("fails", ())),
             frozenset(table.get("not_tested", ())),
             tuple(table.get("causes", ())),
+            frozenset(table.get("may", ())),
             table.get("options", {}),
         )
     return found

@@ -53,6 +53,30 @@ class AllAtTheEnd(Trait):
             yield event
 
 
+class Buffered(AllAtTheEnd):
+    """The same by a proxy in front: a cancel reaches the worker behind it, whose job ends there."""
+
+    def __init__(self) -> None:
+        self.cancelled: set[str] = set()
+
+    async def request(self, request: Request, proxy: Proxy) -> Request | Answer:
+        if is_cancel(request):
+            self.cancelled.add(job_of(request))
+        return request
+
+    async def events(self, request: Request, events: AsyncIterator[Event], proxy: Proxy) -> AsyncIterator[Event]:
+        """The real worker may be ahead of what is read here, so a cancelled job ends here."""
+        kept: list[Event] = []
+        async for event in events:
+            if job_of(request) in self.cancelled and event.name in {"token", "end"}:
+                words = {"code": "CANCELLED", "message": "the job was cancelled", "retriable": False}
+                kept.append(Event("error", words))
+                break
+            kept.append(event)
+        for event in kept:
+            yield event
+
+
 class OneThread(Trait):
     """While a job runs nothing else is answered: the whole process stands still."""
 
