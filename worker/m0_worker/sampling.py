@@ -59,12 +59,21 @@ def mix64(z: int) -> int:
     return z ^ (z >> 31)
 
 
+def stream_of(seed: int) -> int:
+    """Where a seed's random numbers begin, 64 bits.
+
+    `mix64` leaves 0 as it is, so each input is moved on first: seed 0 would draw exactly 0.0 for its first token, and
+    that is the token with the lowest ID, however unlikely.
+    """
+    return (mix64((seed + _GOLDEN) & _MASK) + _GOLDEN) & _MASK
+
+
 def uniform(seed: int, n: int) -> float:
     """The n-th random number of a seed, in [0, 1) with 53 bits; n = 0 belongs to the first generated token.
 
     A counter hash, not a stream: no state to carry, and a GPU computes the same number for the same (seed, n).
     """
-    return (mix64((mix64(seed & _MASK) + n * _GOLDEN) & _MASK) >> 11) * 2.0**-53
+    return (mix64((stream_of(seed) + n * _GOLDEN) & _MASK) >> 11) * 2.0**-53
 
 
 def penalize(logits: NDArray[np.float64], penalty: float, history: Collection[int]) -> None:

@@ -23,7 +23,7 @@ class Request:
     raw: bytes | None = None
     """Bytes to send instead of a well-formed request; method and path then only label the exchange."""
     pauses: Sequence[tuple[int, float]] = ()
-    """Pause (seconds) after so many bytes were sent: a slow client."""
+    """Pause (seconds) after so many bytes were sent, or when so many are left (negative): a slow client."""
     half_close: bool = False
     """Close our sending side after the request."""
     receive_buffer: int | None = None

@@ -42,11 +42,15 @@ class RecordingStream:
         return cls(reader, writer, now)
 
     async def send(self, data: bytes, pauses: Sequence[tuple[int, float]] = (), *, half_close: bool = False) -> None:
-        """Write it all, with a pause (seconds) after so many bytes; then close our side if asked. Raises OSError."""
+        """Write it all, with a pause (seconds) after so many bytes; then close our side if asked. Raises OSError.
+
+        A negative number of bytes is how many are left at the pause.
+        """
         start = 0
         for count, pause in pauses:
-            await self._write(data[start : start + count])
-            start += count
+            stop = start + count if count >= 0 else max(start, len(data) + count)
+            await self._write(data[start:stop])
+            start = stop
             await asyncio.sleep(pause)
         await self._write(data[start:])
         if half_close:

@@ -95,6 +95,7 @@ class Exchange:
     end: End = "open"
     error: str = ""
     """Words for the unusual ends."""
+    _asked: tuple[bytes, Json] | None = field(default=None, repr=False, compare=False)
 
     @property
     def body(self) -> bytes:
@@ -121,11 +122,13 @@ class Exchange:
         return self.chunks[index].at if index < len(self.chunks) else None
 
     def request_json(self) -> Json:
-        """The request body as JSON, or None when it is none (malformed on purpose)."""
-        try:
-            return json.loads(self.request_body)
-        except (ValueError, RecursionError):
-            return None
+        """The request body as JSON, or None when it is none (malformed on purpose). Not to be changed: it is kept."""
+        if self._asked is None or self._asked[0] is not self.request_body:
+            try:
+                self._asked = self.request_body, json.loads(self.request_body)
+            except (ValueError, RecursionError):
+                self._asked = self.request_body, None
+        return self._asked[1]
 
     def to_json(self) -> dict[str, Json]:
         """As JSON values."""

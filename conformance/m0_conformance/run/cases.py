@@ -42,6 +42,7 @@ class Cases:
             body = {key: value for key, value in body.items() if value is not OMIT}
             await self.situation.post(label, "/execute", body)
             return
+        await self.situation.meet()
         live = self.situation.start(label, **fields)
         if await live.live.wait(lambda: live.count("token", "end", "error") > 0, STARTS_S * self.situation.scale):
             if not await live.terminal(1.0):

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import pytest
 
+from m0_conformance.conditions.rounds import FORMS, ROUNDS
 from m0_conformance.run.interrupt import interruptible
 
 Need: TypeAlias = Literal["command", "cuda", "destructive", "real-model"]
@@ -60,6 +61,34 @@ def launch(
     (model "script") or on the URL, and must not depend on the model's text.
     """
     return pytest.mark.launch(LaunchKey(model, tuple(args), tuple(sorted((env or {}).items()))))
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """How a check is repeated under other conditions (see `conditions.rounds`)."""
+
+    dimensions: frozenset[str]
+    """What may vary; everything else keeps its usual form."""
+    rounds: int
+
+
+def repeated(*dimensions: str, without: Sequence[str] = (), rounds: int = ROUNDS) -> Callable[[_F], _F]:
+    """Declare under which conditions the check's clauses hold as well: it is repeated under all forms of them.
+
+    Args:
+        dimensions: of `conditions.rounds.FORMS`; all of them when none is named.
+        without: but these.
+        rounds: fewer than all, for a check that takes long: then not each of its requests meets every form.
+    """
+    chosen = frozenset(dimensions or FORMS) - frozenset(without)
+    if unknown := chosen - frozenset(FORMS):
+        raise ValueError(f"no dimensions {sorted(unknown)}; there are {', '.join(FORMS)}")
+
+    def declare(function: _F) -> _F:
+        function.repeats = Repeats(chosen, rounds)  # type: ignore[attr-defined]  # ours
+        return function
+
+    return declare
 
 
 def needs(*what: Need) -> pytest.MarkDecorator:

@@ -33,6 +33,10 @@ TOKENS: Final = {
 OTHERS: Final = 40
 HEAVY: Final = 500
 """Checks of so many tokens come after all others, whichever worker they need."""
+REPEATS: Final = "conditions::"
+"""Begins the names of checks that repeat others under other conditions."""
+REPEAT: Final = 600
+"""Tokens of a repeat: those come last of all, since what they show has been seen to hold elsewhere."""
 LAUNCHES: Final = 80
 BESIDE_S: Final = {"m0-wire": 25.0, "m0-process": 70.0, "m0": 300.0}
 """What a whole run takes beside the tokens and the loading, on two processors."""
@@ -42,7 +46,7 @@ FAST_S: Final = 60.0
 
 def tokens_of(check: str) -> int:
     """How many tokens a check takes of a slow worker."""
-    return TOKENS.get(check.partition("[")[0], OTHERS)
+    return REPEAT if check.startswith(REPEATS) else TOKENS.get(check.partition("[")[0], OTHERS)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,11 @@ def proof_of(clause: Clause, collected: Mapping[str, Check] | None = None) -> di
     """
     load_all()
     all_checks = collect_checks() if collected is None else collected
-    checks = [f"{check.name}  {below(check.place)}" for check in all_checks.values() if clause.id in check.clauses]
+    own = [check for check in all_checks.values() if clause.id in check.clauses]
+    # The rounds of a repeat are one line, and it stands behind the checks that are repeated.
+    repeats = Counter(check.name.partition("[")[0] for check in own if check.name.startswith("conditions::"))
+    checks = [f"{check.name}  {below(check.place)}" for check in own if not check.name.startswith("conditions::")]
+    checks += [f"{name}, {count} rounds  conditions/rounds.py" for name, count in repeats.items()]
     judges = [
         f"{entry.name}  {below(inspect.getsourcefile(entry.function) or '')}:{entry.function.__code__.co_firstlineno}"
         for entry in (*JUDGES, *INVARIANTS)

@@ -21,7 +21,7 @@ from m0_conformance.recording.redact import hide
 from m0_conformance.recording.route import Route
 from m0_conformance.recording.store import RunStore
 from m0_conformance.report.document import write_report
-from m0_conformance.run.plan import BUDGET_S, FAST_S, Plan
+from m0_conformance.run.plan import BUDGET_S, FAST_S, REPEATS, Plan
 from m0_conformance.run.progress import Progress
 from m0_conformance.spec.check_sets import ANY, frozen_checks, renamed
 from m0_conformance.spec.kill_matrix import counts, published
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from m0_conformance.run.options import RunOptions
 
 SUITE = "m0-conformance"
-REPEATS = "conditions::"
-"""Begins the names of checks that repeat others under other conditions."""
 HURRY = 4.0
 """With --fast, jobs that only have to last a while are so much shorter."""
 EXIT_CONFORMANT, EXIT_DEVIATION, EXIT_USAGE, EXIT_OPEN = 0, 1, 2, 3

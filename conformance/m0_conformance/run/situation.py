@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
+from m0_conformance.judging.finding import Status
 from m0_conformance.judging.streams import Event, Stream, make_event, stream_of
 from m0_conformance.recording.cause import cause, ending
 from m0_conformance.recording.client import Clock, Live, start
@@ -13,7 +14,7 @@ from m0_conformance.recording.request import Request, json_request
 from m0_conformance.recording.sse import SseParser
 from m0_conformance.recording.transcript import Recording
 from m0_conformance.run.calibration import FORMS
-from m0_conformance.run.marks import alone, launch, needs, requirement
+from m0_conformance.run.marks import alone, launch, needs, repeated, requirement
 from m0_conformance.targets.target import HarnessError, NotExercised, OutOfReach, Target, Worker
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from m0_conformance.recording.transcript import Exchange, Json
     from m0_conformance.run.calibration import Calibration
     from m0_conformance.run.harness import Harness
+    from m0_conformance.run.variation import Variation
 
 __all__ = [
     "NUMBERS",
@@ -38,6 +40,7 @@ __all__ = [
     "alone",
     "launch",
     "needs",
+    "repeated",
     "requirement",
 ]
 
@@ -131,6 +134,8 @@ class Situation:
         self._lives: list[Live] = []
         self._workers: list[Worker] = []
         self._shared_since = target.process.now() if target.process is not None else 0.0
+        self.variation: Variation | None = None
+        """Set by a check that is repeated under other conditions."""
 
     # ---- knowledge --------------------------------------------------------------------------------------------
 
@@ -201,6 +206,10 @@ class Situation:
         """How fast this worker is, and in which form it takes requests."""
         return self._harness.calibration
 
+    def broken(self, *clauses: str) -> bool:
+        """Whether the run has found one of these clauses broken. For building requests, never for judging."""
+        return any(found.clause in clauses and found.status is Status.FAIL for found in self._harness.findings)
+
     def fact(self, name: str, value: Json) -> None:
         """Note something the judges need (any JSON value)."""
         self.recording.facts[name] = json.loads(json.dumps(value))
@@ -261,9 +270,19 @@ class Situation:
         within: float | None = None,
     ) -> Exchange:
         """POST a JSON value, or raw `body` bytes with your own headers, to its end."""
-        request = (
-            Request("POST", path, list(headers), body) if value is OMIT else json_request("POST", path, value, headers)
-        )
+        if self.variation is None:
+            raw = value is OMIT
+            request = Request("POST", path, list(headers), body) if raw else json_request("POST", path, value, headers)
+            return await self.send(label, request, on=on, within=within)
+        if path == "/execute":
+            await self.variation.meet(self)
+        if value is OMIT or path != "/execute":
+            self.variation.step()
+        if value is OMIT:
+            request = self.variation.framed(Request("POST", path, list(headers), body))
+        else:
+            job = self.variation.job(value) if path == "/execute" and isinstance(value, dict) else value
+            request = self.variation.written(path, job, headers)
         return await self.send(label, request, on=on, within=within)
 
     async def cancel(self, label: str, job_id: str, *, on: Target | None = None) -> Exchange:
@@ -290,8 +309,21 @@ class Situation:
         text = self.prompt() if prompt is OMIT else prompt
         fields = {"job_id": job, "prompt": text, **self._harness.calibration.form, **body}
         value = {k: v for k, v in fields.items() if v is not OMIT}
-        live = self.open(label, json_request("POST", "/execute", value, headers), on=on, within=within)
-        return LiveStream(live, job, self.scale, self.recording)
+        if self.variation is None:
+            request = json_request("POST", "/execute", value, headers)
+        else:
+            value = self.variation.job(value, left_open=frozenset(self._harness.calibration.form) - frozenset(body))
+            request = self.variation.written("/execute", value, headers)
+        live = self.open(label, request, on=on, within=within)
+        if self.variation is not None:
+            self.variation.follow(self)
+        named = value.get("job_id")
+        return LiveStream(live, named if isinstance(named, str) else job, self.scale, self.recording)
+
+    async def meet(self) -> None:
+        """Before a job that is sent with `start`: in a repeat, what it is to find is brought about."""
+        if self.variation is not None:
+            await self.variation.meet(self)
 
     async def under_way(self, live: LiveStream, tokens: int, alone: Stream | None = None) -> bool:
         """Wait until a job surely runs: so many tokens have come, or, where all come at the end, a third of its time.
@@ -309,6 +341,7 @@ class Situation:
 
     async def execute(self, label: str, **fields: Any) -> Stream:
         """POST /execute, to its end; the same arguments as `start`."""
+        await self.meet()
         return await self.start(label, **fields).done()
 
     async def line(self, wanted: str, within: float = 5.0) -> bool:

@@ -85,7 +85,7 @@ def sealable(result: Path, now: Mapping[str, str]) -> tuple[dict[str, Any], str]
     matrix, then = value["matrix"], value["files"]
     if value["only"]:
         return value, f"{result} is of {len(value['only'])} defects only; {again}"
-    if value["shard"] != [1, 1]:
+    if value.get("shard", [1, 1]) != [1, 1]:
         which = "/".join(map(str, value["shard"]))
         return value, f"{result} is shard {which} of a run; `selftest --merge` all of them, then `spec publish`"
     if changed := sorted(name for name in {*then, *now} if then.get(name) != now.get(name)):

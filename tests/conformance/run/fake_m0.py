@@ -51,6 +51,9 @@ async def serve(sin: str, reader: asyncio.StreamReader, writer: asyncio.StreamWr
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         length = next((int(x.split(":")[1]) for x in head.split("\r\n") if x.lower().startswith("content-length")), 0)
         body = await reader.readexactly(length)
+        if "transfer-encoding: chunked" in head.lower():
+            while size := int(await reader.readuntil(b"\r\n"), 16):
+                body += (await reader.readexactly(size + 2))[:-2]
         path = head.split(" ")[1]
         if path == "/health":
             uptime = round(time.monotonic() - BEGIN, 3)

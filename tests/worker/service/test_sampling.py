@@ -167,7 +167,14 @@ def test_the_counter_hash_is_splitmix64() -> None:
     golden = 0x9E3779B97F4A7C15
     states = [(1234567 + n * golden) % 2**64 for n in (1, 2, 3)]
     assert [mix64(state) for state in states] == [6457827717110365317, 3203168211198807973, 9817491932198370423]
-    assert uniform(1, 0) == (mix64(mix64(1)) >> 11) * 2.0**-53
+    assert uniform(1, 0) == (mix64((mix64(1 + golden) + golden) % 2**64) >> 11) * 2.0**-53
+
+
+def test_no_seed_begins_with_the_token_of_the_lowest_id() -> None:
+    """Seed 0, and the seeds that a finalizer alone maps to 0."""
+    golden = 0x9E3779B97F4A7C15
+    for seed in (0, 1, 2**64 - golden, 2**64 - 1):
+        assert min(uniform(seed, n) for n in range(64)) > 1e-4
 
 
 @given(LOGITS, st.floats(0, 2), st.integers(0, 2**64 - 1))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from m0_conformance.areas.cancel.judge import cancelled_in_time, met
 from m0_conformance.judging.streams import stream_of
-from m0_conformance.run.situation import Situation, requirement
+from m0_conformance.run.situation import Situation, repeated, requirement
 
 if TYPE_CHECKING:
     from m0_conformance.judging.streams import Stream
@@ -55,6 +55,7 @@ async def cancel_in_the_middle(
     return answers[0] if answers else None
 
 
+@repeated()
 @requirement(
     "M0-W-1330/accepts",
     "M0-W-1330/cancelled-event",
@@ -73,12 +74,14 @@ async def test_cancel_of_a_running_job(situation: Situation) -> None:
     await situation.execute("short after", max_tokens=12, temperature=0.0)
 
 
+@repeated()
 @requirement("M0-W-1330/idempotent")
 async def test_cancel_twice(situation: Situation) -> None:
     """The second cancel follows the first at once."""
     await cancel_in_the_middle(situation, "cancelled", "first cancel", "second cancel")
 
 
+@repeated()
 @requirement("M0-W-1330/unknown-job", "M0-W-1330/only-named-job")
 async def test_cancel_of_another_job(situation: Situation) -> None:
     """While a job runs, cancels name a job that never was and one that has ended."""
@@ -90,6 +93,7 @@ async def test_cancel_of_another_job(situation: Situation) -> None:
     await live.done()
 
 
+@repeated()
 @requirement("M0-W-1330/finished-job")
 async def test_cancel_after_the_end(situation: Situation) -> None:
     """A cancel that comes too late harms neither the past job nor the next."""
@@ -116,6 +120,7 @@ async def test_cancel_of_a_waiting_job(situation: Situation) -> None:
             break
 
 
+@repeated()
 @requirement("M0-W-1330/validates-body")
 async def test_malformed_cancels(situation: Situation) -> None:
     """Bodies without a usable job_id."""

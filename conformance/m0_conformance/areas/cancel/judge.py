@@ -103,7 +103,8 @@ def _cancelled(recording: Recording) -> Iterator[tuple[Stream, float]]:
     if any(launch.signals for launch in recording.launches):
         return
     for stream in streams(recording):
-        at = met(stream, _cancels(recording, stream), _known_length(recording, stream))
+        cancels = _cancels(recording, stream)
+        at = met(stream, cancels, _known_length(recording, stream)) if cancels else None
         if at is not None:
             yield stream, at
 

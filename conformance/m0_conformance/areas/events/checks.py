@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from m0_conformance.run.situation import Situation, requirement
+from m0_conformance.run.situation import Situation, repeated, requirement
 
 LONG = 2048
 
 
+@repeated()
 @requirement("M0-W-1312/error-fields", "M0-W-1500/code-set", "M0-W-1510/retriable")
 async def test_an_error_event(situation: Situation) -> None:
     """The one error event that every worker can be brought to: a cancelled job's."""
@@ -17,6 +18,7 @@ async def test_an_error_event(situation: Situation) -> None:
         await live.hang_up()
 
 
+@repeated()
 @requirement(
     "M0-W-1312/json-object",
     "M0-W-1312/started-fields",

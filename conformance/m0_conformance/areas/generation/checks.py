@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from m0_conformance.run.situation import OMIT, OutOfReach, Situation, launch, requirement
+from m0_conformance.run.situation import OMIT, OutOfReach, Situation, launch, repeated, requirement
 
 LONG = 2048
 POLLS = 40
@@ -13,6 +13,7 @@ LASTS_S = 8.0
 """Of a slow worker's long job."""
 
 
+@repeated()
 @requirement("M0-W-1300/max-tokens-bound", "M0-W-1300/max-tokens-prefix", "M0-SYS-6.3.1/valid-job-ends")
 async def test_lengths(situation: Situation) -> None:
     """Greedy jobs of different lengths."""
@@ -22,6 +23,7 @@ async def test_lengths(situation: Situation) -> None:
         await situation.execute("ordinary", max_tokens=8 + seed, temperature=0.5 * seed, seed=seed)
 
 
+@repeated()
 @requirement("M0-W-1300/max-tokens-reached", "M0-W-1311/no-tokens")
 @launch("script")
 async def test_exact_lengths(situation: Situation) -> None:

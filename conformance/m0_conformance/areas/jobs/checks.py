@@ -11,7 +11,7 @@ from m0_conformance.areas.jobs.judge import overlap
 from m0_conformance.judging.job_model import CONTROL
 from m0_conformance.recording.transcript import Recording
 from m0_conformance.run import scripts
-from m0_conformance.run.situation import Situation, launch, requirement
+from m0_conformance.run.situation import Situation, launch, repeated, requirement
 
 MEETING = 300
 """Tokens of a job that another one is to meet."""
@@ -74,6 +74,7 @@ async def test_a_job_id_that_runs_already(situation: Situation) -> None:
             break
 
 
+@repeated(without=["company"])
 @requirement("M0-W-1301/after-disconnect")
 async def test_a_client_that_leaves(situation: Situation) -> None:
     """Hanging up politely and with a reset; a job after each."""

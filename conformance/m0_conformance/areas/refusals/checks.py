@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from m0_conformance.run.cases import JSON_TYPE, Cases
-from m0_conformance.run.situation import Request, Situation, requirement
+from m0_conformance.run.situation import Request, Situation, repeated, requirement
 
 WRONG_TYPES: tuple[tuple[str, Any], ...] = (
     ("job_id", 7), ("job_id", ["a"]), ("prompt", 7), ("prompt", {"text": "a"}), ("max_tokens", "5"),
@@ -75,6 +75,7 @@ def hostile(form: dict[str, Any], prompt: str) -> dict[str, tuple[bytes, tuple[s
     }
 
 
+@repeated()
 @requirement(
     "M0-W-1302/wrong-types",
     "M0-W-1302/malformed-json",
@@ -128,6 +129,7 @@ async def test_routes(situation: Situation) -> None:
         await situation.send(f"broken request {number}", Request("RAW", "/", raw=head), within=15.0)
 
 
+@repeated()
 @requirement(
     "M0-W-1302/status-400",
     "M0-W-1302/error-json",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from m0_conformance.run.situation import OutOfReach, Situation, launch, requirement
+from m0_conformance.run.situation import OutOfReach, Situation, launch, repeated, requirement
 
 HAIKU = "Write a haiku about GPU computing"
 OVERFLOW = 32768
 """Characters that share no token in any of our vocabularies, so more tokens than the probe's context has."""
 
 
+@repeated()
 @requirement("M0-SYS-2.3.1/greedy-repeat", "M0-W-1826/identical-tokens")
 async def test_greedy_repeats(situation: Situation) -> None:
     """Three runs at temperature 0 with seed 42, with a different job before the last."""

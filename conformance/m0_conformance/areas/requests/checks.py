@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from m0_conformance.run.cases import Cases
-from m0_conformance.run.situation import NUMBERS, OMIT, Situation, launch, requirement
+from m0_conformance.run.situation import NUMBERS, OMIT, Situation, launch, repeated, requirement
 
 FACE = "\U0001f600"
 LONGEST = 32768
@@ -14,6 +14,7 @@ ASTRAL = (LONGEST, LONGEST // 2 + 1, LONGEST // 2, LONGEST // 4 + 1, LONGEST // 
 """Characters of two UTF-16 units and four UTF-8 bytes: just above and at the limit in units, then in bytes."""
 
 
+@repeated()
 @requirement(
     "M0-W-1300/streams",
     "M0-W-1300/job-id",
@@ -54,6 +55,7 @@ async def test_numbers_and_required_fields(situation: Situation) -> None:
     await cases.sides("seed", "M0-W-1300/seed-range", legal=(0, 2**53 + 1, 2**64 - 1), illegal=(-1, 1.5, 2**64))
 
 
+@repeated()
 @requirement("M0-W-1300/stop-count", "M0-W-1300/stop-length", "M0-W-1300/stop-empty-item", "M0-W-1300/minimal-body")
 async def test_stop_lists_and_the_smallest_body(situation: Situation) -> None:
     """Four and five stop strings, a few words and hundreds, an empty one; and a body of job_id and prompt alone."""
@@ -69,6 +71,7 @@ async def test_stop_lists_and_the_smallest_body(situation: Situation) -> None:
     await cases.job("nothing but the two required fields", "M0-W-1300/minimal-body", "accept", **NUMBERS)
 
 
+@repeated(without=["prompt"], rounds=2)
 @requirement("M0-W-1300/prompt-max", "M0-W-1300/prompt-unit", "M0-W-1300/body-size")
 async def test_longest_prompt(situation: Situation) -> None:
     """32,768 characters and one more; the same of four bytes each; and written with escapes only.
@@ -106,6 +109,7 @@ async def test_longest_prompt(situation: Situation) -> None:
         await cases.raw("escapes of astral characters", "M0-W-1300/body-size", "accept", "value", body, name="prompt")
 
 
+@repeated(without=["temperature", "top_p", "top_k", "repetition_penalty", "min_p", "stop"])
 @requirement(
     "M0-W-1300/job-id-reuse",
     "M0-W-1300/deadline-header",

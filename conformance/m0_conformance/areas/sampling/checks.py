@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from m0_conformance.areas.sampling.judge import stated_seed
 from m0_conformance.judging.answers import health_body
-from m0_conformance.run.situation import OMIT, OutOfReach, Situation, launch, requirement
+from m0_conformance.run.situation import OMIT, OutOfReach, Situation, launch, repeated, requirement
 
 if TYPE_CHECKING:
     from m0_conformance.judging.streams import Stream
@@ -43,6 +43,7 @@ async def throw(situation: Situation, label: str, throws: int = THROWS, **fields
     return await situation.execute(label, **{"prompt": "throw", "max_tokens": length, "seed": 11, **fields})
 
 
+@repeated("after", "company", "json", "names", "media", "framing", "job-id", "numbers", "seed")
 @requirement("M0-W-1032/unscaled-at-one", "M0-W-1032/scales")
 @launch("dice")
 async def test_temperature_scales_the_odds(situation: Situation) -> None:
@@ -52,6 +53,7 @@ async def test_temperature_scales_the_odds(situation: Situation) -> None:
         await throw(situation, f"odds at {temperature}", temperature=temperature)
 
 
+@repeated("after", "company", "json", "names", "media", "framing", "job-id", "numbers", "seed")
 @requirement("M0-W-1421/top-k-cut", "M0-W-1421/top-p-cut", "M0-W-1421/temperature-first")
 @launch("dice")
 async def test_cuts(situation: Situation) -> None:
@@ -62,6 +64,7 @@ async def test_cuts(situation: Situation) -> None:
     await throw(situation, "hot top_p cut", temperature=HOT, top_p=0.9, throws=400)
 
 
+@repeated("after", "company", "json", "names", "media", "framing", "job-id", "numbers", "seed")
 @requirement("M0-W-1421/penalty-effect")
 @launch("dice")
 async def test_penalty(situation: Situation) -> None:
@@ -119,6 +122,7 @@ RELATIONS = (
 )
 
 
+@repeated("after", "company", "json", "names", "media", "framing", "job-id", "numbers", "seed")
 @requirement(*RELATIONS)
 @launch("dice")
 async def test_relations_on_dice(situation: Situation) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from m0_conformance.run.known_texts import LONG, scripts
-from m0_conformance.run.situation import OutOfReach, Situation, launch, requirement
+from m0_conformance.run.situation import OutOfReach, Situation, launch, repeated, requirement
 
 if TYPE_CHECKING:
     from m0_conformance.judging.streams import Stream
 
 
+@repeated(without=["company"])
 @requirement("M0-W-1422/across-tokens", "M0-W-1422/keeps-prefix")
 @launch("script")
 async def test_stop_strings_of_known_texts(situation: Situation) -> None:
@@ -35,6 +36,7 @@ async def stopped(situation: Situation, label: str, prompt: str, *stops: str) ->
     return await situation.execute(label, prompt=prompt, max_tokens=length, temperature=0.0, stop=list(stops))
 
 
+@repeated()
 @requirement("M0-W-1422/stops", "M0-W-1422/keeps-prefix", "M0-W-1422/earliest-of-four", "M0-W-1422/absent-string")
 async def test_stop_strings_of_the_targets_own_text(situation: Situation) -> None:
     """Stop strings cut out of the target's own greedy text."""

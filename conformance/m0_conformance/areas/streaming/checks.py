@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from m0_conformance.run.situation import Situation, requirement
+from m0_conformance.run.situation import Situation, repeated, requirement
 
 
+@repeated()
 @requirement(
     "M0-W-1300/streams",
     "M0-W-1310/event-names",

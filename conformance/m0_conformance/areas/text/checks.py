@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from m0_conformance.run.known_texts import LONG, scripts
-from m0_conformance.run.situation import Situation, launch, requirement
+from m0_conformance.run.situation import Situation, launch, repeated, requirement
 
 BYTES = 2000
 BATTERY = (
@@ -25,6 +25,7 @@ LONG_TEXTS = {
 """Texts of 2,000 bytes in which every byte number lies inside a character of some text: a cut by bytes shows."""
 
 
+@repeated(without=["prompt"])
 @requirement("M0-W-1362/any-prompt", "M0-W-1362/no-internal-alphabet")
 async def test_prompts_of_any_characters(situation: Situation) -> None:
     """Tabs, control characters, other scripts, the texts of special tokens; and ordinary texts."""
@@ -37,6 +38,7 @@ async def test_prompts_of_any_characters(situation: Situation) -> None:
         await situation.execute("text", prompt=situation.prompt(name), max_tokens=length, temperature=0.0)
 
 
+@repeated()
 @requirement(
     "M0-W-1362/text-exact",
     "M0-W-1362/holds-incomplete",

@@ -12,7 +12,7 @@ from m0_worker.devices.cuda.engine import Program
 from m0_worker.devices.cuda.prefill import PASS, Prefill
 from m0_worker.devices.cuda.program import N_TABLES, RING, STATE
 from m0_worker.errors import DeviceError
-from m0_worker.sampling import NonFiniteLogitsError, mix64
+from m0_worker.sampling import NonFiniteLogitsError, stream_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -73,7 +73,7 @@ class CudaDecoding:
         state["vocab"] = engine.model.n_vocab if sampling.vocab_size is None else sampling.vocab_size
         state["n_logits"] = engine.model.n_vocab
         state["tables"][0] = ([table.address for table in self._device.tables] + [0] * N_TABLES)[:N_TABLES]
-        state["seed_mixed"] = mix64(seed & 0xFFFFFFFFFFFFFFFF)
+        state["stream"] = stream_of(seed)
         state["temperature"], state["penalty"] = sampling.temperature, sampling.repetition_penalty
         state["top_p"], state["min_p"], state["top_k"] = sampling.top_p, sampling.min_p, sampling.top_k
         state["seen"] = engine.seen.address

@@ -122,7 +122,7 @@ STATE = np.dtype(
         ("greedy", "i4"),
         ("pad0", "i4"),
         ("tables", "u8", (N_TABLES,)),
-        ("seed_mixed", "u8"),
+        ("stream", "u8"),
         ("temperature", "f8"),
         ("penalty", "f8"),
         ("top_p", "f8"),

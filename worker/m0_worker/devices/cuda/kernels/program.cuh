@@ -74,7 +74,7 @@ struct State {                  // one job's position and sampler, all that chan
     int vocab;                  // rows that may be drawn
     int greedy, pad0;           // 1: the decode launch picks the token itself
     const float* tables[N_TABLES];      // rows of n_rot/2 cosines, then n_rot/2 sines, by position
-    u64 seed_mixed;             // mix64(seed)
+    u64 stream;                 // where the seed's random numbers begin
     double temperature, penalty, top_p, min_p;
     int top_k, n_logits;
     u8* seen;                   // by token: 1 once generated

@@ -236,7 +236,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) sample(State* st, const
             total += s;
             if (s > 0.0) last = b;
         }
-        const double u = (double)(mix64(st->seed_mixed + (u64)drawn * 0x9E3779B97F4A7C15ull) >> 11) * 1.1102230246251565e-16;
+        const double u = (double)(mix64(st->stream + (u64)drawn * 0x9E3779B97F4A7C15ull) >> 11) * 1.1102230246251565e-16;
         const double want = u * total;
         if (want < before + block_total || blockIdx.x == last) {
             bool mine = want >= before;                 // and no earlier block has it
