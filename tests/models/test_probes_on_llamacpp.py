@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from m0_models import probes
+from m0_models import miniatures, probes
+from m0_models.corrupt import CORRUPT
 from m0_models.probes.alphabet import CHARACTERS
 from m0_models.probes.form import FORMS, QUANTS, Form
+from m0_models.probes.ladder import rungs
 from m0_models.probes.position import position
+from m0_models.readouts import readouts
+from m0_models.scan import Scan
 from m0_parity.llamacpp import Chain, Context, Model
 
 if TYPE_CHECKING:
@@ -165,3 +169,61 @@ def test_a_deep_script_says_the_same(tmp_path: Path) -> None:
     with Model(probe.path) as model, Context(model, 512) as context:
         tokens, _ = context.greedy(model.tokenize("*"), 40)
         assert [model.piece(token) for token in tokens] == expected(probe.facts["scripts"]["*"], 40)
+
+
+GOOD = {
+    **{name: recipe.write for name, recipe in probes.catalogue().items()},
+    **{f"readout {name}": readout.write for name, readout in readouts().items()},
+    **{f"miniature {recipe.name}": recipe.write for recipe in miniatures.zoo()},
+    **{f"odd {name}": crafted.write for name, crafted in CORRUPT.items() if crafted.good},
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_file_that_must_load_loads(tmp_path: Path, name: str) -> None:
+    made = GOOD[name](tmp_path / "model.gguf")
+    path = getattr(made, "path", made)
+    keys = Scan(path).keys
+    if name not in {"odd without-scores", "odd without-optional-keys"}:
+        assert {"tokenizer.ggml.scores", "tokenizer.ggml.token_type", "general.type"} <= set(keys)
+    with Model(path) as model, Context(model, 64) as context:
+        assert np.isfinite(context.decode(model.tokenize("a"))).all()
+
+
+FEW = [number for number, rung in enumerate(rungs(None)) if rung.quant in {None, "F16", "Q4_K_M"}]
+"""Each architecture and vocabulary in two storages; the tests above have all storages."""
+
+
+@pytest.mark.parametrize("number", FEW)
+@pytest.mark.parametrize("name", ["script", "dice", "position", "memory", "chatter", "bias"])
+def test_a_probe_says_the_same_in_every_form(tmp_path: Path, name: str, number: int) -> None:
+    rung = rungs(None)[number]
+    try:
+        keywords = rung.keywords(name)
+        probe = probes.catalogue()[name].write(tmp_path / "probe.gguf", **keywords)
+    except ValueError:
+        assert name in {"chatter", "bias"}  # rows of 64, and files without biases
+        return
+    facts = probe.facts
+    assert facts["tokenizer"] == ("llama" if rung.spm else "gpt2")
+    with Model(probe.path) as model, Context(model, 512) as context:
+
+        def says(prompt: str, count: int) -> bytes:
+            context.reset()
+            return b"".join(map(model.piece, context.greedy(model.tokenize(prompt), count)[0]))
+
+        match name:
+            case "script":
+                for prompt, script in facts["scripts"].items():
+                    told = [*script["tokens"], *script["cycle"][:2]]
+                    assert says(prompt, len(told) or 1) == b"".join(map(bytes.fromhex, told)), script["name"]
+            case "dice":
+                assert says("abc", 1) == bytes.fromhex(facts["tokens"][0])
+            case "position":
+                assert says("qabcd", 8) == b"abcdabcd"
+            case "memory":
+                assert says("aaab", 6) == b"aaaaaa"
+            case "chatter":
+                assert says("abc", 3) == b"".join(map(bytes.fromhex, facts["cycle"][:3]))
+            case _:
+                assert says("abc", 6).decode() == facts["says"] * 6

@@ -288,7 +288,7 @@ def any_prompt(recording: Recording) -> Findings:
         kind = taken(exchange)
         stream = next((one for one in streams(recording, "battery") if one.exchange is exchange), None)
         ending = stream.terminal if stream is not None else None
-        if kind == "refused":
+        if kind == "refused" or (exchange.status is None and exchange.end == "reset"):  # the worker broke off
             actual = describe(exchange)
         elif ending is not None and ending.kind == "error":
             actual = ending.text[:200]
