@@ -44,6 +44,8 @@ def byte_level(made: Made, pattern: str | None = None) -> dict[str, object]:
     alphabet = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     added = _added(made)
     spellings = cast("list[str]", made.metadata["tokenizer.ggml.tokens"])
+    last = max(number for number in range(len(spellings)) if number not in added)
+    behind = {number for number in added if number > last}  # readers number added tokens on from the vocabulary's end
     merges = [line.split(" ") for line in cast("list[str]", made.metadata["tokenizer.ggml.merges"])]
     post = None
     if made.metadata.get("tokenizer.ggml.add_bos_token", made.name == "llama-bpe"):
@@ -54,7 +56,7 @@ def byte_level(made: Made, pattern: str | None = None) -> dict[str, object]:
         decoder=alphabet,
         post_processor=post,
         model={
-            "vocab": {spelling: number for number, spelling in enumerate(spellings) if number not in added},
+            "vocab": {spelling: number for number, spelling in enumerate(spellings) if number not in behind},
             "merges": merges,
             "ignore_merges": made.name == "llama-bpe",
         },

@@ -5,32 +5,44 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MORTAL = """
-import json, os, runpy, signal, sys, threading
+import json, os, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+STREAM = {
+    "started": {"job_id": "", "model": "m", "started_at": "2025-01-01T00:00:00Z"},
+    "token": {"t": "a", "i": 0},
+    "end": {"tokens_out": 1, "decode_time_ms": 1, "stop_reason": "MAX_TOKENS"},
+}
+
 class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *words): pass
     def do_GET(self):
-        self.reply("application/json", json.dumps({"status": "healthy"}).encode())
+        self.reply("application/json", json.dumps({"status": "healthy"}))
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])) or b"{}")
         if len(str(body.get("prompt")).encode()) > 1500:
-            print("thread 'main' panicked at src/log.rs:9:\\nbyte index 100 is not a char boundary", file=sys.stderr, flush=True)
-            os.kill(os.getpid(), signal.SIGABRT)
-        events = [("started", {"job_id": body["job_id"], "model": "m", "started_at": "2025-01-01T00:00:00Z"}),
-                  ("token", {"t": "a", "i": 0}), ("end", {"tokens_out": 1, "decode_time_ms": 1, "stop_reason": "MAX_TOKENS"})]
-        self.reply("text/event-stream", "".join(f"event: {n}\\ndata: {json.dumps(d)}\\n\\n" for n, d in events).encode())
-    def reply(self, kind, body):
+            sys.stderr.write("thread 'main' panicked at src/log.rs:9:\\nbyte index 100 is not a char boundary\\n")
+            sys.stderr.flush()
+            os.abort()
+        STREAM["started"]["job_id"] = body["job_id"]
+        events = (f"event: {name}\\ndata: {json.dumps(data)}\\n\\n" for name, data in STREAM.items())
+        self.reply("text/event-stream", "".join(events))
+    def reply(self, kind, text):
         self.send_response(200)
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(text.encode())
+    def log_message(self, *words):
+        pass
 
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+port = int(sys.argv[sys.argv.index("--port") + 1])
+ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 
 
