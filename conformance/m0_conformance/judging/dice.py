@@ -3,14 +3,53 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from m0_conformance.judging.rendering import rendering_of
+
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Mapping
 
+    from m0_conformance.judging.streams import Stream
+    from m0_conformance.recording.transcript import Recording
+
+SIGMA = 6.0
+"""A right sampler is beyond this once in a thousand million streams."""
 LEAST_EXPECTED = 5.0
 """Faces expected less often are counted together, the usual condition of the chi-square test."""
+
+
+def faces_of(recording: Recording) -> dict[str, float]:
+    """Logit by face, each as the worker's text renders it; empty where the check noted none."""
+    worn = rendering_of(recording).worn
+    return {worn(face): logit for face, logit in (recording.facts.get("faces") or {}).items()}
+
+
+def thrown(stream: Stream) -> list[str]:
+    """The faces in their order, read from the joined text: a worker may hold text back and send two faces as one t.
+
+    What is no face comes last, as one.
+    """
+    faces = faces_of(stream.recording) if stream.recording is not None else {}
+    if not faces:
+        return [piece for piece in stream.pieces if piece]
+    pattern = "|".join(map(re.escape, sorted(faces, key=len, reverse=True)))
+    found = re.findall(pattern, stream.text)
+    rest = re.sub(pattern, "", stream.text)
+    return [*found, rest[:40]] if rest else found
+
+
+def counts_of(stream: Stream) -> Counter[str]:
+    """How often each face fell."""
+    return Counter(thrown(stream))
+
+
+def shares_of(counts: Counter[str]) -> str:
+    """The commonest faces and their shares, for a report."""
+    n = sum(counts.values()) or 1
+    return ", ".join(f"{face!r} {count / n:.3f}" for face, count in counts.most_common(8)) or "nothing"
 
 
 def odds(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from m0_conformance.run.cases import Cases
+from m0_conformance.run.cases import JSON_TYPE, Cases
 from m0_conformance.run.situation import NUMBERS, OMIT, Situation, launch, repeated, requirement
 
 FACE = "\U0001f600"
@@ -142,3 +142,34 @@ async def other_words(situation: Situation, prompt: str) -> None:
     first = situation.start("first use", prompt=prompt, max_tokens=3)
     await first.done()
     await situation.execute("second use", prompt=prompt, max_tokens=3, job_id=first.job_id)
+
+
+USUAL = {"temperature": "1.5", "top_p": "0.875", "repetition_penalty": "1.25", "top_k": "6"}
+SPELLINGS: dict[str, tuple[tuple[str, str], ...]] = {
+    "temperature": (
+        ("1.5", "15e-1"), ("1.5", "0.15E+1"), ("1.5", "1.50000000000000000000"), ("1.0", "1"), ("1.0", "1e0"),
+        ("1.0", "10E-1"), ("2.0", "2"), ("0.0", "0"), ("0.0", "-0"), ("0.0", "-0.0"), ("0.0", "0e7"),
+    ),
+    "top_p": (("0.875", "875e-3"), ("0.875", "8.75E-01"), ("1.0", "1"), ("0.0", "0"), ("1.0", "1E0")),
+    "repetition_penalty": (("1.25", "125e-2"), ("1.25", "1.25000"), ("1.0", "1"), ("2.0", "2"), ("2.0", "2e+0")),
+}  # fmt: skip
+"""By field: a number in its usual spelling, and another of the same number."""
+
+
+@requirement("M0-W-1300/number-spellings")
+@launch("dice")
+async def test_numbers_in_other_spellings(situation: Situation) -> None:
+    """Integers for fractions, exponents, many digits, negative zeros: each as the usual spelling's twin."""
+    written = iter(range(1000))
+
+    async def send(label: str, spelled: dict[str, str]) -> None:
+        numbers = ", ".join(f'"{name}": {text}' for name, text in spelled.items())
+        body = f'{{"job_id": "spelled {next(written)}", "prompt": "throw", "max_tokens": 24, "seed": 11, {numbers}}}'
+        await situation.post(label, "/execute", body=body.encode(), headers=[JSON_TYPE])
+
+    for name, pairs in SPELLINGS.items():
+        for usual in dict.fromkeys(usual for usual, _ in pairs):
+            for _ in range(2):
+                await send(f"usual {name} {usual}", {**USUAL, name: usual})
+        for usual, other in pairs:
+            await send(f"spelled {name} {usual} as {other}", {**USUAL, name: other})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from m0_conformance.saboteur.defect import Defect
 from m0_conformance.saboteur.http import Answer, Request
 from m0_conformance.saboteur.lie import hole, on_request, rewrites, too_strict
-from m0_conformance.saboteur.lies import Rewrites, TooStrict, integer, is_execute, number, refusal
+from m0_conformance.saboteur.lies import Rewrites, TooStrict, integer, is_execute, number, refusal, sane
 
 if TYPE_CHECKING:
     from m0_conformance.saboteur.defect import Proxy
@@ -355,3 +357,29 @@ def hole_stop_empty_item(job: dict[str, Any]) -> dict[str, Any] | None:
     """An empty stop string is left out instead of refused."""
     stop = job.get("stop")
     return {**job, "stop": [item for item in stop if item != ""]} if isinstance(stop, list) and "" in stop else None
+
+
+@too_strict("M0-W-1300/number-spellings", field="temperature", source="a parser that wants a decimal point")
+def integer_temperature_refused(value: object) -> bool:
+    """A temperature without a decimal point is refused."""
+    return integer(value)
+
+
+@rewrites("M0-W-1300/number-spellings", source="a type test that lets only fractions through")
+def integer_temperature_is_default(job: dict[str, Any]) -> dict[str, Any] | None:
+    """A temperature without a decimal point counts as left out."""
+    legal = integer(job.get("temperature")) and 0 <= job["temperature"] <= 2
+    return {name: value for name, value in job.items() if name != "temperature"} if legal else None
+
+
+@on_request("M0-W-1300/number-spellings", source="a number parser of one's own")
+def exponent_refused(request: Request) -> Request | Answer:
+    """A number with an exponent is refused."""
+    found = is_execute(request) and re.search(rb":\s*-?[0-9.]+[eE]", request.body) and request.json()
+    return refusal("temperature") if found and sane(request.json(), "temperature", 0.0, 2.0) else request
+
+
+@too_strict("M0-W-1300/number-spellings", field="temperature", source="a test of the sign bit")
+def negative_zero_refused(value: object) -> bool:
+    """A temperature of -0.0 counts as negative."""
+    return isinstance(value, float) and value == 0.0 and math.copysign(1.0, value) < 0

@@ -182,3 +182,28 @@ def correlation_header(recording: Recording) -> Findings:
                 expected=f"x-correlation-id: {sent}",
                 actual=exchange.header("x-correlation-id") or "no such header",
             )
+
+
+@judge("M0-W-1300/number-spellings")
+def number_spellings(recording: Recording) -> Findings:
+    """Each spelling's job says what its twin in the usual spelling said, both times."""
+    for exchange in recording.exchanges:
+        what, _, spelled = exchange.label.removeprefix("spelled ").rpartition(" as ")
+        usual = steady(recording, f"usual {what}") if exchange.label.startswith("spelled ") else None
+        if usual is None:
+            continue
+        found = [stream for stream in streams(recording, exchange.label) if stream.terminal is not None]
+        if found:
+            yield require(
+                finished(found[0]) and found[0].pieces == usual,
+                found[0],
+                "spelling-matters",
+                f"{what}, spelled {spelled}, is another number",
+                expected=repr("".join(usual))[:160],
+                actual=repr(found[0].text)[:160],
+            )
+        elif is_refused(exchange):
+            yield fail(
+                exchange, "spelling-refused", f"{what}, spelled {spelled}, is refused", expected="HTTP 200",
+                actual=describe(exchange),
+            )  # fmt: skip

@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from m0_conformance.saboteur.defect import Event
 from m0_conformance.saboteur.http import Answer, Request, json_answer
-from m0_conformance.saboteur.lie import on_event, on_request, rewrites
+from m0_conformance.saboteur.lie import on_event, on_events, on_request, rewrites
 from m0_conformance.saboteur.lies import Rewrites, failure, integer, is_execute, sane
 
 if TYPE_CHECKING:
-    from m0_conformance.saboteur.defect import Event
+    from collections.abc import AsyncIterator
 
 
 @rewrites("M0-W-1030/same-seed", source="llama.cpp #7381; vLLM #51226, #23138; ollama #586")
@@ -181,3 +182,50 @@ def min_p_500(request: Request) -> Request | Answer:
     """A min_p that is no number is a server error."""
     odd = is_execute(request) and isinstance(request.json().get("min_p"), str)
     return json_answer(500, {"code": "INTERNAL", "message": "a number was expected"}) if odd else request
+
+
+@rewrites("M0-W-1421/top-k-cut", source="one filter chosen of two")
+def top_k_ignored_with_top_p(job: dict[str, Any]) -> dict[str, Any] | None:
+    """top_k does nothing where top_p is given, too."""
+    both = integer(job.get("top_k")) and 0 < job["top_k"] < 200 and sane(job, "top_p", 0.01, 0.9999)
+    return {**job, "top_k": 0} if both else None
+
+
+@rewrites("M0-W-1421/top-p-cut", source="one filter chosen of two")
+def top_p_ignored_with_top_k(job: dict[str, Any]) -> dict[str, Any] | None:
+    """top_p does nothing where top_k is given, too."""
+    both = integer(job.get("top_k")) and 1 < job["top_k"] < 200 and sane(job, "top_p", 0.01, 0.9999)
+    return {**job, "top_p": 1.0} if both else None
+
+
+@rewrites("M0-W-1032/scales", collateral=("M0-W-1421/temperature-first",), source="another server's range")
+def temperature_capped_at_1(job: dict[str, Any]) -> dict[str, Any] | None:
+    """A temperature above 1 is taken for 1."""
+    return {**job, "temperature": 1.0} if sane(job, "temperature", 1.0000001, 2.0) else None
+
+
+@rewrites("M0-W-1032/scales", source="a fused kernel without a temperature")
+def temperature_ignored_with_top_k(job: dict[str, Any]) -> dict[str, Any] | None:
+    """Where top_k is given, temperatures above 0 are taken for 1."""
+    cut = integer(job.get("top_k")) and 1 < job["top_k"] < 200 and sane(job, "temperature", 0.0, 2.0)
+    return {**job, "temperature": 1.0} if cut and job["temperature"] > 0 else None
+
+
+@on_events("M0-W-1030/same-seed", source="a generator that is seeded anew from the clock when its buffer is used up")
+async def seed_for_64_tokens(request: Request, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    """From the 65th token on, a hot job draws by another seed than the one given."""
+    hot, held = sane(request.json(), "temperature", 1.0000001, 2.0), None
+    async for event in events:
+        if event.name != "token" or not hot or event.data["i"] < 64:
+            if held is not None:
+                yield held
+                held = None
+            yield event
+        elif held is None:
+            held = event
+        else:
+            if secrets.randbits(1):
+                held.data["t"], event.data["t"] = event.data["t"], held.data["t"]
+            yield held
+            yield event
+            held = None

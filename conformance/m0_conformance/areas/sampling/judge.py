@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-
 from m0_conformance.judging import Findings, Recording, Stream, describe, fail, judge, ok, require, streams
-from m0_conformance.judging.dice import deviation, odds
-from m0_conformance.judging.rendering import rendering_of
+from m0_conformance.judging.dice import SIGMA, counts_of, deviation, faces_of, odds, shares_of
 
-SIGMA = 6.0
-"""A right sampler is beyond this once in a thousand million streams."""
 LEAST_THROWS = 200
 
 
@@ -20,32 +14,10 @@ def _ended(recording: Recording, label: str) -> list[Stream]:
     return [stream for stream in found if stream.terminal is not None and stream.terminal.kind == "end"]
 
 
-def _counts(stream: Stream) -> Counter[str]:
-    """How often each face fell, read from the joined text: a worker may hold text back and send two faces as one t."""
-    faces = _faces(stream.recording) if stream.recording is not None else {}
-    if not faces:
-        return Counter(piece for piece in stream.pieces if piece)
-    pattern = "|".join(map(re.escape, sorted(faces, key=len, reverse=True)))
-    counts = Counter(re.findall(pattern, stream.text))
-    if rest := re.sub(pattern, "", stream.text):
-        counts[rest[:40]] += 1
-    return counts
-
-
-def _faces(recording: Recording) -> dict[str, float]:
-    worn = rendering_of(recording).worn
-    return {worn(face): logit for face, logit in (recording.facts.get("faces") or {}).items()}
-
-
-def _shares(counts: Counter[str]) -> str:
-    n = sum(counts.values()) or 1
-    return ", ".join(f"{face!r} {count / n:.3f}" for face, count in counts.most_common(8)) or "nothing"
-
-
 def _frequencies(recording: Recording, temperature: float) -> Findings:
-    faces = _faces(recording)
+    faces = faces_of(recording)
     for stream in _ended(recording, f"odds at {temperature}"):
-        counts = _counts(stream)
+        counts = counts_of(stream)
         if not faces or sum(counts.values()) < LEAST_THROWS:
             continue
         expected = odds(faces, temperature=temperature)
@@ -56,7 +28,7 @@ def _frequencies(recording: Recording, temperature: float) -> Findings:
             "wrong-odds",
             f"tokens at temperature {temperature} do not fall with the model's odds",
             expected=", ".join(f"{face!r} {share:.3f}" for face, share in expected.items()),
-            actual=f"{_shares(counts)} ({off:.1f} standard deviations off)",
+            actual=f"{shares_of(counts)} ({off:.1f} standard deviations off)",
             seen=f"{sum(counts.values())} tokens, {off:.1f} standard deviations",
         )
 
@@ -76,7 +48,7 @@ def scales(recording: Recording) -> Findings:
 
 def _support(stream: Stream, expected: dict[str, float], key: str, what: str) -> Findings:
     """Exactly the expected faces fell; each is expected at least a dozen times."""
-    seen = set(_counts(stream))
+    seen = set(counts_of(stream))
     yield require(
         seen == set(expected),
         stream,
@@ -92,14 +64,14 @@ def _support(stream: Stream, expected: dict[str, float], key: str, what: str) ->
 def top_k_cut(recording: Recording) -> Findings:
     """The three most likely faces, each of them."""
     for stream in _ended(recording, "top_k cut"):
-        yield from _support(stream, odds(_faces(recording), top_k=3), "top-k-not-cut", "top_k 3")
+        yield from _support(stream, odds(faces_of(recording), top_k=3), "top-k-not-cut", "top_k 3")
 
 
 @judge("M0-W-1421/top-p-cut")
 def top_p_cut(recording: Recording) -> Findings:
     """The smallest set that reaches 0.8."""
     for stream in _ended(recording, "top_p cut"):
-        yield from _support(stream, odds(_faces(recording), top_p=0.8), "top-p-not-cut", "top_p 0.8")
+        yield from _support(stream, odds(faces_of(recording), top_p=0.8), "top-p-not-cut", "top_p 0.8")
 
 
 @judge("M0-W-1421/temperature-first")
@@ -108,9 +80,9 @@ def temperature_first(recording: Recording) -> Findings:
 
     Judged only where the cut itself works: without one, or with another, M0-W-1421/top-p-cut says so.
     """
-    faces = _faces(recording)
+    faces = faces_of(recording)
     plain = _ended(recording, "top_p cut")
-    if not plain or any(set(_counts(stream)) != set(odds(faces, top_p=0.8)) for stream in plain):
+    if not plain or any(set(counts_of(stream)) != set(odds(faces, top_p=0.8)) for stream in plain):
         return
     for stream in _ended(recording, "hot top_p cut"):
         expected = odds(faces, temperature=2.0, top_p=0.9)
@@ -120,11 +92,11 @@ def temperature_first(recording: Recording) -> Findings:
 @judge("M0-W-1421/penalty-effect")
 def penalty_effect(recording: Recording) -> Findings:
     """The commonest face falls less often with penalty 2 than with 1, and more often with 0.5."""
-    faces = _faces(recording)
+    faces = faces_of(recording)
     shares: dict[float, tuple[Stream, float, int]] = {}
     for penalty in (0.5, 1.0, 2.0):
         for stream in _ended(recording, f"penalty {penalty}"):
-            counts = _counts(stream)
+            counts = counts_of(stream)
             n = sum(counts.values())
             if faces and n >= LEAST_THROWS:
                 shares[penalty] = (stream, counts[max(faces, key=lambda face: faces[face])] / n, n)

@@ -1,0 +1,1 @@
+"""How tokens are drawn where parameters come together, and what a seed decides."""
