@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from m0_conformance.saboteur.defect import Event
 from m0_conformance.saboteur.http import Answer, Request, json_answer
 from m0_conformance.saboteur.lie import on_event, on_events, on_request, rewrites
 from m0_conformance.saboteur.lies import Rewrites, failure, integer, is_execute, sane
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from m0_conformance.saboteur.defect import Event
 
 
 @rewrites("M0-W-1030/same-seed", source="llama.cpp #7381; vLLM #51226, #23138; ollama #586")
