@@ -1,7 +1,7 @@
 """The command line: run, list, explain, doctor, report, rejudge, verify, diff, matrix, replay, selftest, spec.
 
 Exit codes: 0 conformant, or every deviation expected · 1 unexpected deviation or stale expectation · 2 usage or
-registry error · 3 inconclusive, partial, or never ready.
+registry error · 3 inconclusive, partial, or never ready · 4 the suite itself failed: nothing is said about the worker.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from m0_conformance.recording.store import StoreError
 from m0_conformance.report.document import ReportError
 from m0_conformance.run.options import DEFAULT_REPORT_DIR, RunOptions, add_options
 from m0_conformance.run.pytest_session import collect_checks, run_checks
-from m0_conformance.run.session import EXIT_CONFORMANT, EXIT_OPEN, EXIT_USAGE, Run, print_crashes
+from m0_conformance.run.session import EXIT_CONFORMANT, EXIT_OPEN, EXIT_SUITE, EXIT_USAGE, Run, print_crashes
 from m0_conformance.saboteur.selftest import add_arguments as saboteur_arguments
 from m0_conformance.spec.explain import UnknownNameError
 from m0_conformance.spec.kill_matrix import RESULT
@@ -35,10 +37,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(options.action(options))
     except (ValueError, ReportError, StoreError, UnknownNameError) as error:  # every own usage error is a ValueError
         return complain(str(error))
+    except BrokenPipeError:
+        _silence()
+        return EXIT_SUITE
     except OSError as error:
         return complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
     except KeyboardInterrupt:
         return complain("interrupted", EXIT_OPEN)
+    except Exception:  # noqa: BLE001 - Python's own code for a traceback is 1, which means a deviation of the worker
+        sys.stderr.write(traceback.format_exc())
+        return complain("the suite itself failed, see above; this says nothing about the worker", EXIT_SUITE)
+
+
+def _silence() -> None:
+    """Nobody reads our output any more: what is still buffered must not fail once more at the exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(nowhere, sys.stdout.fileno())
 
 
 def complain(sentence: str, code: int = EXIT_USAGE) -> int:
@@ -101,12 +116,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(options: Any) -> int:
     """`conformance run`."""
+    if sys.flags.optimize:
+        return complain("Python runs with -O or PYTHONOPTIMIZE, which removes asserts; run without", EXIT_SUITE)
     chosen = RunOptions.of(options)
     session = Run.begin(chosen)
     code = run_checks(session)
     if session.outcome is None or session.report is None:
         print_crashes()
-        return complain("the suite could not run its checks; see above", EXIT_USAGE)
+        if not session.collected or session.selected:
+            return complain("the suite could not run its checks; see above", EXIT_SUITE)
+        return complain(f"no check of profile {session.profile} is selected; see `m0-conformance list`")
     print_crashes()
     show(session.report, chosen.report_dir)
     return code

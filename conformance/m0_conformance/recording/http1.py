@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from m0_conformance.recording.transcript import Framing
 
 MAX_HEAD = 64 * 1024
-MAX_BODY = 64 * 1024 * 1024
+MAX_BODY = 8 * 1024 * 1024
 _STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9]{2})(?: (.*))?")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
+from m0_conformance.recording import belongings
 from m0_conformance.recording.redact import redact, redact_headers, redact_json
 from m0_conformance.recording.transcript import LogLine, Recording
 
@@ -63,10 +63,10 @@ class RunStore:
         self.folder = folder
         self._counts: Counter[str] = Counter()
         self._sha = hashlib.sha256()
-        for old in (TRANSCRIPTS, SCRIPTS):
-            shutil.rmtree(folder / old, ignore_errors=True)
-        (folder / TRANSCRIPTS).mkdir(parents=True, exist_ok=True)
-        (folder / "report.json").unlink(missing_ok=True)
+        self.written = 0
+        """Bytes on disk so far."""
+        belongings.clear(folder)
+        (folder / TRANSCRIPTS).mkdir(exist_ok=True)
         self._stream = (folder / STREAM).open("w", encoding="ascii")
 
     def line(self, kind: str, **values: Any) -> None:
@@ -74,13 +74,17 @@ class RunStore:
         self._counts[kind] += 1
         line = stream_line(kind, values)
         self._sha.update(line.encode("ascii"))
+        self.written += len(line)
         self._stream.write(line)
         self._stream.flush()
 
     def recording(self, recording: Recording) -> str:
         """Store a recording that `cleaned` returned; its digest."""
         sha = recording.sha
-        (self.folder / TRANSCRIPTS / f"{sha}.json").write_bytes(recording.encode())
+        name, data = f"{TRANSCRIPTS}/{sha}.json", recording.encode()
+        belongings.claim(self.folder, [name])
+        (self.folder / name).write_bytes(data)
+        self.written += len(data)
         self.line(
             "recording", sha=sha, check=recording.check, clauses=list(recording.clauses), outcome=recording.outcome
         )

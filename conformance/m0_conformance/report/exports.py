@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from m0_conformance.recording.belongings import claim
 from m0_conformance.report.badge import render_badge
 from m0_conformance.report.diff import compare, render_diff
 from m0_conformance.report.evidence import folder_store
@@ -60,12 +61,13 @@ def write(report: Report, folder: Path, names: Iterable[str], output: Path | Non
         Paths written, in the order of `names`.
 
     Raises:
-        ValueError: an unknown name; nothing is written then.
+        ValueError: an unknown name, or a file that the suite did not write is in the way; nothing is written then.
     """
     listed = list(names)
     check_formats(listed or ["terminal"])
     target = output or folder
     target.mkdir(parents=True, exist_ok=True)
+    claim(target, [_FILES[name][0] for name in listed if name in _FILES])
     written = []
     for name in listed:
         if name in _FILES:

@@ -39,6 +39,7 @@ class RunOptions:
     gpu_device: int = 0
     real_model: Path | None = None
     budget: float | None = None
+    deadline: float | None = None
     fast: bool = False
     shape: str | None = None
     shape_like: Path | None = None
@@ -128,6 +129,13 @@ def add_options(add: Callable[..., Any]) -> None:
         type=_positive,
         default=None,
         help="minutes that the run may take; what does not fit is listed; default: 10 (m0: no limit)",
+    )
+    add(
+        "--deadline",
+        metavar="MIN",
+        type=_positive,
+        default=None,
+        help="end the run with the report of what is known then; default: 10, or 1.5 times a larger --budget (m0: 60)",
     )
     add("--fast", action="store_true", help="decide what HTTP shows in a minute, on any worker: m0-wire, short jobs")
     add(

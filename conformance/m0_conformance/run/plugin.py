@@ -175,7 +175,7 @@ def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
             if key not in state.order:
                 state.order.append(key)
             state.last_use[key] = item.nodeid
-    state.run.progress.total = len(kept)
+    state.run.progress.total = state.run.selected = len(kept)
 
 
 def run_collected(session: pytest.Session, run: Run) -> None:
@@ -385,6 +385,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if state is None or exitstatus in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR}:
         return
     if session.config.option.collectonly:
+        return
+    if state.run.collected and not state.run.selected:
+        session.exitstatus = 2
         return
     session.exitstatus = state.run.end(interrupted=asked() or exitstatus == pytest.ExitCode.INTERRUPTED)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from m0_conformance.run.interrupt import handled
-from m0_conformance.run.session import Run, print_crashes
+from m0_conformance.run.session import EXIT_OPEN, Run, print_crashes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +29,11 @@ def _alone() -> None:
 
 def run_checks(session: Run, checks: Path = CHECKS) -> int:
     """Run pytest for one run, whose options the command line has parsed."""
-    with handled(lambda: session.progress.say("interrupted: ending the check and the workers")):
-        return run_pytest(checks, _Handover(session))
+    try:
+        with handled(session.ending, session.limits.exceeded):
+            return run_pytest(checks, _Handover(session))
+    except KeyboardInterrupt:
+        return session.end(interrupted=True) if session.outcome is None and session.collected else EXIT_OPEN
 
 
 def run_pytest(checks: Path, *plugins: object) -> int:
@@ -80,7 +83,7 @@ class _Collected:
 
         def perform(options: RunOptions) -> None:
             run = Run.begin(options)
-            with handled(lambda: run.progress.say("interrupted: ending the check and the workers")):
+            with handled(run.ending, run.limits.exceeded):
                 run_collected(session, run)
             print_crashes()
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from m0_conformance.judging.finding import Status
 from m0_conformance.judging.job_model import CONTROL
 from m0_conformance.judging.judge import evaluate
+from m0_conformance.recording.belongings import claim
 from m0_conformance.recording.store import SCRIPTS, RunStore, cleaned
 from m0_conformance.run.situation import Situation
 from m0_conformance.spec.registry import load_registry
@@ -117,6 +118,7 @@ def write(folder: Path, check: str, steps: list[Step], found: Iterable[Finding])
     """Write repro/<id>.json; returns its path."""
     path = folder / SCRIPTS / f"{identity(steps)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
+    claim(folder, [f"{SCRIPTS}/{path.name}"])
     seen = sorted({(finding.clause, finding.key) for finding in found})
     path.write_text(json.dumps({"script": VERSION, "check": check, "steps": steps, "seen": seen}, indent=1) + "\n")
     return path

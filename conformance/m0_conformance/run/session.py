@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import difflib
 import fnmatch
 import hashlib
 import json
@@ -21,6 +22,8 @@ from m0_conformance.recording.redact import hide
 from m0_conformance.recording.route import Route
 from m0_conformance.recording.store import RunStore
 from m0_conformance.report.document import write_report
+from m0_conformance.run.interrupt import leave_be, reason
+from m0_conformance.run.limits import Limits, deadline_s
 from m0_conformance.run.plan import BUDGET_S, FAST_S, REPEATS, Plan
 from m0_conformance.run.progress import Progress
 from m0_conformance.spec.check_sets import ANY, frozen_checks, renamed
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 SUITE = "m0-conformance"
 HURRY = 4.0
 """With --fast, jobs that only have to last a while are so much shorter."""
-EXIT_CONFORMANT, EXIT_DEVIATION, EXIT_USAGE, EXIT_OPEN = 0, 1, 2, 3
+EXIT_CONFORMANT, EXIT_DEVIATION, EXIT_USAGE, EXIT_OPEN, EXIT_SUITE = 0, 1, 2, 3, 4
 
 
 def suite_version() -> str:
@@ -96,9 +99,12 @@ class Run:
         self.profile = choose_profile(options, self.command)
         self.progress = Progress()
         self.plan = self._plan()
+        self.limits = Limits(deadline_s(options.deadline, self.plan.budget_s), store)
         self.harness: Harness | None = None
         self.collected: dict[str, tuple[str, ...]] = {}
         self.failed = False
+        self.selected = 0
+        """Checks that are to be run."""
         self.outcome: Outcome | None = None
         self.report: dict[str, Json] | None = None
         self.ledger: Ledger | None = None
@@ -111,6 +117,7 @@ class Run:
         registry = load_registry()
         make_target(options)  # complain before the last run's report is touched
         _check_real_model(options)
+        _check_selection(options, registry)
         expected = read_expected(options.expected) if options.expected is not None else []
         run = cls(options, registry, RunStore(options.report_dir))
         run.expected = expected
@@ -146,6 +153,10 @@ class Run:
             clause.id for clause in (*self.registry.in_profile(self.profile), *self.registry.in_profile("m1-preview"))
         }
         return any(clause in inside for clause in clauses)
+
+    def ending(self, why: str) -> None:
+        """The run has been asked to end."""
+        self.progress.say(f"{why}: ending the check and the workers")
 
     def show_diagnosis(self, diagnosis: Diagnosis) -> None:
         """Show what the doctor found."""
@@ -202,6 +213,8 @@ class Run:
         options = self.options.as_json()
         if interrupted:
             options["interrupted"] = True
+            if reason():
+                options["ended_early"] = reason()
         if self.harness is not None:
             options |= self.harness.notes()
         return RunFacts(
@@ -236,6 +249,7 @@ class Run:
 
     def end(self, *, interrupted: bool = False) -> int:
         """Roll up, write report.json, close the NDJSON with its footer; the exit code."""
+        leave_be()
         self.progress.end()
         if self.plan.left_out:
             self.progress.say(f"{len(self.plan.left_out)} checks did not fit: {', '.join(self.plan.left_out)}")
@@ -255,6 +269,18 @@ class Run:
 def _matches(clause: str, globs: Sequence[str]) -> bool:
     """Whether a clause, or its requirement, is asked for."""
     return any(fnmatch.fnmatchcase(name, glob) for name in (clause, clause.split("/", maxsplit=1)[0]) for glob in globs)
+
+
+def _check_selection(options: RunOptions, registry: Registry) -> None:
+    """Raises ValueError with the nearest ids where a pattern matches no clause: a typo is no clean run."""
+    names = sorted({*registry.clauses, *(clause.partition("/")[0] for clause in registry.clauses)})
+    asked = [("--requirement", glob) for glob in options.requirement]
+    asked += [("--repeats", glob) for glob in options.repeats or [] if glob != "none"]
+    for option, glob in asked:
+        if not any(_matches(clause, [glob]) for clause in registry.clauses):
+            near = difflib.get_close_matches(glob, names, 8, 0.5)
+            cure = f"nearest: {', '.join(near)}" if near else "`m0-conformance list` shows all"
+            raise ValueError(f"{option} {glob} matches no requirement and no clause; {cure}")
 
 
 def _check_surroundings(options: RunOptions) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m0_conformance.judging.report_json import statuses
+from m0_conformance.recording.belongings import LIST
 from m0_conformance.recording.store import SCRIPTS, STREAM, TRANSCRIPTS, StoreError, counted, stream_line
 from m0_conformance.report.document import ReportError, read_report, read_stream
 from m0_conformance.run.rejudge import judge_again
@@ -97,7 +98,18 @@ def _views(folder: Path, report: dict[str, Any]) -> Iterator[str]:
 
 
 def _strangers(folder: Path) -> Iterator[str]:
-    known = {REPORT, STREAM, TRANSCRIPTS, SCRIPTS, "report.html", "junit.xml", "summary.md", "badge.svg", "doctor"}
+    known = {
+        REPORT,
+        STREAM,
+        TRANSCRIPTS,
+        SCRIPTS,
+        "report.html",
+        "junit.xml",
+        "summary.md",
+        "badge.svg",
+        "doctor",
+        LIST,
+    }
     for path in sorted(folder.iterdir()):
         if path.name not in known:
             yield f"{path}: no part of a report"

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 import warnings
 from collections import deque
 from typing import IO, TYPE_CHECKING, Literal, cast
@@ -25,6 +26,7 @@ from m0_conformance.recording.client import Clock, port_accepts, start
 from m0_conformance.recording.request import Request
 from m0_conformance.recording.route import PLAIN, Route
 from m0_conformance.recording.transcript import Launch, LogLine, seconds
+from m0_conformance.targets.orphans import MARK, adopt, descendants, kill, marked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,12 +34,15 @@ from functools import partial
 
 MAX_LINES = 50_000
 MAX_LINE_BYTES = 64 * 1024
+MAX_KEPT_BYTES = 4 * 1024 * 1024
+"""Of one worker's lines; the oldest go first, and are counted."""
 GRACE_S = 5.0
 _POLL_S = 0.01
 _PR_SET_PDEATHSIG = 1
 
-_alive: set[int] = set()
-"""Process groups to kill should this process end without cleaning up."""
+_alive: dict[int, str] = {}
+"""Process groups, and the marks of their workers, to kill should this process end without cleaning up."""
+_hurry: list[float] = []
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -54,8 +59,15 @@ def _kill_group(group: int, number: signal.Signals) -> None:
 
 @atexit.register
 def _kill_all() -> None:
-    for group in list(_alive):
+    for group, mark in list(_alive.items()):
+        below = [*descendants(group), *marked(mark)]
         _kill_group(group, signal.SIGKILL)
+        kill(below)
+
+
+def grace(longest: float | None) -> None:
+    """From now on wait at most so long between SIGTERM and SIGKILL; None: as long as usual."""
+    _hurry[:] = [] if longest is None else [longest]
 
 
 class _Lines(asyncio.Protocol):
@@ -99,7 +111,9 @@ class WorkerProcess:
         self._process = process
         self._route = PLAIN
         self._begin = time.monotonic()
-        self._lines: deque[LogLine] = deque(maxlen=MAX_LINES)
+        self._lines: deque[LogLine] = deque()
+        self._kept = 0
+        self._mark = ""
         self._news = asyncio.Event()
         self._pipes: list[_Lines] = []
         self._transports: list[asyncio.ReadTransport] = []
@@ -120,6 +134,8 @@ class WorkerProcess:
         route: Route = PLAIN,
     ) -> WorkerProcess:
         """Start it; `route` is the way to its /health. Raises OSError when there is no such program."""
+        mark = uuid.uuid4().hex
+        adopt()
         with warnings.catch_warnings():
             # Between fork and exec the child makes one system call, so other threads' locks do not matter.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -128,15 +144,16 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, **(env or {}), MARK: mark},
                 cwd=cwd,
                 start_new_session=True,
                 preexec_fn=_die_with_parent if _libc is not None else None,  # noqa: PLW1509 - see above
             )
-        _alive.add(process.pid)
+        _alive[process.pid] = mark
         launch = Launch(label, list(argv), dict(env or {}), model=model, started=seconds(time.time()), port=port)
         worker = cls(process, launch, host)
         worker._route = route
+        worker._mark = mark
         loop = asyncio.get_running_loop()
         for name, pipe in (("stdout", process.stdout), ("stderr", process.stderr)):
             lines = _Lines(worker, cast('Literal["stdout", "stderr"]', name))
@@ -173,9 +190,11 @@ class WorkerProcess:
 
     def take_line(self, line: LogLine) -> None:
         """Called by the pipes."""
-        if len(self._lines) == MAX_LINES:
-            self.launch.dropped_lines += 1
         self._lines.append(line)
+        self._kept += len(line.text)
+        while len(self._lines) > MAX_LINES or self._kept > MAX_KEPT_BYTES:
+            self._kept -= len(self._lines.popleft().text)
+            self.launch.dropped_lines += 1
         self._news.set()
 
     def snapshot(
@@ -292,13 +311,16 @@ class WorkerProcess:
 
     async def stop(self, grace: float = GRACE_S) -> None:
         """Bring the whole group down; not recorded as the check's doing."""
+        below = descendants(self.pid)
         if self.running:
             _kill_group(self.pid, signal.SIGTERM)
-            if await self.exited(grace) is None:
+            if await self.exited(min([grace, *_hurry])) is None:
+                below += descendants(self.pid)
                 _kill_group(self.pid, signal.SIGKILL)
                 await self.exited(GRACE_S)
         _kill_group(self.pid, signal.SIGKILL)  # whatever the leader left behind
-        _alive.discard(self.pid)
+        kill([*below, *marked(self._mark)])
+        _alive.pop(self.pid, None)
         self._watch.cancel()
         for transport in self._transports:
             transport.close()

@@ -20,5 +20,12 @@ def parse_url(url: str) -> tuple[str, int]:
         cure = "put a plain HTTP port in front of it" if parts.scheme == "https" else "write http://host:port"
         raise UrlError(f"--worker-url {url}: only http:// URLs can be judged byte for byte; {cure}")
     if parts.path not in {"", "/"} or parts.query or parts.username:
-        raise UrlError(f"--worker-url {url}: M0 routes live at the root; write http://{parts.hostname}:{port or 80}")
+        raise UrlError(
+            f"--worker-url {url}: M0 routes live at the root; write http://{_bracketed(parts.hostname)}:{port or 80}"
+        )
     return parts.hostname, port or 80
+
+
+def _bracketed(host: str) -> str:
+    """An IPv6 address as URLs hold it."""
+    return f"[{host}]" if ":" in host else host
