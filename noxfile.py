@@ -70,6 +70,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def hostile(session: nox.Session) -> None:
+    """The suite against thirty workers that mean harm: time, memory, processes left, verdict; about an hour."""
+    install(session, "dev")
+    session.run("python", "tests/hostile/measure.py", *session.posargs)
+
+
+@nox.session
 def schemathesis(session: nox.Session) -> None:
     """Ask a worker thousands of times whether it answers as its own /openapi.json says."""
     install(session, "dev")

@@ -94,6 +94,8 @@ def parse_object(body: bytes) -> dict[str, object]:
         _refuse("json", "the body holds a number of too many digits")
     if not isinstance(document, dict):
         _refuse("json_object", "the body is JSON but not an object")
-    if "\\u" in text and _half_character(document):
-        _refuse("unicode", "the body holds a lone surrogate, which is no character")
+    if "\\u" in text:
+        for name, value in document.items():
+            if _half_character(name) or _half_character(value):
+                _refuse("unicode", f"{ascii(name)[1:-1]} holds a lone surrogate, which is no character")
     return document
