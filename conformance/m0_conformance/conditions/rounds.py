@@ -14,8 +14,8 @@ from hashlib import sha256
 from typing import Final
 
 FORMS: Final[dict[str, tuple[str, ...]]] = {
-    "after": ("cancel", "disconnect", "refusal", "stop", "error", "end"),
-    "company": ("alone", "waited", "waited-in-line", "one-behind", "three-behind", "alone"),
+    "after": ("cancel", "disconnect", "refusal", "stop", "end"),
+    "company": ("alone", "waited", "waited-in-line", "one-behind", "three-behind"),
     "prompt": ("as-is", "medium", "long", "leading-space"),
     "json": ("as-is", "compact-escapes", "lines-raw"),
     "extra": ("none", "unknown-field"),

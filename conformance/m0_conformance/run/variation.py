@@ -6,6 +6,7 @@ same known text, equal jobs stay equal and different ones different. So the chec
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import uuid
@@ -45,8 +46,8 @@ SHIFTS: Final = {"as-is": 0, "zero": -11, "low": 5, "high": 2**63}
 COMPANION_TOKENS: Final = 24
 BEHIND: Final = {"one-behind": 1, "three-behind": 3}
 AHEAD: Final = {"waited": 1, "waited-in-line": 3}
-MOST: Final = 32768
-"""Characters of the longest legal prompt."""
+NOTICED_S: Final = 0.02
+"""Until a worker has noticed that a client left."""
 
 
 class Job(Protocol):
@@ -82,6 +83,9 @@ class Driver(Protocol):
 
     async def post(self, label: str, path: str, value: Json) -> object:
         """POST a JSON value."""
+
+    async def get(self, label: str, path: str) -> object:
+        """GET, to its end."""
 
     async def cancel(self, label: str, job_id: str) -> object:
         """POST /cancel."""
@@ -120,6 +124,8 @@ class Variation:
         self._at_work = True
         try:
             await self._end_one(driver, self._row["after"])
+            if self._row["after"] != "end":
+                await driver.get("health after", "/health")
             for _ in range(AHEAD.get(self._row["company"], 0)):
                 self._companion(driver)
         finally:
@@ -158,13 +164,12 @@ class Variation:
                     await live.done()
                 else:
                     await live.hang_up()
+                    await asyncio.sleep(NOTICED_S)
             case "stop":
                 stop = "before: stopped"
                 await driver.execute(stop, max_tokens=24, temperature=0.0, stop=["a", "e", "i", "o"])
             case "refusal":
                 await driver.post("before: refused", "/execute", {"job_id": "refused"})
-            case "error":
-                await driver.execute("before: error", prompt=_overflow(driver), max_tokens=1, temperature=0.0)
 
     # ---- the request ------------------------------------------------------------------------------------------
 
@@ -272,14 +277,6 @@ class Variation:
         if isinstance(value, dict):
             text = _spelled(text, value, chosen["numbers"])
         return text
-
-
-def _overflow(driver: Driver) -> str:
-    """A prompt that the probe's context cannot hold: a job that ends in an error. An ordinary one for other models."""
-    context = (driver.probe or {}).get("context", MOST)
-    if context + 64 > MOST:
-        return driver.prompt()
-    return "".join(chr(33 + (7 * i + i // 90) % 90) for i in range(context + 64))
 
 
 def _has_lone_surrogates(value: Json) -> bool:

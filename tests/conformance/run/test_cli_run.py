@@ -78,7 +78,8 @@ def test_a_run_leaves_a_sealed_report_with_evidence(finished: tuple[Path, dict[s
 
 
 def test_another_dialect_fails_just_the_framing_clause(tmp_path: Path) -> None:
-    code, text, report = run(tmp_path / "out", "--worker-command", fake("json-type"), STREAM_CHECK)
+    asked = (STREAM_CHECK, "--requirement=M0-W-1310/event-line")  # the console tells of what was asked for
+    code, text, report = run(tmp_path / "out", "--worker-command", fake("json-type"), *asked)
     assert code == 1
     failed = {c["id"] for r in report["requirements"] for c in r["clauses"] if c["status"] == "FAIL"}
     assert failed == {"M0-W-1310/event-line"}

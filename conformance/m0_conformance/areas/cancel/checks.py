@@ -129,6 +129,7 @@ async def test_malformed_cancels(situation: Situation) -> None:
     situation.fact("malformed", [json.dumps(body.decode()) for body in MALFORMED])
 
 
+@repeated("json", "names", "media", "framing", "job-id", "extra", rounds=4)
 @requirement("M0-W-1330/within-100ms")
 async def test_cancel_latency(situation: Situation) -> None:
     """Twenty cancels, each of a job in full flow; no more of a worker that takes none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from m0_conformance.run.situation import OutOfReach, Situation, launch, requirement
+from m0_conformance.run.situation import OutOfReach, Situation, launch, repeated, requirement
 
 THROWS = 400
 """Tokens of a stream whose frequencies are judged."""
@@ -32,6 +32,7 @@ def dice(situation: Situation) -> None:
     situation.fact("faces", dict(zip(texts, probe["logits"], strict=True)))
 
 
+@repeated("after", "company", "json", "names", "media", "framing", "job-id", "numbers", rounds=2)
 @requirement(
     "M0-W-1032/unscaled-at-one",
     "M0-W-1032/scales",
