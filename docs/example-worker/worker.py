@@ -150,8 +150,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """POST /execute and /cancel."""
         try:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            request = json.loads(body, parse_constant=number)
+            request = json.loads(self.body(), parse_constant=number)
         except (ValueError, RecursionError):
             request = None
         if self.path == "/execute":
@@ -169,6 +168,17 @@ class Handler(BaseHTTPRequestHandler):
             CANCELLED.add(name)
             return self.answer(202, {})
         return self.answer(404, {"code": "NOT_FOUND", "message": "no such path", "retriable": False})
+
+    def body(self) -> bytes:
+        """The request's body; http.server itself does not read a chunked one."""
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
 
     def execute(self, request: object) -> None:
         """Stream one job."""

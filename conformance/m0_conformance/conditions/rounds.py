@@ -33,6 +33,8 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
     "stop": ("default", "one", "several"),
 }
 """By dimension, the forms that a repeat may take. Levels that do not exclude each other share a form."""
+WRITTEN: Final = ("json", "names", "media", "framing", "numbers")
+"""Dimensions of how a request is written: whoever speaks HTTP and JSON takes all of their forms."""
 OF_JOBS: Final = frozenset(
     {"prompt", "extra", "temperature", "top_p", "top_k", "repetition_penalty", "min_p", "seed", "stop"}
 )
@@ -52,7 +54,13 @@ class Row:
         return self.forms[dimension]
 
 
-def row(round_: int, number: int, job: str = "", dimensions: frozenset[str] | None = None) -> Row:
+def row(
+    round_: int,
+    number: int,
+    job: str = "",
+    dimensions: frozenset[str] | None = None,
+    unserved: frozenset[tuple[str, str]] = frozenset(),
+) -> Row:
     """The row of a request in a round; other dimensions keep their usual form.
 
     Args:
@@ -60,9 +68,11 @@ def row(round_: int, number: int, job: str = "", dimensions: frozenset[str] | No
         number: which request of the check, from 0.
         job: what tells its job from others, for the dimensions of jobs.
         dimensions: those that the check lets vary; None for all.
+        unserved: forms that this worker does not take at all, which one clause says and no other.
     """
     forms = {}
-    for name, levels in FORMS.items():
+    for name, all_levels in FORMS.items():
+        levels = [level for level in all_levels if (name, level) not in unserved]
         if dimensions is not None and name not in dimensions:
             forms[name] = USUAL.get(name, levels[0])
         else:

@@ -49,6 +49,10 @@ class Calibration:
     """All tokens came at the end of the measured jobs."""
     settled: bool = False
     """The pace rests on a job that took long enough to show it."""
+    unserved: frozenset[tuple[str, str]] | None = None
+    """Forms of requests that are not taken (see `conditions.rounds`); None while nobody has looked."""
+    says_script: bool = False
+    """It says what the probe promises, so that prompts and sampling may vary."""
     _late: int = 0
 
     @property
@@ -102,3 +106,5 @@ class Calibration:
         script = ((probe or {}).get("scripts") or {}).get(prompt) or {}
         pieces = [bytes.fromhex(token) for token in (*script.get("tokens", ()), *script.get("cycle", ()))]
         self.rendering = detect(stream.sent, prompt, pieces[: len(stream.sent)])
+        promised = b"".join(pieces[:TOKENS]).decode(errors="replace")
+        self.says_script = bool(pieces) and len(stream.text) > 1 and promised.startswith(stream.text)

@@ -12,7 +12,7 @@ import re
 import uuid
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from m0_conformance.conditions.rounds import OF_JOBS, Row, row
+from m0_conformance.conditions.rounds import FORMS, OF_JOBS, Row, row
 from m0_conformance.recording.request import Request
 
 if TYPE_CHECKING:
@@ -91,6 +91,12 @@ class Driver(Protocol):
         """POST /cancel."""
 
 
+def only(dimension: str, form: str) -> Variation:
+    """Everything as usual but one form."""
+    others = frozenset((dimension, other) for other in FORMS[dimension] if other != form)
+    return Variation(0, frozenset({dimension}), free=False, unserved=others)
+
+
 class Variation:
     """One round of one check.
 
@@ -99,17 +105,27 @@ class Variation:
         dimensions: what the check lets vary.
         free: the model's text depends on the prompt's last token only, so prompts and sampling may vary.
         omits: the worker has defaults, so numbers may be left out.
+        unserved: forms that this worker does not take.
     """
 
-    def __init__(self, round_: int, dimensions: frozenset[str], *, free: bool, omits: bool = True) -> None:
+    def __init__(
+        self,
+        round_: int,
+        dimensions: frozenset[str],
+        *,
+        free: bool,
+        omits: bool = True,
+        unserved: frozenset[tuple[str, str]] = frozenset(),
+    ) -> None:
         self._round = round_
         self._dimensions = dimensions
         self._free = free
         self._omits = omits
+        self._unserved = unserved
         self._number = 0
         self._prompts: dict[str, str] = {}
         self._last_id = ""
-        self._row = row(round_, 0, dimensions=dimensions)
+        self._row = row(round_, 0, dimensions=dimensions, unserved=unserved)
         self._at_work = False
         self._met = False
 
@@ -136,7 +152,7 @@ class Variation:
         if self._met:
             self._met = False
         elif not self._at_work:
-            self._row = row(self._round, self._number, dimensions=self._dimensions)
+            self._row = row(self._round, self._number, dimensions=self._dimensions, unserved=self._unserved)
             self._number += 1
 
     def follow(self, driver: Driver) -> None:
@@ -179,7 +195,7 @@ class Variation:
             return dict(fields)
         self.step()
         told = json.dumps({name: value for name, value in fields.items() if name != "job_id"}, sort_keys=True)
-        of_job = row(self._round, 0, told, self._dimensions)
+        of_job = row(self._round, 0, told, self._dimensions, self._unserved)
         self._row = Row({**self._row.forms, **{name: of_job[name] for name in OF_JOBS}})
         chosen = self._row
         job: dict[str, Any] = dict(fields)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from m0_conformance import areas
+from m0_conformance.areas.requests.checks import unserved_forms
 from m0_conformance.run.marks import Repeats, requirement
 from m0_conformance.run.variation import Variation
 
@@ -37,9 +38,10 @@ def repeat_of(check: Callable[..., Awaitable[None]], conditions: Repeats) -> Any
     marks = {mark.name: mark for mark in check.pytestmark}  # type: ignore[attr-defined]  # pytest's
 
     async def repeat(situation: Situation, round_: int) -> None:
-        sure = (situation.probe or {}).get("kind") == "script"
+        sure = (situation.probe or {}).get("kind") == "script" and situation.pace.says_script
         omits = not situation.broken(*DEFAULTS)
-        situation.variation = Variation(round_, conditions.dimensions, free=sure, omits=omits)
+        unserved = await unserved_forms(situation)
+        situation.variation = Variation(round_, conditions.dimensions, free=sure, omits=omits, unserved=unserved)
         await check(situation)
 
     repeat.__doc__ = check.__doc__

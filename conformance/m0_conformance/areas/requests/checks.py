@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from m0_conformance.conditions.rounds import FORMS, WRITTEN
 from m0_conformance.run.cases import JSON_TYPE, Cases
 from m0_conformance.run.situation import NUMBERS, OMIT, Situation, launch, repeated, requirement
+from m0_conformance.run.variation import only
 
 FACE = "\U0001f600"
 LONGEST = 32768
@@ -173,3 +175,25 @@ async def test_numbers_in_other_spellings(situation: Situation) -> None:
                 await send(f"usual {name} {usual}", {**USUAL, name: usual})
         for usual, other in pairs:
             await send(f"spelled {name} {usual} as {other}", {**USUAL, name: other})
+
+
+@requirement("M0-W-1300/streams")
+async def test_forms_of_requests(situation: Situation) -> None:
+    """One short job in each form that JSON and HTTP allow: spellings of numbers, headers, content types, framing."""
+    await unserved_forms(situation)
+
+
+async def unserved_forms(situation: Situation) -> frozenset[tuple[str, str]]:
+    """The forms in which this worker does not take a job; asked once a run, and then known."""
+    known = situation.pace.unserved
+    if known is None:
+        unserved = set()
+        for dimension in (*WRITTEN, "extra", "job-id"):
+            for form in FORMS[dimension]:
+                situation.variation = only(dimension, form)
+                live = situation.start(f"form: {dimension}={form}", max_tokens=2, temperature=0.0)
+                if (await live.done()).exchange.status != 200 and form not in {"as-is", "none"}:
+                    unserved.add((dimension, form))
+        situation.variation = None
+        known = situation.pace.unserved = frozenset(unserved)
+    return known

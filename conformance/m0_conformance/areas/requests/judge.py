@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from m0_conformance.conditions.rounds import WRITTEN
 from m0_conformance.judging import Findings, Recording, describe, fail, judge, note, ok, require, streams, unsure
-from m0_conformance.judging.answers import Case, cases, finished, is_refused, steady, taken
+from m0_conformance.judging.answers import BUSY, Case, cases, finished, is_refused, steady, taken
 
 _LIMITS = tuple(
     f"M0-W-1300/{name}"
@@ -207,3 +208,22 @@ def number_spellings(recording: Recording) -> Findings:
                 exchange, "spelling-refused", f"{what}, spelled {spelled}, is refused", expected="HTTP 200",
                 actual=describe(exchange),
             )  # fmt: skip
+
+
+@judge("M0-W-1300/streams")
+def forms_of_requests(recording: Recording) -> Findings:
+    """A legal job is served however its JSON, its headers and its body are written, if it is served at all."""
+    forms = [exchange for exchange in recording.exchanges if exchange.label.startswith("form: ")]
+    usual = [exchange for exchange in forms if exchange.label.endswith("=as-is")]
+    if not usual or any(exchange.status != 200 for exchange in usual):
+        return
+    for exchange in forms:
+        dimension, _, form = exchange.label.removeprefix("form: ").partition("=")
+        if dimension in WRITTEN and exchange.status is not None and exchange.status not in BUSY:
+            yield require(
+                exchange.status == 200,
+                exchange,
+                f"form-not-taken-{dimension}",
+                f"a legal job is not taken in the form {dimension} {form}",
+                expected="HTTP 200",
+            )
