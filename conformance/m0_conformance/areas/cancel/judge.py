@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 PROMPT_S = 0.1
 COMPLETE_S = 5.0
 CLEARLY_FEWER = 0.9
+GOES_ON = 16
+"""Tokens after the answer to a cancel: whoever says so many has not looked at it."""
 STEP = 2
 """The step that runs when a cancel comes may still be sent: a token, a terminal event."""
 REFUSALS = frozenset({409, 429, 503})
@@ -169,6 +171,8 @@ def stops_early(recording: Recording) -> Findings:
         before = sum(token.at < at for token in stream.tokens)
         if stream.exchange.label != "cancelled" or before >= CLEARLY_FEWER * whole:
             continue
+        if len(stream.tokens) >= CLEARLY_FEWER * whole and _said_after(recording, stream) < GOES_ON:
+            continue  # nearly ready when the cancel was answered: nobody can say whether it would have stopped
         yield require(
             len(stream.tokens) < CLEARLY_FEWER * whole,
             stream,
@@ -178,6 +182,15 @@ def stops_early(recording: Recording) -> Findings:
             actual=f"{len(stream.tokens)} tokens, {before} of them before the cancel",
             seen=f"{len(stream.tokens)} of {whole} tokens",
         )
+
+
+def _said_after(recording: Recording, stream: Stream) -> int:
+    """Tokens that were surely sent after a cancel of their job had been answered."""
+    answers = [cancel.t0 + cancel.head_at for cancel in _cancels(recording, stream) if cancel.head_at is not None]
+    if not answers:
+        return len(stream.tokens)
+    answered = min(answers) - stream.exchange.t0
+    return sum(written_after(stream, answered, token.at, in_flight=STEP) for token in stream.tokens)
 
 
 @judge("M0-W-1330/idempotent")
