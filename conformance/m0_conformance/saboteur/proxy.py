@@ -44,8 +44,8 @@ class LyingProxy:
         """By job_id of streams now running: set when the client has left."""
         self._behind: set[tuple[int, object]] = set()
         """Streams, with their worker, of which something has arrived that has not been passed on."""
-        self._begun: set[tuple[int, object]] = set()
-        """Streams, with their worker, of which something has been passed on, and not yet the end."""
+        self._line: list[tuple[int, object]] = []
+        """Streams, with their worker, of which something has arrived, and not yet passed on to the end: in order."""
         self._moves = 0
         """Counts the pieces of all streams that have been passed on."""
 
@@ -158,15 +158,23 @@ class LyingProxy:
                 except StopAsyncIteration:
                     return
                 if first:
+                    self._line.append(me)
                     await self._caught_up(worker, self._behind)
-                    await self._caught_up(worker, self._begun, HELD_TURNS)
-                    self._begun.add(me)
+                    await self._turn(me)
                     first = False
                 self._behind.add(me)
                 yield piece
         finally:
             self._behind.discard(me)
-            self._begun.discard(me)
+            if me in self._line:
+                self._line.remove(me)
+
+    async def _turn(self, me: tuple[int, object]) -> None:
+        """Wait until the streams of this worker that began before are over, or nothing moved for HELD_TURNS."""
+        still = moves = 0
+        while still < HELD_TURNS and any(other[0] == me[0] for other in self._line[: self._line.index(me)]):
+            still, moves = (still + 1, moves) if moves == self._moves else (0, self._moves)
+            await asyncio.sleep(0.001)
 
     async def _caught_up(self, worker: int, streams: set[tuple[int, object]], turns: float = math.inf) -> None:
         """Wait until none of these streams is a worker's, or nothing moved for so many turns.
