@@ -11,18 +11,25 @@ if TYPE_CHECKING:
 
     from m0_conformance.recording.transcript import Json
 
+BROKEN = "\ufffd"
+LAST_PIECE = 8
+"""Characters of a token at the end of a text."""
+
 
 def _plain(recording: Recording, stream: Stream) -> str | None:
     """The text of the same request without stop strings; where nothing else was asked, of the same prompt."""
     others = [
         other
         for other in streams(recording, "unstopped")
-        if other.request.get("prompt") == stream.request.get("prompt") and other.terminal is not None
+        if other.request.get("prompt") == stream.request.get("prompt")
+        and other.terminal is not None
+        and other.terminal.kind == "end"
     ]
     same = [other for other in others if _but_stop(other) == _but_stop(stream)]
     texts = [other.text for other in same or others[:1]]
-    # A text that does not repeat itself is for the clauses of reproducibility; nothing can be compared with it.
-    return texts[0] if len(set(texts)) == 1 else None
+    # A text that does not repeat itself is for the clauses of reproducibility, one with broken characters for those of
+    # text; nothing can be compared with them.
+    return texts[0] if len(set(texts)) == 1 and BROKEN not in texts[0] else None
 
 
 def _but_stop(stream: Stream) -> dict[str, Json]:
@@ -89,7 +96,7 @@ def earliest_of_four(recording: Recording) -> Findings:
 def keeps_prefix(recording: Recording) -> Findings:
     """All text before the stop string, unchanged."""
     for stream, plain, stop, at in _cases(recording, "stopped", "stopped across", "earliest"):
-        if not _stopped(stream, stop, at):
+        if not _stopped(stream, stop, at) or BROKEN in stream.text:
             continue
         yield require(
             stream.text in (plain[:at], plain[: at + len(stop)])
@@ -107,8 +114,13 @@ def absent_string(recording: Recording) -> Findings:
     """The same text with and without."""
     for stream in streams(recording, "absent"):
         plain = _plain(recording, stream)
-        if plain is None or stream.terminal is None or stream.terminal.kind != "end":
+        if plain is None or stream.terminal is None or stream.terminal.kind != "end" or BROKEN in stream.text:
             continue
+        cut = len(plain) - len(stream.text)
+        if stream.text != plain and (
+            stream.text.startswith(plain) or (plain.startswith(stream.text) and cut <= LAST_PIECE)
+        ):
+            continue  # a last piece that comes and goes, or a twin that ended early: faults of their own, no stop string's
         yield require(
             stream.text == plain,
             stream,
