@@ -117,10 +117,9 @@ def absent_string(recording: Recording) -> Findings:
         if plain is None or stream.terminal is None or stream.terminal.kind != "end" or BROKEN in stream.text:
             continue
         cut = len(plain) - len(stream.text)
-        if stream.text != plain and (
-            stream.text.startswith(plain) or (plain.startswith(stream.text) and cut <= LAST_PIECE)
-        ):
-            continue  # a last piece that comes and goes, or a twin that ended early: faults of their own, no stop string's
+        last = plain.startswith(stream.text) and 0 < cut <= LAST_PIECE
+        if last or (cut < 0 and stream.text.startswith(plain)):
+            continue  # a last piece that comes and goes, or a twin that ended early: faults of their own
         yield require(
             stream.text == plain,
             stream,
